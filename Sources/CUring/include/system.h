@@ -1,0 +1,37 @@
+/* System calls that Swift's Glibc module lacks (GNU-only, variadic, or macros). Each returns a negative errno. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+uint64_t sys_monotonic_ns(void);
+uint64_t sys_thread_cpu_ns(void);
+void sys_timestamp(char *text, size_t size); /* "2026-11-21T11:00:00.123Z" */
+
+/* Marks the calling thread as one whose memory allocations must not wait for IO (PR_SET_IO_FLUSHER):
+ * it serves a block device, and reclaim could be waiting for that very device. */
+int sys_set_io_flusher(void);
+
+/* Pins the calling thread. mask: bytes of a CPU bitmap, as GET_QUEUE_AFFINITY answers. */
+int sys_set_affinity(const uint8_t *mask, size_t bytes);
+void sys_set_thread_name(const char *name);
+int sys_cpu_count(void); /* configured CPUs: the bits a CPU bitmap needs */
+
+int sys_eventfd(void);
+int sys_signalfd(const int *signals, size_t count); /* also blocks them in this thread and its children */
+int sys_take_signal(int signalfd); /* the number of one that is waiting */
+
+int sys_block_device_size(int fd, uint64_t *bytes);
+int sys_rescan_partitions(int fd);
+
+/* fallocate modes, which are macros. */
+int sys_fallocate_punch(void);
+int sys_fallocate_zero(void);
+
+/* Closes every file from that number on in programs started from here. */
+int sys_close_from_on_exec(unsigned first);
+int sys_rwf_dsync(void);
+
+
+/* "ENODATA" for 61, NULL for a number that has no name. */
+const char *sys_errno_name(int number);

@@ -1,0 +1,58 @@
+/* liburing, and the inline helpers Swift needs because they are macros or flexible members in C. */
+#pragma once
+
+/* liburing.h defines _GNU_SOURCE, Swift's Glibc module is built without it: fd_set's member would then have two
+ * names and clean debug builds fail. Giving sys/select.h the plain view first keeps one name. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <features.h>
+#undef __USE_XOPEN
+#include <sys/select.h>
+#define __USE_XOPEN 1
+
+#include "ublk_abi.h"
+
+/* swift-system's C module also defines struct io_uring_sqe, from <linux/io_uring.h>, which spells one member's type
+ * differently from liburing's copy; Swift refuses two spellings of one name. So ours has another name. */
+#define io_uring_sqe uring_sqe
+#include <liburing.h>
+#undef io_uring_sqe
+#include <string.h>
+
+/* Setup flags newer than Debian 12's liburing are not needed; these two are enums or macros of it. */
+static const uint32_t URING_SETUP_QUEUE_FLAGS =
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN;
+static const uint32_t URING_SETUP_COOP_FLAGS = IORING_SETUP_COOP_TASKRUN;
+static const uint32_t URING_SETUP_CONTROL_FLAGS = IORING_SETUP_SQE128;
+
+static inline unsigned uring_cq_head(const struct io_uring *ring) { return *ring->cq.khead; }
+static inline unsigned uring_cq_tail(const struct io_uring *ring) { return io_uring_smp_load_acquire(ring->cq.ktail); }
+
+/* For rings without CQE32. */
+static inline const struct io_uring_cqe *uring_cqe_at(const struct io_uring *ring, unsigned position) {
+    return &ring->cq.cqes[position & ring->cq.ring_mask];
+}
+
+static inline void uring_use_fixed_file(struct uring_sqe *sqe) { sqe->flags |= IOSQE_FIXED_FILE; }
+
+/* One FETCH or COMMIT_AND_FETCH on registered file 0 (the ublkc device). Fills all of a 64-byte SQE. */
+static inline void uring_prep_ublk_io(
+    struct uring_sqe *sqe, uint32_t code, uint16_t queue, uint16_t tag, int32_t result, uint64_t buffer) {
+    memset(sqe, 0, 64);
+    sqe->opcode = IORING_OP_URING_CMD;
+    sqe->flags = IOSQE_FIXED_FILE;
+    sqe->cmd_op = code;
+    struct ublk_io_cmd command = {.q_id = queue, .tag = tag, .result = result, .addr = buffer};
+    memcpy(sqe->cmd, &command, sizeof command);
+}
+
+/* One control command. Fills all of a 128-byte SQE. */
+static inline void uring_prep_ublk_control(
+    struct uring_sqe *sqe, int fd, uint32_t code, const struct ublk_ctrl_cmd *command) {
+    memset(sqe, 0, 128);
+    sqe->opcode = IORING_OP_URING_CMD;
+    sqe->fd = fd;
+    sqe->cmd_op = code;
+    memcpy(sqe->cmd, command, sizeof *command);
+}

@@ -1,0 +1,105 @@
+/* GNU-only and variadic system calls for Swift; see system.h. */
+#define _GNU_SOURCE
+#include "system.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+static uint64_t clock_ns(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t sys_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+uint64_t sys_thread_cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
+
+void sys_timestamp(char *text, size_t size) {
+    struct timespec now;
+    struct tm parts;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &parts);
+    size_t used = strftime(text, size, "%Y-%m-%dT%H:%M:%S", &parts);
+    snprintf(text + used, size - used, ".%03dZ", (int)(now.tv_nsec / 1000000));
+}
+
+static int negative_errno(int result) { return result < 0 ? -errno : result; }
+
+int sys_set_io_flusher(void) { return negative_errno(prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0)); }
+
+int sys_set_affinity(const uint8_t *mask, size_t bytes) {
+    size_t bits = bytes * 8;
+    cpu_set_t *set = CPU_ALLOC(bits);
+    if (!set) return -ENOMEM;
+    size_t size = CPU_ALLOC_SIZE(bits);
+    CPU_ZERO_S(size, set);
+    /* The driver's bitmap is an array of longs in native order; by bytes that is right on little endian, and on
+     * big endian each group of eight is turned round. */
+    for (size_t bit = 0; bit < bits; bit++) {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        size_t byte = (bit / 64) * 8 + (7 - (bit % 64) / 8);
+#else
+        size_t byte = bit / 8;
+#endif
+        if (mask[byte] & (1u << (bit % 8))) CPU_SET_S(bit, size, set);
+    }
+    int result = negative_errno(sched_setaffinity(0, size, set));
+    CPU_FREE(set);
+    return result;
+}
+
+void sys_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+int sys_cpu_count(void) {
+    long count = sysconf(_SC_NPROCESSORS_CONF);
+    return count < 1 ? 1 : (int)count;
+}
+
+int sys_eventfd(void) { return negative_errno(eventfd(0, EFD_CLOEXEC)); }
+
+int sys_signalfd(const int *signals, size_t count) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < count; i++) sigaddset(&set, signals[i]);
+    int result = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (result) return -result;
+    return negative_errno(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+int sys_take_signal(int fd) {
+    struct signalfd_siginfo info;
+    ssize_t got = read(fd, &info, sizeof info);
+    return got == sizeof info ? (int)info.ssi_signo : -EAGAIN;
+}
+
+int sys_block_device_size(int fd, uint64_t *bytes) { return negative_errno(ioctl(fd, BLKGETSIZE64, bytes)); }
+int sys_rescan_partitions(int fd) { return negative_errno(ioctl(fd, BLKRRPART)); }
+
+int sys_fallocate_punch(void) { return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; }
+int sys_fallocate_zero(void) { return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE; }
+
+int sys_close_from_on_exec(unsigned first) {
+    return negative_errno((int)syscall(SYS_close_range, first, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */));
+}
+int sys_rwf_dsync(void) { return RWF_DSYNC; }
+
+const char *sys_errno_name(int number) { return strerrorname_np(number); }

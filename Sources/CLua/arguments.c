@@ -1,0 +1,95 @@
+/* What scripts hand to native functions: checking it and saying what is wrong with it.
+ *
+ * Every function here may raise, so it runs on the script's thread below lua_pcall only. Values are described
+ * without calling __tostring: a message about a bad value must not run more of the script. */
+#include "include/units.h"
+#include "script_state.h"
+
+const char *us_describe(lua_State *L, int index) {
+    size_t length;
+    const char *text;
+    switch (lua_type(L, index)) {
+    case LUA_TNIL:
+    case LUA_TNONE:
+        return "nil";
+    case LUA_TBOOLEAN:
+        return lua_toboolean(L, index) ? "true" : "false";
+    case LUA_TNUMBER:
+        lua_pushvalue(L, index); /* lua_tolstring changes the value in its place */
+        return lua_tostring(L, -1);
+    case LUA_TSTRING:
+        text = lua_tolstring(L, index, &length);
+        if (length <= 40)
+            return lua_pushfstring(L, "\"%s\"", text);
+        lua_pushlstring(L, text, 40);
+        return lua_pushfstring(L, "\"%s...\"", lua_tostring(L, -1));
+    case LUA_TUSERDATA:
+        if (us_object_at(L, index, US_KIND_VERDICT) != NULL)
+            return "a verdict";
+        return us_object_at(L, index, US_KIND_RANGES) != NULL ? "a ranges object" : "an io";
+    default:
+        return lua_pushfstring(L, "a %s", luaL_typename(L, index));
+    }
+}
+
+/* A whole number from 0 to 2^63 - 1, whichever way Lua keeps it. */
+static bool whole_number(lua_State *L, int index, uint64_t *value) {
+    int whole;
+    lua_Integer number = lua_tointegerx(L, index, &whole);
+    *value = (uint64_t)number;
+    return whole && number >= 0;
+}
+
+uint64_t us_check_bytes(lua_State *L, int index, const char *what) {
+    uint64_t value;
+    if (lua_type(L, index) == LUA_TSTRING) {
+        size_t length;
+        const char *text = lua_tolstring(L, index, &length);
+        if (us_parse_bytes(text, length, &value))
+            return value;
+    } else if (lua_type(L, index) == LUA_TNUMBER && whole_number(L, index, &value)) {
+        return value;
+    }
+    luaL_error(L, "bad %s %s: a number of bytes or text such as \"4K\", \"1M\", \"2G\", \"8s\" (sectors) is expected",
+        what, us_describe(L, index));
+    return 0;
+}
+
+uint64_t us_check_time(lua_State *L, int index) {
+    uint64_t value;
+    if (lua_type(L, index) == LUA_TSTRING) {
+        size_t length;
+        const char *text = lua_tolstring(L, index, &length);
+        if (us_parse_time(text, length, &value))
+            return value;
+    } else if (lua_type(L, index) == LUA_TNUMBER) {
+        if (whole_number(L, index, &value))
+            return value;
+        lua_Number number = lua_tonumber(L, index);
+        if (number >= 0 && number < 0x1p62) /* NaN compares false */
+            return (uint64_t)(number + 0.5);
+    }
+    luaL_error(L,
+        "bad time %s: a number of nanoseconds such as 50*ms or text such as \"50ms\", \"1.5s\", \"2min\" is expected",
+        us_describe(L, index));
+    return 0;
+}
+
+static const char *phase_name(enum us_phase phase) {
+    return phase == US_PHASE_LOAD ? "load" : phase == US_PHASE_IO ? "io" : "ctl";
+}
+
+void us_require_phase(lua_State *L, const char *function, unsigned phases) {
+    enum us_phase phase = us_script_of(L)->phase;
+    if ((phases & phase) == 0)
+        luaL_error(L, "%s is not available in the %s phase", function, phase_name(phase));
+}
+
+void us_push_metatable(lua_State *L, const char *name, const luaL_Reg *functions) {
+    lua_newtable(L);
+    luaL_setfuncs(L, functions, 0);
+    lua_pushstring(L, name);
+    lua_setfield(L, -2, "__name"); /* what luaL_tolstring and Lua's own messages call it */
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+}

@@ -1,0 +1,166 @@
+/* The io phase and the ctl phase: from an IO to a decision, from words to an answer.
+ *
+ * Owner: the queue's thread. A decision makes no system call and, if the handler makes no objects, no allocation;
+ * what it touches per IO is the handler's and the io object's place in the registry. Between calls the Lua stack is
+ * empty. A handler's result is judged here, outside of lua_pcall, by functions that cannot raise. */
+#include "script_state.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RESULT_MAX = 64 * 1024 };
+
+#define BIT(outcome) (1u << (outcome))
+
+/* Which outcomes an operation can have besides pass and fail. A flush has no data and no place; discard and
+ * write_zeroes have no data of their own to replace. */
+static const unsigned extra_outcomes[US_OP_COUNT] = {
+    [US_OP_READ] = BIT(US_OUTCOME_ZERO) | BIT(US_OUTCOME_REDIRECT),
+    [US_OP_WRITE] = BIT(US_OUTCOME_DROP) | BIT(US_OUTCOME_ZERO) | BIT(US_OUTCOME_REDIRECT),
+    [US_OP_FLUSH] = BIT(US_OUTCOME_DROP),
+    [US_OP_DISCARD] = BIT(US_OUTCOME_DROP) | BIT(US_OUTCOME_REDIRECT),
+    [US_OP_WRITE_ZEROES] = BIT(US_OUTCOME_DROP) | BIT(US_OUTCOME_REDIRECT),
+};
+
+/* Sets the error "FILE:LINE: why" with the place where the handler of op begins. */
+static enum us_status __attribute__((cold)) refuse(struct us_script *script, unsigned op, const char *why) {
+    lua_Debug at;
+    lua_rawgeti(script->lua, LUA_REGISTRYINDEX, script->handler[op]);
+    lua_getinfo(script->lua, ">S", &at);
+    if (at.linedefined > 0)
+        us_set_error(script, "%s:%d: %s", at.short_src, at.linedefined, why);
+    else
+        us_set_error(script, "%s:?: %s", script->chunk_name, why);
+    return US_RUNTIME;
+}
+
+static enum us_status __attribute__((cold)) refuse_type(struct us_script *script, unsigned op) {
+    char why[160];
+    snprintf(why, sizeof why, "%s returned a %s; a verdict (fail, delay, ...) or nil is expected", us_op_name(op),
+        luaL_typename(script->lua, -1));
+    return refuse(script, op, why);
+}
+
+static enum us_status __attribute__((cold)) refuse_outcome(
+    struct us_script *script, unsigned op, const struct us_decision *verdict) {
+    char why[256], text[96];
+    us_print_verdict(verdict, text, sizeof text);
+    snprintf(why, sizeof why, "%s returned %s, which a %s cannot do", us_op_name(op), text, us_op_name(op));
+    return refuse(script, op, why);
+}
+
+static enum us_status __attribute__((cold)) refuse_place(struct us_script *script, unsigned op, uint64_t to) {
+    char why[160];
+    snprintf(why, sizeof why, "to(%llu): offset + length is past the end of the device (%llu bytes)",
+        (unsigned long long)to, (unsigned long long)script->device_size);
+    return refuse(script, op, why);
+}
+
+/* The decision for what the handler of io->op has left on the stack. */
+static inline enum us_status judge(struct us_script *script, const struct us_io *io, struct us_decision *decision) {
+    lua_State *L = script->lua;
+    const struct us_verdict_object *object = us_object_at(L, -1, US_KIND_VERDICT);
+    if (object == NULL) {
+        if (!lua_isnil(L, -1))
+            return refuse_type(script, io->op);
+        memset(decision, 0, sizeof *decision);
+        return US_OK;
+    }
+    const struct us_decision *verdict = &object->decision;
+    if (verdict->outcome > US_OUTCOME_FAIL) {
+        if ((extra_outcomes[io->op] & BIT(verdict->outcome)) == 0)
+            return refuse_outcome(script, io->op, verdict);
+        uint64_t size = script->device_size;
+        if (verdict->outcome == US_OUTCOME_REDIRECT && size != 0
+            && (io->length > size || verdict->to_offset > size - io->length))
+            return refuse_place(script, io->op, verdict->to_offset);
+    }
+    *decision = *verdict;
+    return US_OK;
+}
+
+enum us_status us_script_decide(struct us_script *script, const struct us_io *io, struct us_decision *decision) {
+    if (io->op >= US_OP_COUNT || (script->handlers & (1u << io->op)) == 0) {
+        memset(decision, 0, sizeof *decision);
+        return US_OK;
+    }
+    if (io->tag >= script->io_count || script->io[io->tag] == LUA_NOREF) {
+        us_set_error(script, "%s: tag %d is not bound", script->chunk_name, io->tag);
+        return US_RUNTIME;
+    }
+    lua_State *L = script->lua;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->handler[io->op]);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->io[io->tag]);
+    lua_pushinteger(L, (lua_Integer)io->offset);
+    lua_pushinteger(L, (lua_Integer)io->length);
+    enum us_status status = us_run(script, 3, 1);
+    if (__builtin_expect(status == US_OK, 1))
+        status = judge(script, io, decision);
+    lua_settop(L, 0);
+    return status;
+}
+
+/* ---- ctl ---- */
+
+struct ctl_call {
+    size_t argc;
+    const char *const *argv;
+};
+
+static void append(struct us_script *script, const char *text, size_t length) {
+    size_t room = RESULT_MAX - script->result_length;
+    if (length > room)
+        length = room;
+    memcpy(script->result + script->result_length, text, length);
+    script->result_length += length;
+    script->result[script->result_length] = '\0';
+}
+
+/* The whole of a ctl call, results to text included: __tostring is script code too. */
+static int call_ctl(lua_State *L) {
+    struct us_script *script = us_script_of(L);
+    const struct ctl_call *call = lua_touserdata(L, 1);
+    lua_settop(L, 0);
+    if (call->argc > 1000)
+        return luaL_error(L, "ctl takes at most 1000 words");
+    luaL_checkstack(L, (int)call->argc + LUA_MINSTACK, "too many words");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->ctl);
+    for (size_t i = 0; i < call->argc; i++)
+        lua_pushstring(L, call->argv[i]);
+    lua_call(L, (int)call->argc, LUA_MULTRET);
+    luaL_checkstack(L, LUA_MINSTACK, "too many results");
+    int results = lua_gettop(L);
+    for (int i = 1; i <= results; i++) {
+        size_t length;
+        const char *text = luaL_tolstring(L, i, &length);
+        if (i > 1)
+            append(script, "\t", 1);
+        append(script, text, length);
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+enum us_status us_script_ctl(
+    struct us_script *script, size_t argc, const char *const *argv, const char **result, size_t *result_length) {
+    if (script->ctl == LUA_NOREF) {
+        us_set_error(script, "the script has no ctl function");
+        return US_RUNTIME;
+    }
+    if (script->result == NULL && (script->result = malloc(RESULT_MAX + 1)) == NULL)
+        return us_fail_memory(script);
+    script->result[0] = '\0';
+    script->result_length = 0;
+    struct ctl_call call = {argc, argv};
+    script->phase = US_PHASE_CTL;
+    lua_pushcfunction(script->lua, call_ctl);
+    lua_pushlightuserdata(script->lua, &call);
+    enum us_status status = us_run(script, 1, 0);
+    script->phase = US_PHASE_IO;
+    lua_settop(script->lua, 0);
+    if (status == US_OK) {
+        *result = script->result;
+        *result_length = script->result_length;
+    }
+    return status;
+}

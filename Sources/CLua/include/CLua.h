@@ -1,0 +1,18 @@
+/* The script side in C: one Lua 5.4 state per queue, and the native objects scripts hold.
+ *
+ * Why C: Lua raises errors by longjmp, and a longjmp across a Swift frame skips its releases.
+ * So every Lua call that can raise is made here below lua_pcall, every function a script can
+ * call is a C function over a C struct, and Swift sees only plain structs and status codes.
+ *
+ *   units.h      sizes, times and errno names: the one parser for scripts and the command line
+ *   random.h     seeded random streams
+ *   decision.h   what is to happen to one IO, and the IO as a script sees it
+ *   ranges.h     sets of byte ranges and the registry that the queues of a device share
+ *   script.h     load a script, run its handlers, stop it when it runs away
+ */
+#pragma once
+#include "decision.h"
+#include "random.h"
+#include "ranges.h"
+#include "script.h"
+#include "units.h"

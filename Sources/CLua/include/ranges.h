@@ -1,0 +1,47 @@
+/* Sets of byte ranges, and the registry of named objects that all queues of a device share.
+ *
+ * A set is a sorted array of disjoint, non-adjacent [start, end) intervals; lookups are a binary search.
+ * With one queue everything happens on its thread and the array is edited in place.
+ * With several queues readers never lock: an edit (under a mutex) makes a new array and publishes it by one
+ * atomic store; the old one is freed when every queue has passed a quiescent point since
+ * (us_shared_online / us_shared_offline; QSBR, as in userspace RCU). Until the first queue goes online there are no
+ * readers to spare and edits are in place too; afterwards each costs a copy. Edits need not be online. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct us_shared;
+struct us_ranges;
+
+/* queues: how many threads will use it, 1 or more; each names itself by its index. NULL: no memory. */
+struct us_shared *us_shared_new(unsigned queues);
+void us_shared_free(struct us_shared *shared); /* when no queue uses it any more */
+
+/* The queue's thread calls online after each wait and offline before it (a sleeping queue must not hold back
+ * frees). Between the two it may look at sets. No cost with one queue. */
+void us_shared_online(struct us_shared *shared, unsigned queue);
+void us_shared_offline(struct us_shared *shared, unsigned queue);
+
+/* The set of that name (at most 64 bytes), made empty when there is none yet; an empty name always makes a new
+ * anonymous one, which lives as long as the registry. NULL: no memory, or over 2^16 sets. */
+struct us_ranges *us_shared_ranges(struct us_shared *shared, const char *name, size_t length);
+
+/* Lock-free. length 0 overlaps nothing. */
+bool us_ranges_overlaps(const struct us_ranges *set, uint64_t offset, uint64_t length);
+/* offset + length must not overflow (checked: false). False: no memory, or over 2^24 intervals in all sets of the
+ * registry; the set is as it was. */
+bool us_ranges_add(struct us_ranges *set, uint64_t offset, uint64_t length);
+bool us_ranges_remove(struct us_ranges *set, uint64_t offset, uint64_t length);
+bool us_ranges_clear(struct us_ranges *set);
+/* The first byte of a set and the one behind its last; false when it is empty. Lock-free. */
+bool us_ranges_hull(const struct us_ranges *set, uint64_t *start, uint64_t *end);
+/* Counts edits after which a set reaches further to either side than before. While it stands still, every set lies
+ * within the hull it had, so what was known to miss all hulls still does. Lock-free. */
+uint64_t us_shared_growths(const struct us_shared *shared);
+size_t us_ranges_count(const struct us_ranges *set); /* intervals */
+uint64_t us_ranges_bytes(const struct us_ranges *set);
+/* The interval with that index, for listings; false past the end. */
+bool us_ranges_at(const struct us_ranges *set, size_t index, uint64_t *offset, uint64_t *length);
+/* Its name, "" for an anonymous one. */
+const char *us_ranges_name(const struct us_ranges *set);

@@ -1,0 +1,115 @@
+/* One Lua state: load a script, run its handlers, stop it when it runs away.
+ * A state belongs to one thread at a time (it may be handed over); only us_script_sequence and
+ * us_script_interrupt may be called from another one, the watchdog's. */
+#pragma once
+#include "decision.h"
+#include "ranges.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct us_script;
+
+enum us_status {
+    US_OK = 0,
+    US_SYNTAX,  /* the text is not Lua, or it is bytecode */
+    US_RUNTIME, /* the script raised, or gave back something that is not a verdict */
+    US_MEMORY,  /* over its memory limit */
+    US_BUDGET,  /* over its time budget, interrupted */
+};
+
+struct us_script_options {
+    size_t memory_limit;      /* bytes the Lua state may hold */
+    uint64_t load_limit_ns;   /* how long the load phase may run; 0: no limit */
+    uint64_t seed;            /* of random() */
+    uint32_t queue;
+    int log_fd;               /* log() writes one line there; -1: dropped. Never blocks if the fd does not */
+    struct us_shared *shared; /* outlives the script */
+};
+
+/* NULL: no memory. */
+struct us_script *us_script_new(const struct us_script_options *options);
+void us_script_free(struct us_script *script);
+
+/* Runs the text as the load phase. chunk_name as Lua wants it: "@faulty.lua". Once per state. */
+enum us_status us_script_load(struct us_script *script, const char *text, size_t length, const char *chunk_name);
+
+/* What went wrong in the last call that failed: "faulty.lua:3: ...". Valid until the next call. */
+const char *us_script_error(const struct us_script *script);
+
+/* ---- what the load phase declared: device{} and rule{} as plain data, in file order ---- */
+
+enum us_field_type {
+    US_FIELD_BOOL,
+    US_FIELD_INTEGER,
+    US_FIELD_NUMBER,
+    US_FIELD_STRING,
+    US_FIELD_RANGES,
+    US_FIELD_TABLE,
+};
+
+/* One key of a table, or (key "") one array item. */
+struct us_field {
+    const char *key;
+    enum us_field_type type;
+    int64_t integer;                /* US_FIELD_BOOL (0 or 1), US_FIELD_INTEGER */
+    double number;                  /* US_FIELD_NUMBER (not a whole number) */
+    const char *string;             /* US_FIELD_STRING; NUL-terminated, may hold NULs before length */
+    size_t length;
+    struct us_ranges *ranges;       /* US_FIELD_RANGES */
+    const struct us_field *fields;  /* US_FIELD_TABLE, one level deep */
+    size_t field_count;
+};
+
+enum us_declaration_kind { US_DECLARES_DEVICE, US_DECLARES_RULE };
+
+struct us_declaration {
+    enum us_declaration_kind kind;
+    int line;
+    const struct us_field *fields; /* array items first in order, then keys sorted by name */
+    size_t field_count;
+};
+
+size_t us_script_declaration_count(const struct us_script *script);
+/* Valid while the script lives. */
+const struct us_declaration *us_script_declaration(const struct us_script *script, size_t index);
+
+/* ---- the io phase ---- */
+
+/* Bit n set: there is a handler for enum us_op n. */
+uint32_t us_script_handlers(const struct us_script *script);
+/* The script defines ctl(). */
+bool us_script_has_ctl(const struct us_script *script);
+
+/* Tells the state which us_io belongs to a tag (0 ... 4095). False: no memory. */
+bool us_script_bind_io(struct us_script *script, uint16_t tag, struct us_io *io);
+
+/* Size of the device, which to() is checked against; 0 (the default): not checked. */
+void us_script_set_device_size(struct us_script *script, uint64_t bytes);
+
+/* What now() answers, nanoseconds on the clock of the queue; 0 in the load phase. */
+void us_script_set_now(struct us_script *script, uint64_t nanoseconds);
+
+/* Runs the handler of io->op. US_OK: *decision is filled. Otherwise *decision is untouched. */
+enum us_status us_script_decide(struct us_script *script, const struct us_io *io, struct us_decision *decision);
+
+/* Runs ctl(argv...). US_OK: *result holds what it returned as text, values separated by tabs ("" for none),
+ * valid until the next call. */
+enum us_status us_script_ctl(
+    struct us_script *script, size_t argc, const char *const *argv, const char **result, size_t *result_length);
+
+size_t us_script_memory_used(const struct us_script *script);
+/* How many lines of log() were lost because log_fd did not take them. */
+uint64_t us_script_log_dropped(const struct us_script *script);
+
+/* ---- the watchdog's side ---- */
+
+/* Call on the thread that will run handlers, before the watchdog starts. Installs the signal handler. */
+void us_script_bind_thread(struct us_script *script);
+/* Odd while a script runs; changes with each entry and exit. Any thread. */
+uint64_t us_script_sequence(const struct us_script *script);
+/* CPU time that the bound thread has used, 0 if it cannot be told. Any thread while the bound one lives. */
+uint64_t us_script_cpu_ns(const struct us_script *script);
+/* Stops the run that has that sequence number; a no-op when it is over. Any thread while the bound one lives.
+ * To be called again while the sequence stays as it is: the run may be in a long C function of Lua's. */
+void us_script_interrupt(struct us_script *script, uint64_t sequence);

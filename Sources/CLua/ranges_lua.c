@@ -1,0 +1,168 @@
+/* ranges(): sets of byte ranges as objects of a script.
+ *
+ * The object only points to a us_ranges of the shared registry, which outlives every state. In the io phase the
+ * queue is online and looks without a lock. In other phases it may not be, so there looks are made under the
+ * registry's lock; nothing that can raise happens while it is held. */
+#include "script_state.h"
+#include "shared_state.h"
+#include <string.h>
+
+static struct us_ranges *check_set(lua_State *L) {
+    const struct us_ranges_object *object = us_object_at(L, 1, US_KIND_RANGES);
+    if (object == NULL)
+        luaL_error(L, "a ranges object is expected before the colon, as in set:add(offset, length); got %s",
+            us_describe(L, 1));
+    return object->set;
+}
+
+struct interval {
+    uint64_t offset, length;
+};
+
+/* The arguments (set, offset, length). */
+static struct interval check_interval(lua_State *L, const char *function) {
+    struct interval it = {us_check_bytes(L, 2, "offset"), us_check_bytes(L, 3, "length")};
+    if (it.length == 0)
+        luaL_error(L, "%s: the length is 0", function);
+    if (it.length > (uint64_t)INT64_MAX - it.offset)
+        luaL_error(L, "%s: offset + length is past the largest offset there is (2^63)", function);
+    return it;
+}
+
+/* Ends a method that edits: the set itself, so that calls can be chained. */
+static int edited(lua_State *L, bool done, const char *function) {
+    if (!done)
+        return luaL_error(L, "%s: out of memory, or more than %d intervals in all sets", function, US_INTERVALS_MAX);
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int add(lua_State *L) {
+    struct us_ranges *set = check_set(L);
+    struct interval it = check_interval(L, "add");
+    return edited(L, us_ranges_add(set, it.offset, it.length), "add");
+}
+
+static int remove_interval(lua_State *L) {
+    struct us_ranges *set = check_set(L);
+    struct interval it = check_interval(L, "remove");
+    return edited(L, us_ranges_remove(set, it.offset, it.length), "remove");
+}
+
+static int clear(lua_State *L) {
+    return edited(L, us_ranges_clear(check_set(L)), "clear");
+}
+
+static void begin_look(lua_State *L, const struct us_ranges *set) {
+    if (us_script_of(L)->phase != US_PHASE_IO)
+        us_shared_lock(set->shared);
+}
+
+static void end_look(lua_State *L, const struct us_ranges *set) {
+    if (us_script_of(L)->phase != US_PHASE_IO)
+        us_shared_unlock(set->shared);
+}
+
+/* A length of 0 is no error here: a flush has none, and it overlaps nothing. */
+static int has(lua_State *L) {
+    struct us_ranges *set = check_set(L);
+    uint64_t offset = us_check_bytes(L, 2, "offset");
+    uint64_t length = lua_isnoneornil(L, 3) ? 1 : us_check_bytes(L, 3, "length");
+    begin_look(L, set);
+    bool found = us_ranges_overlaps(set, offset, length);
+    end_look(L, set);
+    lua_pushboolean(L, found);
+    return 1;
+}
+
+static int count(lua_State *L) {
+    struct us_ranges *set = check_set(L);
+    begin_look(L, set);
+    size_t number = us_ranges_count(set);
+    end_look(L, set);
+    lua_pushinteger(L, (lua_Integer)number);
+    return 1;
+}
+
+static int bytes(lua_State *L) {
+    struct us_ranges *set = check_set(L);
+    begin_look(L, set);
+    uint64_t number = us_ranges_bytes(set);
+    end_look(L, set);
+    lua_pushinteger(L, (lua_Integer)number);
+    return 1;
+}
+
+/* Copies first: making tables can raise, which must not happen under the lock. Others may add meanwhile, so the
+ * copy is tried again until it held everything. */
+static int list(lua_State *L) {
+    struct us_ranges *set = check_set(L);
+    size_t number = us_ranges_copy(set, NULL, 0), room;
+    struct us_span *spans;
+    do {
+        lua_settop(L, 1);
+        room = number;
+        spans = lua_newuserdatauv(L, room * sizeof *spans, 0);
+        number = us_ranges_copy(set, spans, room);
+    } while (number > room);
+    lua_createtable(L, (int)number, 0);
+    for (size_t i = 0; i < number; i++) {
+        lua_createtable(L, 2, 0);
+        lua_pushinteger(L, (lua_Integer)spans[i].start);
+        lua_rawseti(L, -2, 1);
+        lua_pushinteger(L, (lua_Integer)(spans[i].end - spans[i].start));
+        lua_rawseti(L, -2, 2);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
+static int is_same(lua_State *L) {
+    const struct us_ranges_object *left = us_object_at(L, 1, US_KIND_RANGES);
+    const struct us_ranges_object *right = us_object_at(L, 2, US_KIND_RANGES);
+    lua_pushboolean(L, left != NULL && right != NULL && left->set == right->set);
+    return 1;
+}
+
+static int to_text(lua_State *L) {
+    const char *name = us_ranges_name(check_set(L));
+    if (*name != '\0')
+        lua_pushfstring(L, "ranges(\"%s\")", name);
+    else
+        lua_pushliteral(L, "ranges()");
+    return 1;
+}
+
+/* The metatable is the upvalue. */
+static int ranges(lua_State *L) {
+    us_require_phase(L, "ranges", US_PHASE_LOAD);
+    const char *name = "";
+    size_t length = 0;
+    if (!lua_isnoneornil(L, 1)) {
+        if (lua_type(L, 1) == LUA_TSTRING)
+            name = lua_tolstring(L, 1, &length);
+        if (length == 0 || length > US_NAME_MAX || memchr(name, '\0', length) != NULL)
+            return luaL_error(
+                L, "ranges: bad name %s: text of 1 to %d bytes is expected", us_describe(L, 1), US_NAME_MAX);
+    }
+    struct us_ranges_object *object = lua_newuserdatauv(L, sizeof *object, 0);
+    object->kind = US_KIND_RANGES;
+    object->set = us_shared_ranges(us_script_of(L)->options.shared, name, length);
+    if (object->set == NULL)
+        return luaL_error(L, "ranges: out of memory, or more than %d sets", US_SETS_MAX);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+void us_open_ranges(lua_State *L) {
+    static const luaL_Reg metatable[]
+        = {{"__len", count}, {"__eq", is_same}, {"__tostring", to_text}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"add", add}, {"remove", remove_interval}, {"clear", clear}, {"has", has},
+        {"count", count}, {"bytes", bytes}, {"list", list}, {NULL, NULL}};
+    us_push_metatable(L, "ranges", metatable);
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushcclosure(L, ranges, 1);
+    lua_setglobal(L, "ranges");
+}

@@ -1,0 +1,171 @@
+/* What a script can see: an allow-list of Lua's own globals, and the guards that keep it one.
+ *
+ * Left out is what reaches outside (io, os, package, load ...), and what could outlive a kill: xpcall and
+ * __gc run code with hooks off, a coroutine has its own hook. Metatables of ours and of strings are protected.
+ * A few library functions loop in C without an end in sight when they are told a huge count; hooks do not reach
+ * them, so they are wrapped by ones that refuse counts no script can mean. Set up once, per state. */
+#include "script_state.h"
+#include <string.h>
+
+/* More elements than any memory limit in practice holds: a table slot takes 16 bytes. */
+#define ELEMENTS_MAX ((lua_Integer)1 << 26)
+
+static const char *const allowed_globals[] = {"_G", "_VERSION", "assert", "error", "getmetatable", "ipairs", "next",
+    "pairs", "pcall", "rawequal", "rawget", "rawlen", "rawset", "select", "tonumber", "tostring", "type", NULL};
+
+static bool is_listed(const char *const *list, const char *name) {
+    for (; *list != NULL; list++)
+        if (strcmp(*list, name) == 0)
+            return true;
+    return false;
+}
+
+/* ---- guards ---- */
+
+static int guarded_setmetatable(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_argexpected(L, lua_isnil(L, 2) || lua_istable(L, 2), 2, "nil or table");
+    if (luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL)
+        return luaL_error(L, "setmetatable: the metatable is protected");
+    lua_settop(L, 2);
+    if (lua_istable(L, 2)) {
+        /* Looking now is enough: Lua marks an object for finalization when the metatable is set, or never. */
+        lua_pushliteral(L, "__gc");
+        if (lua_rawget(L, 2) != LUA_TNIL)
+            return luaL_error(L, "setmetatable: __gc is not available");
+        lua_settop(L, 2);
+    }
+    lua_setmetatable(L, 1);
+    return 1;
+}
+
+/* Goes on as the original, the first upvalue, in the guard's own frame: so its messages name the right function
+ * and line. The library functions that are guarded have no upvalues of their own. */
+static int call_original(lua_State *L) {
+    return lua_tocfunction(L, lua_upvalueindex(1))(L);
+}
+
+/* string.rep of nothing, a billion times, is nothing. */
+static int guarded_rep(lua_State *L) {
+    size_t length, separator = 0;
+    luaL_checklstring(L, 1, &length);
+    luaL_optlstring(L, 3, "", &separator);
+    if (length + separator == 0) {
+        lua_pushliteral(L, "");
+        return 1;
+    }
+    return call_original(L);
+}
+
+/* Functions over the elements 1 to #t: __len may claim any number of them. */
+static int guarded_by_length(lua_State *L) {
+    if (lua_type(L, 1) == LUA_TTABLE && luaL_getmetafield(L, 1, "__len") != LUA_TNIL)
+        return luaL_error(L, "table functions do not take a table with __len");
+    return call_original(L);
+}
+
+static void check_span(lua_State *L, int first, int last) {
+    lua_Integer from = luaL_optinteger(L, first, 1);
+    lua_Integer to = lua_isnoneornil(L, last) ? 0 : luaL_checkinteger(L, last);
+    /* Unsigned, so that it cannot overflow; what it says about an empty span does not matter. */
+    if (to >= from && (lua_Unsigned)to - (lua_Unsigned)from > (lua_Unsigned)ELEMENTS_MAX)
+        luaL_error(L, "too many elements");
+}
+
+static int guarded_concat(lua_State *L) {
+    check_span(L, 3, 4);
+    return guarded_by_length(L);
+}
+
+static int guarded_move(lua_State *L) {
+    check_span(L, 2, 3);
+    return call_original(L);
+}
+
+/* ---- globals after the load phase ---- */
+
+static int new_global(lua_State *L) {
+    if (us_script_of(L)->phase != US_PHASE_LOAD) {
+        const char *name = us_describe(L, 2);
+        return luaL_error(
+            L, "assigning the new global %s after the load phase; declare it at the top of the script", name);
+    }
+    lua_rawset(L, 1);
+    return 0;
+}
+
+/* ---- set-up ---- */
+
+static void open_library(lua_State *L, const char *name, lua_CFunction open) {
+    lua_pushcfunction(L, open);
+    lua_pushstring(L, name);
+    lua_call(L, 1, 1);
+    lua_setglobal(L, name);
+}
+
+/* Puts a guard around a function of the table on top of the stack. */
+static void guard(lua_State *L, const char *name, lua_CFunction guard) {
+    lua_getfield(L, -1, name);
+    lua_pushcclosure(L, guard, 1);
+    lua_setfield(L, -2, name);
+}
+
+static void remove_field(lua_State *L, const char *name) {
+    lua_pushnil(L);
+    lua_setfield(L, -2, name);
+}
+
+static void keep_allowed_globals(lua_State *L) {
+    lua_pushglobaltable(L);
+    lua_pushnil(L);
+    while (lua_next(L, -2) != 0) {
+        lua_pop(L, 1);
+        if (lua_type(L, -1) != LUA_TSTRING || !is_listed(allowed_globals, lua_tostring(L, -1))) {
+            lua_pushvalue(L, -1);
+            lua_pushnil(L);
+            lua_rawset(L, -4); /* allowed while lua_next goes on: the key exists */
+        }
+    }
+    lua_pop(L, 1);
+}
+
+static void guard_libraries(lua_State *L) {
+    lua_getglobal(L, LUA_STRLIBNAME);
+    remove_field(L, "dump");
+    guard(L, "rep", guarded_rep);
+    lua_pop(L, 1);
+    lua_getglobal(L, LUA_MATHLIBNAME);
+    remove_field(L, "randomseed");
+    lua_pop(L, 1);
+    lua_getglobal(L, LUA_TABLIBNAME);
+    guard(L, "insert", guarded_by_length);
+    guard(L, "remove", guarded_by_length);
+    guard(L, "sort", guarded_by_length);
+    guard(L, "unpack", guarded_by_length);
+    guard(L, "concat", guarded_concat);
+    guard(L, "move", guarded_move);
+    lua_pop(L, 1);
+    lua_pushliteral(L, "");
+    lua_getmetatable(L, -1);
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 2);
+}
+
+void us_open_sandbox(lua_State *L) {
+    static const luaL_Reg global_metatable[] = {{"__newindex", new_global}, {NULL, NULL}};
+    lua_pushcfunction(L, luaopen_base);
+    lua_call(L, 0, 0);
+    keep_allowed_globals(L);
+    lua_pushcfunction(L, guarded_setmetatable);
+    lua_setglobal(L, "setmetatable");
+    open_library(L, LUA_TABLIBNAME, luaopen_table);
+    open_library(L, LUA_STRLIBNAME, luaopen_string);
+    open_library(L, LUA_MATHLIBNAME, luaopen_math);
+    open_library(L, LUA_UTF8LIBNAME, luaopen_utf8);
+    guard_libraries(L);
+    lua_pushglobaltable(L);
+    us_push_metatable(L, "globals", global_metatable);
+    lua_setmetatable(L, -2);
+    lua_pop(L, 1);
+}

@@ -1,0 +1,133 @@
+/* One script: what script.h hides, and what the C files of this target share.
+ *
+ * The state belongs to the thread that runs the script. Only `sequence`, `kill`, `bound` and `thread` are read
+ * by another one, the watchdog's; the signal handler that it triggers runs on the script's own thread.
+ * Functions that take a lua_State may raise (longjmp) and run below lua_pcall only; the others never do. */
+#pragma once
+#include "include/random.h"
+#include "include/script.h"
+#include "lua_api.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    US_ERROR_MAX = 1024,
+    US_CHUNK_NAME_MAX = 256,
+    US_TAG_COUNT = 4096,
+    US_IO_FIELD_COUNT = 11,
+};
+
+enum us_phase { US_PHASE_LOAD = 1, US_PHASE_IO = 2, US_PHASE_CTL = 4 };
+
+struct us_script {
+    /* What a decision touches comes first. */
+    lua_State *lua;
+    _Atomic uint64_t sequence; /* odd while a script runs */
+    _Atomic uint64_t kill;     /* the run that is to be stopped */
+    enum us_phase phase;
+    bool interrupted; /* the kill hook raised in this run; whatever pcall made of it */
+    uint32_t handlers; /* bit per enum us_op */
+    int handler[US_OP_COUNT]; /* registry references */
+    int *io; /* registry references by tag; LUA_NOREF: not bound */
+    size_t io_count;
+    uint64_t device_size;
+    uint64_t now;
+    struct us_random random;
+    const char *io_field[US_IO_FIELD_COUNT]; /* the strings of this state, compared by address */
+    int io_metatable; /* registry reference */
+
+    struct us_script_options options;
+    size_t memory_used;
+    bool over_memory;     /* the allocator refused, rather than the system */
+    int over_memory_line; /* where, 0: not in a Lua function */
+    unsigned char *arena; /* declare.c: the rest of the newest block of copies */
+    size_t arena_left;
+    struct us_declaration *declarations;
+    size_t declaration_count, declaration_capacity, rule_count;
+    bool has_device;
+    int device_line; /* of device{} */
+    int ctl;         /* registry reference */
+    bool loaded;
+    unsigned kept_fails, kept_delays, kept_hangs; /* verdicts kept for their arguments */
+    uint64_t log_dropped;
+    uint64_t load_deadline; /* CLOCK_MONOTONIC, ns; 0 = not in the load phase, or none */
+    char *result;           /* of ctl */
+    size_t result_length;
+    atomic_bool bound;
+    pthread_t thread;
+    char interrupted_at[US_ERROR_MAX / 2]; /* the whole message of the interruption */
+    char chunk_name[US_CHUNK_NAME_MAX];    /* as people write it, without the @ */
+    char error[US_ERROR_MAX];
+};
+
+static inline struct us_script *us_script_of(lua_State *L) {
+    return *(struct us_script **)lua_getextraspace(L);
+}
+
+/* ---- objects: every full userdata that a script can hold is made here and begins with its kind, which is
+ * cheaper to check than a metatable. Nothing else hands userdata to scripts. ---- */
+
+enum us_kind { US_KIND_IO = 0x75736901, US_KIND_VERDICT, US_KIND_RANGES };
+
+struct us_io_object {
+    enum us_kind kind;
+    const struct us_io *io;
+};
+
+struct us_verdict_object {
+    enum us_kind kind;
+    struct us_decision decision;
+};
+
+struct us_ranges_object {
+    enum us_kind kind;
+    struct us_ranges *set;
+};
+
+/* The object at that index, NULL if it is anything else. Never raises. */
+static inline void *us_object_at(lua_State *L, int index, enum us_kind kind) {
+    if (lua_type(L, index) != LUA_TUSERDATA)
+        return NULL;
+    enum us_kind *object = lua_touserdata(L, index);
+    return *object == kind ? object : NULL;
+}
+
+/* ---- script.c ---- */
+void us_set_error(struct us_script *script, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Keeps the error object on top of the stack as text. Runs no script code. */
+void us_keep_error(struct us_script *script);
+enum us_status us_fail_memory(struct us_script *script);
+
+/* ---- run.c ---- */
+/* lua_pcall between the two ends of a run, so that the watchdog sees it. The error is kept. */
+enum us_status us_run(struct us_script *script, int arguments, int results);
+/* The same below a limit on the load phase. */
+enum us_status us_run_limited(struct us_script *script, int arguments, int results, uint64_t limit_ns);
+/* For the allocator: a few instructions of the load phase can spend seconds in large strings. */
+void us_check_load_limit(struct us_script *script);
+
+/* The line of the nearest Lua function that is running, 0 when there is none. Never raises or allocates. */
+int us_current_line(lua_State *L);
+
+/* ---- arguments.c: what scripts hand over. All raise. ---- */
+uint64_t us_check_bytes(lua_State *L, int index, const char *what);
+uint64_t us_check_time(lua_State *L, int index);
+/* Text for an error message that shows the value at that index: "4Q" with quotes, -1, a table. */
+const char *us_describe(lua_State *L, int index);
+/* Raises unless the script is in one of the phases. */
+void us_require_phase(lua_State *L, const char *function, unsigned phases);
+/* Pushes a new metatable that scripts can neither see nor replace. */
+void us_push_metatable(lua_State *L, const char *name, const luaL_Reg *functions);
+
+/* ---- what each file gives to scripts: sets globals. All raise. ---- */
+void us_open_sandbox(lua_State *L);
+void us_open_values(lua_State *L);  /* random now log and constants */
+void us_open_declare(lua_State *L); /* device rule */
+void us_open_ranges(lua_State *L);
+void us_open_verdict(lua_State *L);
+void us_open_io(lua_State *L);
+
+/* Writes a verdict as a script would, cut at size. */
+void us_print_verdict(const struct us_decision *verdict, char *text, size_t size);
+/* "read", "write" ...; NULL for a number that is no operation. */
+const char *us_op_name(unsigned op);

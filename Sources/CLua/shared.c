@@ -1,0 +1,162 @@
+/* The registry of sets and the reclaiming of what readers may still see (QSBR).
+ *
+ * Owner: the device; threads: all of its queues. Readers never lock. A queue announces the epoch in which it
+ * goes online; every replaced array carries the epoch that began with its replacement. It is freed once no
+ * queue is online with an older epoch: such a queue went online before the replacement and may hold the array.
+ *
+ * Memory order. A reader stores `seen`, then loads `spans`; an editor stores `spans`, then loads `seen`. One of
+ * the two must see the other's store, which only sequential consistency gives; so these four are seq_cst (the
+ * loads cost nothing on x86 and an ldar on arm64). Going offline is a release that the editor's load
+ * acquires: all looks at the array happen before it is freed. */
+#include "shared_state.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct us_shared *us_shared_new(unsigned queues) {
+    struct us_shared *shared = calloc(1, sizeof *shared);
+    if (shared == NULL)
+        return NULL;
+    shared->queues = queues == 0 ? 1 : queues;
+    atomic_init(&shared->epoch, 1);
+    if (shared->queues > 1) {
+        size_t bytes = shared->queues * sizeof *shared->readers;
+        shared->readers = aligned_alloc(_Alignof(struct us_reader), bytes);
+        if (shared->readers == NULL) {
+            free(shared);
+            return NULL;
+        }
+        memset((void *)shared->readers, 0, bytes);
+    }
+    pthread_mutex_init(&shared->lock, NULL);
+    return shared;
+}
+
+static void free_retired(struct us_spans *list) {
+    while (list != NULL) {
+        struct us_spans *next = list->next;
+        free(list);
+        list = next;
+    }
+}
+
+void us_shared_free(struct us_shared *shared) {
+    if (shared == NULL)
+        return;
+    free_retired(shared->retired);
+    while (shared->sets != NULL) {
+        struct us_ranges *set = shared->sets;
+        shared->sets = set->next;
+        free(atomic_load_explicit(&set->spans, memory_order_relaxed));
+        free(set);
+    }
+    pthread_mutex_destroy(&shared->lock);
+    free(shared->readers);
+    free(shared);
+}
+
+void us_shared_lock(struct us_shared *shared) {
+    if (shared->queues > 1)
+        pthread_mutex_lock(&shared->lock);
+}
+
+void us_shared_unlock(struct us_shared *shared) {
+    if (shared->queues > 1)
+        pthread_mutex_unlock(&shared->lock);
+}
+
+void us_shared_online(struct us_shared *shared, unsigned queue) {
+    if (shared->queues == 1 || queue >= shared->queues)
+        return;
+    struct us_reader *reader = &shared->readers[queue];
+    if (!reader->started) {
+        /* Once per queue: waits for an edit in place to end, and none begins afterwards. */
+        us_shared_lock(shared);
+        shared->started = true;
+        us_shared_unlock(shared);
+        reader->started = true;
+    }
+    uint64_t epoch = atomic_load_explicit(&shared->epoch, memory_order_seq_cst);
+    atomic_store_explicit(&reader->seen, epoch, memory_order_seq_cst);
+}
+
+void us_shared_offline(struct us_shared *shared, unsigned queue) {
+    if (shared->queues == 1 || queue >= shared->queues)
+        return;
+    atomic_store_explicit(&shared->readers[queue].seen, 0, memory_order_release);
+}
+
+/* The oldest epoch that an online queue may still be in. */
+static uint64_t oldest_reader(struct us_shared *shared) {
+    uint64_t oldest = UINT64_MAX;
+    for (unsigned i = 0; i < shared->queues; i++) {
+        uint64_t seen = atomic_load_explicit(&shared->readers[i].seen, memory_order_seq_cst);
+        if (seen != 0 && seen < oldest)
+            oldest = seen;
+    }
+    return oldest;
+}
+
+/* The list is newest first, so everything from the first free one on is free. */
+static void reclaim(struct us_shared *shared) {
+    if (shared->retired == NULL)
+        return;
+    uint64_t oldest = oldest_reader(shared);
+    struct us_spans **link = &shared->retired;
+    while (*link != NULL && (*link)->retired_at > oldest)
+        link = &(*link)->next;
+    struct us_spans *list = *link;
+    *link = NULL;
+    free_retired(list);
+}
+
+void us_shared_publish(struct us_ranges *set, struct us_spans *spans) {
+    struct us_shared *shared = set->shared;
+    struct us_spans *old = atomic_load_explicit(&set->spans, memory_order_relaxed);
+    atomic_store_explicit(&set->spans, spans, memory_order_seq_cst);
+    if (old == NULL || old == spans)
+        return;
+    if (us_shared_exclusive(shared)) {
+        free(old);
+        return;
+    }
+    old->retired_at = atomic_fetch_add_explicit(&shared->epoch, 1, memory_order_seq_cst) + 1;
+    old->next = shared->retired;
+    shared->retired = old;
+    reclaim(shared);
+}
+
+static struct us_ranges *find(struct us_shared *shared, const char *name, size_t length) {
+    for (struct us_ranges *set = shared->sets; length > 0 && set != NULL; set = set->next)
+        if (strlen(set->name) == length && memcmp(set->name, name, length) == 0)
+            return set;
+    return NULL;
+}
+
+static struct us_ranges *make(struct us_shared *shared, const char *name, size_t length) {
+    if (length > US_NAME_MAX || shared->set_count == US_SETS_MAX)
+        return NULL;
+    struct us_ranges *set = calloc(1, sizeof *set);
+    if (set == NULL)
+        return NULL;
+    set->shared = shared;
+    atomic_init(&set->spans, NULL);
+    if (length > 0)
+        memcpy(set->name, name, length);
+    set->next = shared->sets;
+    shared->sets = set;
+    shared->set_count++;
+    return set;
+}
+
+struct us_ranges *us_shared_ranges(struct us_shared *shared, const char *name, size_t length) {
+    us_shared_lock(shared);
+    struct us_ranges *set = find(shared, name, length);
+    if (set == NULL)
+        set = make(shared, name, length);
+    us_shared_unlock(shared);
+    return set;
+}
+
+const char *us_ranges_name(const struct us_ranges *set) {
+    return set->name;
+}

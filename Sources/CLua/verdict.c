@@ -1,0 +1,285 @@
+/* Verdicts: fail delay hang drop zero to, and their sum.
+ *
+ * A verdict is an immutable us_decision in a userdata. Constructors keep what they made for their argument, so
+ * `return fail("EIO")` in a handler allocates nothing from the second time on; how many are kept is bounded,
+ * as a script may compute its delays. Whether an operation can do what a verdict says is judged in decide.c. */
+#include "include/units.h"
+#include "script_state.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Of each constructor; fail() cannot have more than there are errnos. */
+enum { MEMOISED_MAX = 64 };
+
+/* Upvalues of every constructor. */
+enum { METATABLE = 1, MEMORY = 2 };
+
+/* ---- making ---- */
+
+static struct us_decision *push_verdict(lua_State *L) {
+    struct us_verdict_object *object = lua_newuserdatauv(L, sizeof *object, 0);
+    object->kind = US_KIND_VERDICT;
+    memset(&object->decision, 0, sizeof object->decision);
+    lua_pushvalue(L, lua_upvalueindex(METATABLE));
+    lua_setmetatable(L, -2);
+    return &object->decision;
+}
+
+/* Pushes the verdict that was kept for the value at index; false, and nothing pushed, when there is none. */
+static bool recall(lua_State *L, int index) {
+    lua_pushvalue(L, index);
+    if (lua_rawget(L, lua_upvalueindex(MEMORY)) != LUA_TNIL)
+        return true;
+    lua_pop(L, 1);
+    return false;
+}
+
+/* Keeps the verdict on top of the stack for the value at index, which is neither nil nor NaN. */
+static void memoise(lua_State *L, int index, unsigned *kept) {
+    if (*kept == MEMOISED_MAX)
+        return;
+    lua_pushvalue(L, index);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, lua_upvalueindex(MEMORY));
+    ++*kept;
+}
+
+static const struct us_decision *check_verdict(lua_State *L, int index, const char *function) {
+    const struct us_verdict_object *object = us_object_at(L, index, US_KIND_VERDICT);
+    if (object == NULL) {
+        /* Not luaL_error: for "x" + verdict it is Lua's string library that calls us, which has no line. */
+        lua_pushfstring(L, "%s:%d: %s: a verdict (fail, delay, ...) is expected, got %s",
+            us_script_of(L)->chunk_name, us_current_line(L), function, us_describe(L, index));
+        lua_error(L);
+    }
+    return &object->decision;
+}
+
+/* ---- adding ---- */
+
+static const char *outcome_name(unsigned outcome) {
+    static const char *const names[] = {"pass", "fail", "drop", "zero", "redirect"};
+    return names[outcome];
+}
+
+static uint64_t add_saturating(uint64_t left, uint64_t right) {
+    uint64_t sum;
+    return __builtin_add_overflow(left, right, &sum) || sum > INT64_MAX ? INT64_MAX : sum;
+}
+
+/* What both together say; raises when they contradict. */
+static struct us_decision combine(lua_State *L, const struct us_decision *left, const struct us_decision *right) {
+    if (left->hangs && right->hangs)
+        luaL_error(L, "a verdict cannot hang twice");
+    if (left->outcome != US_OUTCOME_PASS && left->outcome == right->outcome)
+        luaL_error(L, "a verdict cannot %s twice", outcome_name(left->outcome));
+    if (left->outcome != US_OUTCOME_PASS && right->outcome != US_OUTCOME_PASS)
+        luaL_error(
+            L, "a verdict cannot both %s and %s", outcome_name(left->outcome), outcome_name(right->outcome));
+    const struct us_decision *end = left->outcome != US_OUTCOME_PASS ? left : right;
+    return (struct us_decision){
+        .delay_ns = add_saturating(left->delay_ns, right->delay_ns),
+        .hang_ns = left->hangs ? left->hang_ns : right->hang_ns,
+        .hangs = left->hangs || right->hangs,
+        .outcome = end->outcome,
+        .error = end->error,
+        .to_offset = end->to_offset,
+    };
+}
+
+static int add(lua_State *L) {
+    struct us_decision sum = combine(L, check_verdict(L, 1, "+"), check_verdict(L, 2, "+"));
+    *push_verdict(L) = sum;
+    return 1;
+}
+
+/* ---- constructors ---- */
+
+static void refuse_errno(lua_State *L) {
+    const char *bad = us_describe(L, 1);
+    luaL_Buffer names;
+    luaL_buffinit(L, &names);
+    for (size_t i = 0; i < us_errno_count(); i++) {
+        if (i > 0)
+            luaL_addstring(&names, " ");
+        luaL_addstring(&names, us_errno_at(i)->name);
+    }
+    luaL_pushresult(&names);
+    luaL_error(L, "fail: bad errno %s; the block layer knows %s", bad, lua_tostring(L, -1));
+}
+
+static int fail(lua_State *L) {
+    if (!lua_isnoneornil(L, 2))
+        return luaL_error(L, "fail: one argument is expected, the name of an errno");
+    if (lua_type(L, 1) == LUA_TSTRING) {
+        if (recall(L, 1))
+            return 1;
+        size_t length;
+        const char *name = lua_tolstring(L, 1, &length);
+        const struct us_errno *known = us_errno_by_name(name, length);
+        if (known != NULL) {
+            struct us_decision *verdict = push_verdict(L);
+            verdict->outcome = US_OUTCOME_FAIL;
+            verdict->error = known->number;
+            memoise(L, 1, &us_script_of(L)->kept_fails);
+            return 1;
+        }
+    }
+    refuse_errno(L);
+    return 0;
+}
+
+static int delay(lua_State *L) {
+    if (!lua_isnoneornil(L, 1) && recall(L, 1))
+        return 1;
+    uint64_t time = us_check_time(L, 1);
+    push_verdict(L)->delay_ns = time;
+    memoise(L, 1, &us_script_of(L)->kept_delays);
+    return 1;
+}
+
+/* 0 would mean for ever, which nobody who computed a time wants. */
+static uint64_t check_hang_time(lua_State *L) {
+    uint64_t time = us_check_time(L, 1);
+    if (time == 0)
+        luaL_error(L, "hang: a time of 0 is no hang; hang() without a time holds until released");
+    return time;
+}
+
+static int hang(lua_State *L) {
+    struct us_decision hanging = {.hangs = 1};
+    if (!lua_isnoneornil(L, 2)) {
+        if (!lua_isnil(L, 1))
+            hanging.hang_ns = check_hang_time(L);
+        struct us_decision sum = combine(L, &hanging, check_verdict(L, 2, "hang"));
+        *push_verdict(L) = sum;
+        return 1;
+    }
+    lua_settop(L, 1);
+    if (!lua_isnil(L, 1))
+        hanging.hang_ns = check_hang_time(L);
+    else
+        lua_pushboolean(L, true), lua_replace(L, 1); /* the key under which hang() is kept */
+    if (recall(L, 1))
+        return 1;
+    *push_verdict(L) = hanging;
+    memoise(L, 1, &us_script_of(L)->kept_hangs);
+    return 1;
+}
+
+/* drop() and zero(): the verdict itself is the upvalue. */
+static int constant(lua_State *L) {
+    lua_pushvalue(L, lua_upvalueindex(1));
+    return 1;
+}
+
+static int to(lua_State *L) {
+    if (!lua_isnoneornil(L, 2))
+        return luaL_error(L, "to: other backings are not available");
+    uint64_t offset = us_check_bytes(L, 1, "offset");
+    struct us_decision *verdict = push_verdict(L);
+    verdict->outcome = US_OUTCOME_REDIRECT;
+    verdict->to_offset = offset;
+    return 1;
+}
+
+/* ---- as text ---- */
+
+struct text {
+    char *at;
+    size_t size, length;
+};
+
+static void __attribute__((format(printf, 2, 3))) print(struct text *text, const char *format, ...) {
+    if (text->length >= text->size)
+        return;
+    va_list list;
+    va_start(list, format);
+    int length = vsnprintf(text->at + text->length, text->size - text->length, format, list);
+    va_end(list);
+    if (length > 0)
+        text->length += (size_t)length;
+}
+
+/* In the largest unit that divides it. */
+static void print_time(struct text *text, const char *function, uint64_t ns) {
+    static const struct {
+        uint64_t factor;
+        const char *name;
+    } units[] = {{1000000000, "s"}, {1000000, "ms"}, {1000, "us"}, {1, "ns"}};
+    size_t unit = 0;
+    while (ns % units[unit].factor != 0)
+        unit++;
+    print(text, "%s(%llu%s)", function, (unsigned long long)(ns / units[unit].factor), units[unit].name);
+}
+
+static void print_outcome(struct text *text, const struct us_decision *verdict) {
+    if (verdict->outcome == US_OUTCOME_FAIL) {
+        const struct us_errno *known = us_errno_by_number(verdict->error);
+        print(text, "fail(\"%s\")", known != NULL ? known->name : "?");
+    } else if (verdict->outcome == US_OUTCOME_REDIRECT) {
+        print(text, "to(%llu)", (unsigned long long)verdict->to_offset);
+    } else if (verdict->outcome != US_OUTCOME_PASS) {
+        print(text, "%s()", outcome_name(verdict->outcome));
+    }
+}
+
+void us_print_verdict(const struct us_decision *verdict, char *text, size_t size) {
+    struct text to = {text, size, 0};
+    text[0] = '\0';
+    print_outcome(&to, verdict);
+    if (verdict->delay_ns > 0 || (!verdict->hangs && to.length == 0)) {
+        if (to.length > 0)
+            print(&to, " + ");
+        print_time(&to, "delay", verdict->delay_ns);
+    }
+    if (verdict->hangs) {
+        if (to.length > 0)
+            print(&to, " + ");
+        if (verdict->hang_ns > 0)
+            print_time(&to, "hang", verdict->hang_ns);
+        else
+            print(&to, "hang()");
+    }
+}
+
+static int to_text(lua_State *L) {
+    char text[128];
+    us_print_verdict(check_verdict(L, 1, "tostring"), text, sizeof text);
+    lua_pushstring(L, text);
+    return 1;
+}
+
+/* ---- set-up ---- */
+
+static void open_constructor(lua_State *L, const char *name, lua_CFunction function) {
+    lua_pushvalue(L, -1); /* the metatable */
+    lua_newtable(L);
+    lua_pushcclosure(L, function, 2);
+    lua_setglobal(L, name);
+}
+
+static void open_constant(lua_State *L, const char *name, enum us_outcome outcome) {
+    struct us_verdict_object *object = lua_newuserdatauv(L, sizeof *object, 0);
+    *object = (struct us_verdict_object){US_KIND_VERDICT, {.outcome = outcome}};
+    lua_pushvalue(L, -2);
+    lua_setmetatable(L, -2);
+    lua_pushcclosure(L, constant, 1);
+    lua_setglobal(L, name);
+}
+
+void us_open_verdict(lua_State *L) {
+    static const luaL_Reg metatable[] = {{"__tostring", to_text}, {NULL, NULL}};
+    us_push_metatable(L, "verdict", metatable);
+    lua_pushvalue(L, -1);
+    lua_pushcclosure(L, add, 1);
+    lua_setfield(L, -2, "__add");
+    open_constructor(L, "fail", fail);
+    open_constructor(L, "delay", delay);
+    open_constructor(L, "hang", hang);
+    open_constructor(L, "to", to);
+    open_constant(L, "drop", US_OUTCOME_DROP);
+    open_constant(L, "zero", US_OUTCOME_ZERO);
+    lua_pop(L, 1);
+}

@@ -1,0 +1,48 @@
+/// What a driver offers and a device has negotiated.
+///
+/// C: `UBLK_F_*`; the kernel named is the first with it.
+struct Features: OptionSet, Hashable, Sendable {
+    let rawValue: UInt64
+
+    /// Requests' pages are lent instead of copied.
+    ///
+    /// 6.15.
+    static let supportZeroCopy = Features(rawValue: 1 << 0)
+    /// Always set by the driver.
+    static let completeInTask = Features(rawValue: 1 << 1)
+    static let needGetData = Features(rawValue: 1 << 2)
+    /// The device outlives its server.
+    ///
+    /// 6.1.
+    static let userRecovery = Features(rawValue: 1 << 3)
+    static let userRecoveryReissue = Features(rawValue: 1 << 4)
+    static let unprivilegedDevice = Features(rawValue: 1 << 5)
+    /// Commands are ioctl-style codes; always set by drivers that know them.
+    static let ioctlEncode = Features(rawValue: 1 << 6)
+    static let userCopy = Features(rawValue: 1 << 7)
+    static let zoned = Features(rawValue: 1 << 8)
+    /// No partition scan when the device starts.
+    ///
+    /// 7.0.
+    static let noAutoPartitionScan = Features(rawValue: 1 << 18)
+
+    /// Names of the bits, C spelling without `UBLK_F_`, lowest bit first.
+    static let names: [String] = [
+        "SUPPORT_ZERO_COPY", "URING_CMD_COMP_IN_TASK", "NEED_GET_DATA", "USER_RECOVERY",
+        "USER_RECOVERY_REISSUE", "UNPRIVILEGED_DEV", "CMD_IOCTL_ENCODE", "USER_COPY", "ZONED",
+        "USER_RECOVERY_FAIL_IO", "UPDATE_SIZE", "AUTO_BUF_REG", "QUIESCE", "PER_IO_DAEMON",
+        "BUF_REG_OFF_DAEMON", "BATCH_IO", "INTEGRITY", "SAFE_STOP_DEV", "NO_AUTO_PART_SCAN",
+        "SHMEM_ZC",
+    ]
+
+    /// Each set bit with its name; a bit this program does not know is `UNKNOWN_n`.
+    var named: [(name: String, bit: UInt64)] {
+        (0..<64).compactMap { position in
+            let bit = UInt64(1) << UInt64(position)
+            guard rawValue & bit != 0 else { return nil }
+            let name =
+                position < Self.names.count ? Self.names[position] : "UNKNOWN_\(position)"
+            return (name, bit)
+        }
+    }
+}

@@ -1,0 +1,62 @@
+/// The small numbers of the protocol, each its own type so that none is taken for another.
+
+/// One slot of a queue: 0 ..< depth.
+///
+/// At most one request at a time lives in it.
+struct Tag: Hashable, Sendable {
+    let rawValue: UInt16
+    init(_ rawValue: UInt16) { self.rawValue = rawValue }
+    /// The tag as an index into per-tag tables.
+    var index: Int { Int(rawValue) }
+}
+
+/// One hardware queue of a device: 0 ..< queues.
+struct QueueID: Hashable, Sendable {
+    let rawValue: UInt16
+    init(_ rawValue: UInt16) { self.rawValue = rawValue }
+    var index: Int { Int(rawValue) }
+}
+
+/// The N of `/dev/ublkbN`.
+struct DeviceID: Hashable, Sendable, CustomStringConvertible {
+    /// The driver's limit: `UBLK_MINORS`.
+    static let maximum: UInt32 = (1 << 20) - 1
+
+    let rawValue: UInt32
+    init(_ rawValue: UInt32) { self.rawValue = rawValue }
+
+    var blockPath: String { "/dev/ublkb\(rawValue)" }
+    var characterPath: String { "/dev/ublkc\(rawValue)" }
+    var description: String { "\(rawValue)" }
+
+    /// Reads `0`, `/dev/ublkb0` or `/dev/ublkc0`; nil for anything else or an id past ``maximum``.
+    init?(parsing text: String) {
+        var digits = Substring(text)
+        for prefix in ["/dev/ublkb", "/dev/ublkc"] where text.hasPrefix(prefix) {
+            digits = text.dropFirst(prefix.count)
+        }
+        guard !digits.isEmpty, digits.allSatisfy({ ("0"..."9").contains($0) }),
+            let number = UInt32(digits), number <= Self.maximum
+        else { return nil }
+        rawValue = number
+    }
+}
+
+/// Time on the queue's clock: nanoseconds since some fixed moment.
+///
+/// Virtual in the simulator.
+struct Instant: Comparable, Sendable {
+    let nanoseconds: UInt64
+    init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
+    static func < (a: Instant, b: Instant) -> Bool { a.nanoseconds < b.nanoseconds }
+
+    /// Later by `nanoseconds`; stays at the end of time instead of overflowing.
+    func advanced(byNanoseconds nanoseconds: UInt64) -> Instant {
+        let (sum, overflow) = self.nanoseconds.addingReportingOverflow(nanoseconds)
+        return Instant(nanoseconds: overflow ? .max : sum)
+    }
+
+    func nanoseconds(since earlier: Instant) -> UInt64 {
+        nanoseconds > earlier.nanoseconds ? nanoseconds - earlier.nanoseconds : 0
+    }
+}

@@ -1,0 +1,74 @@
+import CUring
+import SystemPackage
+
+/// System calls around a block device that Swift cannot name (GNU-only, variadic, macros).
+///
+/// Any thread.
+///
+/// Each throws the call's `Errno`.
+enum SystemCall {
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    static var monotonicNanoseconds: UInt64 { sys_monotonic_ns() }
+    /// CPU time of the calling thread.
+    static var threadCPUNanoseconds: UInt64 { sys_thread_cpu_ns() }
+    /// Wall clock as `2026-11-21T11:00:00.123Z`.
+    static var timestamp: String {
+        var text = [CChar](repeating: 0, count: 32)
+        unsafe sys_timestamp(&text, text.count)
+        return String(
+            decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) },
+            as: UTF8.self
+        )
+    }
+
+    /// A new eventfd at 0, close-on-exec.
+    static func makeEventFD() throws(Errno) -> Int32 { try check(sys_eventfd()) }
+
+    /// Blocks `signals` in this thread and those it starts from now on; they are read from the fd
+    /// instead.
+    static func makeSignalFD(_ signals: [Int32]) throws(Errno) -> Int32 {
+        try check(unsafe sys_signalfd(signals, signals.count))
+    }
+
+    /// Keeps this process's files from `first` on out of the programs it starts: close_range.
+    static func closeOnExec(from first: UInt32) throws(Errno) {
+        _ = try check(sys_close_from_on_exec(first))
+    }
+
+    /// The number of a signal that waits in `signalFD`.
+    static func takeSignal(_ signalFD: Int32) throws(Errno) -> Int32 {
+        try check(sys_take_signal(signalFD))
+    }
+
+    static func setThreadName(_ name: String) { unsafe sys_set_thread_name(name) }
+
+    /// Pins the calling thread to the CPUs of a bitmap, as GET_QUEUE_AFFINITY gives it.
+    static func setAffinity(_ mask: [UInt8]) throws(Errno) {
+        _ = try check(unsafe sys_set_affinity(mask, mask.count))
+    }
+
+    /// Tells the kernel that this thread serves IO: its memory allocations must not wait for any
+    /// (PR_SET_IO_FLUSHER).
+    static func setIOFlusher() throws(Errno) { _ = try check(sys_set_io_flusher()) }
+
+    /// Size of an open block device.
+    ///
+    /// BLKGETSIZE64.
+    static func blockDeviceBytes(_ fd: Int32) throws(Errno) -> UInt64 {
+        var bytes: UInt64 = 0
+        _ = try check(unsafe sys_block_device_size(fd, &bytes))
+        return bytes
+    }
+
+    /// Reads the partition table of an open disk.
+    ///
+    /// BLKRRPART.
+    static func rescanPartitions(_ fd: Int32) throws(Errno) {
+        _ = try check(sys_rescan_partitions(fd))
+    }
+
+    private static func check(_ result: Int32) throws(Errno) -> Int32 {
+        guard result >= 0 else { throw Errno(rawValue: -result) }
+        return result
+    }
+}

@@ -1,0 +1,160 @@
+import CUring
+import SystemPackage
+
+/// One io_uring: fill SQEs, enter, reap CQEs in batches.
+///
+/// Knows nothing of ublk's meaning.
+///
+/// Owned by one thread from `init` to `deinit` (SINGLE_ISSUER). A wait is one `io_uring_enter` that
+/// submits what is queued and returns with at least one CQE or at the deadline. Completions seen by
+/// a wait are handed out by ``nextCompletion()``; their slots go back to the kernel at the next
+/// wait.
+@safe
+struct Ring: ~Copyable {
+    // Safety: `ring` is allocated in init, freed in deinit, and never leaves this type except for
+    // one call.
+    private let ring: UnsafeMutablePointer<io_uring>
+    private var head: UInt32 = 0
+    private var tail: UInt32 = 0
+    private var consumed: UInt32 = 0
+
+    /// The deadline of a wait has passed: ETIME, which swift-system has no name for.
+    private static let timerExpired: Int32 = 62
+
+    enum Style {
+        /// Data: 64-byte SQEs, one issuer, task work run only inside our own waits.
+        case queue
+        /// Control: 128-byte SQEs.
+        case control
+    }
+
+    /// - Parameter entries: SQEs; rounded up to a power of two by the kernel, which gives twice as
+    ///   many CQEs.
+    /// - Throws: ENOSYS or EPERM where io_uring is missing or switched off, ENOMEM.
+    init(entries: UInt32, style: Style) throws(Errno) {
+        let memory = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
+        unsafe memory.initialize(to: io_uring())
+        var result: Int32
+        switch style {
+        case .control:
+            result = unsafe io_uring_queue_init(entries, memory, URING_SETUP_CONTROL_FLAGS)
+        case .queue:
+            result = unsafe io_uring_queue_init(entries, memory, URING_SETUP_QUEUE_FLAGS)
+            // Kernels or sandboxes that refuse DEFER_TASKRUN still serve, a little slower.
+            if result == -Errno.invalidArgument.rawValue {
+                result = unsafe io_uring_queue_init(entries, memory, URING_SETUP_COOP_FLAGS)
+            }
+        }
+        guard result == 0 else {
+            unsafe memory.deallocate()
+            throw Errno(rawValue: -result)
+        }
+        unsafe ring = memory
+        head = unsafe uring_cq_head(memory)
+        tail = head
+    }
+
+    deinit {
+        unsafe io_uring_queue_exit(ring)
+        unsafe ring.deallocate()
+    }
+
+    /// The next free SQE; sends the queued ones first when the ring is full.
+    ///
+    /// The caller fills all of it.
+    @inline(__always)
+    mutating func submission() -> UnsafeMutablePointer<uring_sqe> {
+        if let sqe = unsafe io_uring_get_sqe(ring) { return unsafe sqe }
+        return unsafe submissionAfterFlush()
+    }
+
+    private mutating func submissionAfterFlush() -> UnsafeMutablePointer<uring_sqe> {
+        while true {
+            let result = unsafe io_uring_submit(ring)
+            if let sqe = unsafe io_uring_get_sqe(ring) { return unsafe sqe }
+            precondition(
+                result >= 0 || result == -Errno.interrupted.rawValue
+                    || result == -Errno.resourceTemporarilyUnavailable.rawValue
+                    || result == -Errno.resourceBusy.rawValue,
+                "io_uring_submit: \(result)"
+            )
+        }
+    }
+
+    /// Submits what is queued and waits for a completion, or until `timeoutNanoseconds` have
+    /// passed.
+    ///
+    /// Returns at once when completions are already there. A signal does not end the wait and
+    /// nothing is queued twice: liburing keeps what the kernel has not taken.
+    mutating func wait(timeoutNanoseconds: UInt64?) {
+        release()
+        guard let timeoutNanoseconds else {
+            repeat { enter(timeoutNanoseconds: nil) } while tail == head
+            return
+        }
+        let (sum, overflow) = sys_monotonic_ns().addingReportingOverflow(timeoutNanoseconds)
+        let end = overflow ? UInt64.max : sum
+        var rest = timeoutNanoseconds
+        while true {
+            enter(timeoutNanoseconds: rest)
+            let now = sys_monotonic_ns()
+            if tail != head || now >= end { return }
+            // A signal ended the wait early: what is left of it.
+            rest = end - now
+        }
+    }
+
+    private mutating func enter(timeoutNanoseconds: UInt64?) {
+        let result = submitAndWait(timeoutNanoseconds: timeoutNanoseconds)
+        unsafe tail = uring_cq_tail(ring)
+        guard result < 0 else { return }
+        switch -result {
+        case Self.timerExpired, Errno.interrupted.rawValue, Errno.resourceBusy.rawValue,
+            Errno.resourceTemporarilyUnavailable.rawValue:
+            return
+        default: preconditionFailure("io_uring_enter: errno \(-result)")
+        }
+    }
+
+    private func submitAndWait(timeoutNanoseconds: UInt64?) -> Int32 {
+        guard let timeoutNanoseconds else { return unsafe io_uring_submit_and_wait(ring, 1) }
+        // The kernel adds it to its clock, which near infinity comes out in the past; a day at a time.
+        let bounded = min(timeoutNanoseconds, 86_400_000_000_000)
+        var timeout = __kernel_timespec(
+            tv_sec: Int64(bounded / 1_000_000_000),
+            tv_nsec: Int64(bounded % 1_000_000_000)
+        )
+        var ignored: UnsafeMutablePointer<io_uring_cqe>?
+        return unsafe io_uring_submit_and_wait_timeout(ring, &ignored, 1, &timeout, nil)
+    }
+
+    /// Submits what is queued without waiting.
+    mutating func submit() { _ = unsafe io_uring_submit(ring) }
+
+    /// The next completion of the batch that the last wait saw, nil at its end.
+    @inline(__always)
+    mutating func nextCompletion() -> (userData: UserData, result: Int32)? {
+        guard head != tail else { return nil }
+        guard let cqe = unsafe uring_cqe_at(ring, head) else { return nil }
+        let completion = unsafe (UserData(rawValue: cqe.pointee.user_data), cqe.pointee.res)
+        head &+= 1
+        consumed &+= 1
+        return completion
+    }
+
+    private mutating func release() {
+        guard consumed != 0 else { return }
+        unsafe io_uring_cq_advance(ring, consumed)
+        consumed = 0
+    }
+
+    /// Registers files; SQEs then name them by index.
+    ///
+    /// Once per ring.
+    func register(files: [Int32]) throws(Errno) {
+        let result = unsafe files.withUnsafeBufferPointer {
+            unsafe io_uring_register_files(ring, $0.baseAddress, UInt32($0.count))
+        }
+        guard result >= 0 else { throw Errno(rawValue: -result) }
+    }
+}

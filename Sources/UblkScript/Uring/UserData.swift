@@ -1,0 +1,30 @@
+/// What a CQE is about, packed into its 64 bits of user data.
+///
+///     63      56 55              16 15      0
+///     | kind    | unused           | tag    |
+struct UserData: Equatable, Sendable {
+    enum Kind: UInt8, Sendable {
+        /// A FETCH or COMMIT_AND_FETCH of `tag` is over: a request arrived or the tag was aborted.
+        case request = 1
+        /// The backing finished what `tag` asked of it.
+        case backing = 2
+        /// Another thread rang the queue's eventfd.
+        case wakeup = 3
+        /// A control command.
+        case control = 4
+        /// The cancellation of a control command.
+        case cancel = 5
+    }
+
+    let rawValue: UInt64
+
+    init(_ kind: Kind, tag: Tag = Tag(0)) {
+        rawValue = UInt64(kind.rawValue) << 56 | UInt64(tag.rawValue)
+    }
+
+    init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// nil for a value this program never makes.
+    var kind: Kind? { Kind(rawValue: UInt8(truncatingIfNeeded: rawValue >> 56)) }
+    var tag: Tag { Tag(UInt16(truncatingIfNeeded: rawValue)) }
+}

@@ -1,0 +1,76 @@
+import Glibc
+import SystemPackage
+
+/// A device's bytes in anonymous memory, mapped whole and populated by the kernel on first write.
+///
+/// One large MAP_NORESERVE mapping instead of a directory of pages of our own: holes, sharing
+/// between queues and giving back are then the kernel's work, without a lock or an allocation on
+/// the IO path. Racing writes to one place are the application's business, as on a disk. Any
+/// thread.
+@safe
+final class MemoryStore: Sendable {
+    // Safety: the mapping lives as long as this object; every access is checked against
+    // `sizeBytes`.
+    private nonisolated(unsafe) let base: UnsafeMutableRawPointer
+    let sizeBytes: UInt64
+
+    /// - Throws: ENOMEM when the address space or the overcommit policy does not allow the size.
+    init(sizeBytes: UInt64) throws(Errno) {
+        guard let length = Int(exactly: sizeBytes), length > 0,
+            let mapping = unsafe mmap(
+                nil,
+                length,
+                PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE),
+                -1,
+                0
+            ),
+            unsafe mapping != MAP_FAILED
+        else { throw .noMemory }
+        unsafe base = mapping
+        self.sizeBytes = sizeBytes
+    }
+
+    deinit { unsafe munmap(base, Int(sizeBytes)) }
+
+    /// What queues hold: no reference counting.
+    ///
+    /// Valid while the store lives.
+    var view: View { unsafe View(base: base, sizeBytes: sizeBytes) }
+
+    @safe
+    struct View {
+        // Safety: as the store's; each method checks its range.
+        fileprivate let base: UnsafeMutableRawPointer
+        let sizeBytes: UInt64
+
+        private func at(_ offset: UInt64, _ length: UInt64) -> UnsafeMutableRawPointer {
+            precondition(offset <= sizeBytes && length <= sizeBytes - offset)
+            return unsafe base + Int(offset)
+        }
+
+        func read(at offset: UInt64, length: UInt64, into buffer: UnsafeMutableRawPointer) {
+            unsafe buffer.copyMemory(from: at(offset, length), byteCount: Int(length))
+        }
+
+        func write(at offset: UInt64, length: UInt64, from buffer: UnsafeMutableRawPointer) {
+            unsafe at(offset, length).copyMemory(from: buffer, byteCount: Int(length))
+        }
+
+        /// Reads zero afterwards; whole pages go back to the kernel.
+        func clear(at offset: UInt64, length: UInt64) {
+            let start = unsafe at(offset, length)
+            let page = UInt64(SystemPage.bytes)
+            let firstPage = (offset + page - 1) / page * page
+            let endPage = (offset + length) / page * page
+            guard firstPage < endPage,
+                unsafe madvise(base + Int(firstPage), Int(endPage - firstPage), MADV_DONTNEED) == 0
+            else {
+                unsafe memset(start, 0, Int(length))
+                return
+            }
+            unsafe memset(start, 0, Int(firstPage - offset))
+            unsafe memset(base + Int(endPage), 0, Int(offset + length - endPage))
+        }
+    }
+}

@@ -1,0 +1,235 @@
+import CUring
+import Glibc
+import SystemPackage
+
+/// The real driver behind a queue: the mapped descriptors of `/dev/ublkcN`, a buffer a tag, and a
+/// ring.
+///
+/// Made on the queue's thread, because the driver binds a tag to the thread that fetches it and the
+/// ring allows one issuer. Copy mode: the driver copies write data into the tag's buffer before a
+/// request arrives, and read data out of it at the commit.
+@safe
+struct DriverTransport: QueueTransport, ~Copyable {
+    // Safety: both mappings live as long as this value; tags are checked against `depth`.
+    private var ring: Ring
+    private let queue: QueueID
+    private let depth: Int
+    private let maxIOBytes: Int
+    private let descriptors: UnsafePointer<ublk_io_desc>
+    private let descriptorBytes: Int
+    private let buffers: UnsafeMutableRawPointer
+    private let wakeupFD: Int32
+    private let wakeupValue: UnsafeMutablePointer<UInt64>
+    private(set) var now: Instant
+
+    /// Registered files of the ring, by index.
+    private enum FixedFile {
+        static let device: Int32 = 0
+        static let backing: Int32 = 1
+    }
+
+    /// - Parameters: - characterFD: the open `/dev/ublkcN`; stays the caller's. - wakeupFD: an
+    ///   eventfd that other threads write to; stays the caller's. - backingFD: of a file backing;
+    ///   stays the caller's.
+    /// - Throws: ``DeviceError`` when the ring or a mapping cannot be made.
+    init(
+        queue: QueueID,
+        depth: Int,
+        maxIOBytes: Int,
+        characterFD: Int32,
+        wakeupFD: Int32,
+        backingFD: Int32?
+    ) throws(DeviceError) {
+        let files = [characterFD] + (backingFD.map { [$0] } ?? [])
+        let ring = try Self.makeRing(depth: depth, files: files)
+        let descriptorBytes = SystemPage.roundUp(depth * MemoryLayout<ublk_io_desc>.stride)
+        let descriptors = unsafe try Self.mapDescriptors(
+            queue: queue,
+            bytes: descriptorBytes,
+            characterFD: characterFD
+        )
+        let bufferBytes = SystemPage.roundUp(maxIOBytes)
+        let buffers = unsafe mmap(
+            nil,
+            depth * bufferBytes,
+            PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | Int32(MAP_ANONYMOUS),
+            -1,
+            0
+        )
+        guard let buffers = unsafe buffers, unsafe buffers != MAP_FAILED else {
+            let errno = Errno(rawValue: Glibc.errno)
+            unsafe munmap(UnsafeMutableRawPointer(mutating: descriptors), descriptorBytes)
+            throw .system(
+                call: "mmap of",
+                path: "\(depth) IO buffers of \(maxIOBytes) bytes",
+                errno
+            )
+        }
+        self.ring = ring
+        self.descriptorBytes = descriptorBytes
+        unsafe self.descriptors = descriptors
+        self.maxIOBytes = bufferBytes
+        unsafe self.buffers = buffers
+        unsafe wakeupValue = .allocate(capacity: 1)
+        unsafe wakeupValue.initialize(to: 0)
+        self.queue = queue
+        self.depth = depth
+        self.wakeupFD = wakeupFD
+        now = Instant(nanoseconds: sys_monotonic_ns())
+    }
+
+    private static func makeRing(depth: Int, files: [Int32]) throws(DeviceError) -> Ring {
+        do {
+            // A tag has at most one SQE of its own under way; the rest is the wakeup's.
+            let ring = try Ring(entries: UInt32(depth + 8), style: .queue)
+            try ring.register(files: files)
+            return ring
+        } catch { throw .noUring(error) }
+    }
+
+    deinit {
+        unsafe munmap(buffers, depth * maxIOBytes)
+        unsafe munmap(UnsafeMutableRawPointer(mutating: descriptors), descriptorBytes)
+        unsafe wakeupValue.deallocate()
+    }
+
+    /// The driver takes only its own stride (of the largest depth), exactly this length, and
+    /// read-only.
+    private static func mapDescriptors(
+        queue: QueueID,
+        bytes: Int,
+        characterFD: Int32
+    ) throws(DeviceError) -> UnsafePointer<ublk_io_desc> {
+        let stride = SystemPage.roundUp(
+            Int(UBLK_MAX_QUEUE_DEPTH) * MemoryLayout<ublk_io_desc>.stride
+        )
+        guard
+            let mapping = unsafe mmap(
+                nil,
+                bytes,
+                PROT_READ,
+                MAP_SHARED | Int32(MAP_POPULATE),
+                characterFD,
+                off_t(queue.index * stride)
+            ), unsafe mapping != MAP_FAILED
+        else {
+            throw .system(
+                call: "mmap of queue \(queue.rawValue) of",
+                path: "the ublkc device",
+                Errno(rawValue: Glibc.errno)
+            )
+        }
+        return unsafe UnsafePointer(mapping.assumingMemoryBound(to: ublk_io_desc.self))
+    }
+
+    /// Offers every tag to the driver and listens for wakeups.
+    ///
+    /// They are sent at the first wait.
+    mutating func fetchAll() {
+        for index in 0..<depth { submitRequest(UBLK_IO_FETCH_REQ, Tag(UInt16(index)), result: 0) }
+        armWakeup()
+    }
+
+    /// Sends the fetches without waiting for a request, so that START_DEV can go on.
+    mutating func sendFetches() { ring.submit() }
+
+    mutating func wait(until deadline: Instant?) {
+        if let deadline {
+            let current = sys_monotonic_ns()
+            ring.wait(
+                timeoutNanoseconds: deadline.nanoseconds(since: Instant(nanoseconds: current))
+            )
+        } else {
+            ring.wait(timeoutNanoseconds: nil)
+        }
+        now = Instant(nanoseconds: sys_monotonic_ns())
+    }
+
+    @inline(__always)
+    mutating func nextEvent() -> QueueEvent? {
+        guard let (userData, result) = ring.nextCompletion() else { return nil }
+        let tag = userData.tag
+        switch userData.kind {
+        case .request:
+            if result == 0 { return .fetched(tag) }
+            // A command that the driver rejects is a request lost until the device goes: our bug,
+            // stop loudly.
+            precondition(
+                result == -Errno.operationNotSupportedByDevice.rawValue
+                    || result == -Errno.canceled.rawValue,
+                "the driver rejected a command of tag \(tag.rawValue): errno \(-result)"
+            )
+            return .aborted(tag)
+        case .backing: return .backing(tag, result: result)
+        case .wakeup:
+            armWakeup()
+            return .wakeup
+        default: preconditionFailure("a completion nobody asked for: \(userData.rawValue)")
+        }
+    }
+
+    @inline(__always)
+    func desc(_ tag: Tag) -> IODesc {
+        precondition(tag.index < depth)
+        return unsafe IODesc(descriptors[tag.index])
+    }
+
+    @inline(__always)
+    func buffer(_ tag: Tag) -> UnsafeMutableRawPointer {
+        precondition(tag.index < depth)
+        return unsafe buffers + tag.index * maxIOBytes
+    }
+
+    @inline(__always)
+    mutating func commitAndFetch(_ tag: Tag, result: Int32) {
+        submitRequest(UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result: result)
+    }
+
+    @inline(__always)
+    private mutating func submitRequest(_ code: UInt32, _ tag: Tag, result: Int32) {
+        let address = unsafe UInt64(UInt(bitPattern: buffer(tag)))
+        let sqe = unsafe ring.submission()
+        unsafe uring_prep_ublk_io(sqe, code, queue.rawValue, tag.rawValue, result, address)
+        unsafe sqe.pointee.user_data = UserData(.request, tag: tag).rawValue
+    }
+
+    mutating func submit(_ operation: FileOperation, for tag: Tag) {
+        let data = unsafe buffer(tag) + operation.bufferOffset
+        let length = UInt32(clamping: operation.lengthBytes)
+        let file = FixedFile.backing
+        let sqe = unsafe ring.submission()
+        switch operation.kind {
+        case .read: unsafe io_uring_prep_read(sqe, file, data, length, operation.offsetBytes)
+        case .write: unsafe io_uring_prep_write(sqe, file, data, length, operation.offsetBytes)
+        case .writeDurably:
+            unsafe io_uring_prep_write(sqe, file, data, length, operation.offsetBytes)
+            unsafe sqe.pointee.rw_flags = sys_rwf_dsync()
+        case .sync: unsafe io_uring_prep_fsync(sqe, file, UInt32(IORING_FSYNC_DATASYNC))
+        case .punchHole:
+            unsafe io_uring_prep_fallocate(
+                sqe,
+                file,
+                sys_fallocate_punch(),
+                off_t(operation.offsetBytes),
+                off_t(operation.lengthBytes)
+            )
+        case .zeroRange:
+            unsafe io_uring_prep_fallocate(
+                sqe,
+                file,
+                sys_fallocate_zero(),
+                off_t(operation.offsetBytes),
+                off_t(operation.lengthBytes)
+            )
+        }
+        unsafe uring_use_fixed_file(sqe)
+        unsafe sqe.pointee.user_data = UserData(.backing, tag: tag).rawValue
+    }
+
+    private mutating func armWakeup() {
+        let sqe = unsafe ring.submission()
+        unsafe io_uring_prep_read(sqe, wakeupFD, wakeupValue, 8, 0)
+        unsafe sqe.pointee.user_data = UserData(.wakeup).rawValue
+    }
+}

@@ -1,0 +1,41 @@
+import CUring
+import Glibc
+import Synchronization
+
+/// One answer from another thread, with a time limit for the one that waits.
+///
+/// Never on the IO path.
+@safe
+final class Promise<Value: Sendable>: Sendable {
+    // Safety: made in init, destroyed in deinit; sem_post and sem_timedwait may race by design.
+    private nonisolated(unsafe) let semaphore: UnsafeMutablePointer<sem_t>
+    private let value = Mutex<Value?>(nil)
+
+    init() {
+        unsafe semaphore = .allocate(capacity: 1)
+        unsafe sem_init(semaphore, 0, 0)
+    }
+
+    deinit {
+        unsafe sem_destroy(semaphore)
+        unsafe semaphore.deallocate()
+    }
+
+    func fulfil(_ value: Value) {
+        self.value.withLock { $0 = value }
+        unsafe sem_post(semaphore)
+    }
+
+    /// nil when there was no answer in time.
+    func wait(seconds: Double) -> Value? {
+        var deadline = timespec()
+        unsafe clock_gettime(CLOCK_REALTIME, &deadline)
+        let nanoseconds = deadline.tv_nsec + Int((seconds - seconds.rounded(.down)) * 1e9)
+        deadline.tv_sec += Int(seconds) + nanoseconds / 1_000_000_000
+        deadline.tv_nsec = nanoseconds % 1_000_000_000
+        while unsafe sem_timedwait(semaphore, &deadline) != 0 {
+            guard errno == EINTR else { return nil }
+        }
+        return value.withLock { $0 }
+    }
+}

@@ -1,0 +1,188 @@
+import CLua
+import SystemPackage
+
+/// Doing what a request asks for.
+///
+/// Memory answers at once; a file answers through the ring, in one or more operations.
+extension Queue where Transport: ~Copyable {
+    /// Hands the request to the backing.
+    @inline(__always)
+    mutating func perform(_ tag: Tag) {
+        switch configuration.backing {
+        case .null: unsafe complete(tag, Int32(clamping: requests[tag].pointee.io.length))
+        case .memory(let memory): perform(tag, on: memory)
+        case .file(let file): perform(tag, on: file)
+        }
+    }
+
+    /// Where the request's bytes are in the backing: its own place, or the one it is redirected to.
+    private func place(_ request: UnsafeMutablePointer<Request>) -> UInt64 {
+        unsafe request.pointee.decision.outcome == UInt8(US_OUTCOME_REDIRECT.rawValue)
+            ? request.pointee.decision.to_offset : request.pointee.io.offset
+    }
+
+    @inline(__always)
+    private mutating func perform(_ tag: Tag, on memory: MemoryStore.View) {
+        let request = unsafe requests[tag]
+        let offset = unsafe place(request)
+        let length = unsafe request.pointee.io.length
+        switch unsafe IOOp(rawValue: request.pointee.io.op) {
+        case .read: unsafe memory.read(at: offset, length: length, into: transport.buffer(tag))
+        case .write: unsafe memory.write(at: offset, length: length, from: transport.buffer(tag))
+        case .discard, .writeZeroes: memory.clear(at: offset, length: length)
+        case .flush, nil: break
+        }
+        complete(tag, Int32(clamping: length))
+    }
+
+    // MARK: Files
+
+    private mutating func perform(_ tag: Tag, on file: FileStore.View) {
+        let request = unsafe requests[tag]
+        unsafe request.pointee.state = .backing
+        unsafe request.pointee.zeroing = isDurable(request, file) ? .writing : firstZeroing(request)
+        submitFileOperation(tag, file)
+    }
+
+    /// Sends the next operation of the request, after what earlier ones have done.
+    private mutating func submitFileOperation(_ tag: Tag, _ file: FileStore.View) {
+        let request = unsafe requests[tag]
+        let done = unsafe request.pointee.doneBytes
+        let offset = unsafe place(request) + done
+        let length = unsafe request.pointee.io.length - done
+        let write: FileOperation.Kind = unsafe isDurable(request, file) ? .writeDurably : .write
+        switch unsafe IOOp(rawValue: request.pointee.io.op) {
+        case .read: submit(tag, .read, offset, length, bufferOffset: Int(done))
+        case .write: submit(tag, write, offset, length, bufferOffset: Int(done))
+        case .flush: submit(tag, .sync, 0, 0)
+        case .discard: submit(tag, .punchHole, offset, length)
+        case .writeZeroes:
+            switch unsafe request.pointee.zeroing {
+            case .zeroRange: submit(tag, .zeroRange, offset, length)
+            case .punchHole: submit(tag, .punchHole, offset, length)
+            case .writing: writeZeroesByHand(tag, write, offset, length)
+            }
+        case nil: preconditionFailure("an unknown op reached the backing")
+        }
+    }
+
+    /// True when the request must be on the medium before it completes: then zeroes are written, as
+    /// fallocate has no such flag.
+    private func isDurable(
+        _ request: UnsafeMutablePointer<Request>,
+        _ file: FileStore.View
+    ) -> Bool {
+        unsafe file.writesThrough || request.pointee.io.flags & IOFlags.fua.rawValue != 0
+    }
+
+    private mutating func submit(
+        _ tag: Tag,
+        _ kind: FileOperation.Kind,
+        _ offset: UInt64,
+        _ length: UInt64,
+        bufferOffset: Int = 0
+    ) {
+        transport.submit(
+            FileOperation(
+                kind: kind,
+                offsetBytes: offset,
+                lengthBytes: length,
+                bufferOffset: bufferOffset
+            ),
+            for: tag
+        )
+    }
+
+    /// The last resort of write-zeroes: the tag's own buffer, zeroed, as often as it takes.
+    private mutating func writeZeroesByHand(
+        _ tag: Tag,
+        _ kind: FileOperation.Kind,
+        _ offset: UInt64,
+        _ length: UInt64
+    ) {
+        let chunk = min(length, UInt64(configuration.maxIOBytes))
+        unsafe transport.buffer(tag).initializeMemory(
+            as: UInt8.self,
+            repeating: 0,
+            count: Int(chunk)
+        )
+        submit(tag, kind, offset, chunk)
+    }
+
+    /// A file operation is over: go on with the rest, fall back, or complete.
+    mutating func backingFinished(_ tag: Tag, _ result: Int32) {
+        guard case .file(let file) = configuration.backing else {
+            preconditionFailure("a file operation ended on a backing that is no file")
+        }
+        let request = unsafe requests[tag]
+        precondition(unsafe request.pointee.state == .backing)
+        let length = unsafe request.pointee.io.length
+        if result < 0 {
+            let errno = Errno(rawValue: -result)
+            if errno == .interrupted || errno == .resourceTemporarilyUnavailable {
+                return submitFileOperation(tag, file)
+            }
+            if unsafe hasFallback(errno, request) { return submitFileOperation(tag, file) }
+            if isAdvisory(errno, tag) { return complete(tag, Int32(clamping: length)) }
+            return backingFailed(tag, errno.rawValue, "")
+        }
+        guard unsafe transfersBytes(request) else { return complete(tag, Int32(clamping: length)) }
+        if result == 0 {
+            return backingFailed(
+                tag,
+                Errno.ioError.rawValue,
+                ": the file ends before the device does"
+            )
+        }
+        unsafe request.pointee.doneBytes += UInt64(result)
+        if unsafe request.pointee.doneBytes < length { return submitFileOperation(tag, file) }
+        complete(tag, Int32(clamping: length))
+    }
+
+    /// True when results of the request's operations are byte counts.
+    private func transfersBytes(_ request: UnsafeMutablePointer<Request>) -> Bool {
+        switch unsafe IOOp(rawValue: request.pointee.io.op) {
+        case .read, .write: true
+        case .writeZeroes: unsafe request.pointee.zeroing == .writing
+        default: false
+        }
+    }
+
+    /// The first way to zero that is worth trying for this request: what this backing refused once
+    /// is not asked again, and a hole is no answer to a request that must keep its blocks.
+    private func firstZeroing(_ request: UnsafeMutablePointer<Request>) -> Request.Zeroing {
+        let mustKeepBlocks = unsafe request.pointee.io.flags & IOFlags.noUnmap.rawValue != 0
+        return zeroing == .punchHole && mustKeepBlocks ? .writing : zeroing
+    }
+
+    /// Steps a refused write-zeroes down: zero range, punch hole, plain writes.
+    private mutating func hasFallback(
+        _ errno: Errno,
+        _ request: UnsafeMutablePointer<Request>
+    ) -> Bool {
+        guard unsafe request.pointee.io.op == IOOp.writeZeroes.rawValue, Self.isRefusal(errno)
+        else { return false }
+        switch unsafe request.pointee.zeroing {
+        case .zeroRange: zeroing = max(zeroing, .punchHole)
+        case .punchHole: zeroing = .writing
+        case .writing: return false
+        }
+        unsafe request.pointee.zeroing = firstZeroing(request)
+        return true
+    }
+
+    /// A discard may be ignored where the backing has none: it promises nothing about the data.
+    private func isAdvisory(_ errno: Errno, _ tag: Tag) -> Bool {
+        unsafe requests[tag].pointee.io.op == IOOp.discard.rawValue && Self.isRefusal(errno)
+    }
+
+    private static func isRefusal(_ errno: Errno) -> Bool {
+        errno == .notSupported || errno == .invalidArgument
+    }
+
+    private mutating func backingFailed(_ tag: Tag, _ errno: Int32, _ note: String) {
+        control.counters.add(.backingErrors)
+        unsafe report.backingFailed(IOSummary(requests[tag].pointee.io), errno: errno, note)
+        complete(tag, -errno)
+    }
+}

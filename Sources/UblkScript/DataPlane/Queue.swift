@@ -1,0 +1,344 @@
+import CLua
+import Synchronization
+import SystemPackage
+
+/// Serves one hardware queue: fetch, decide, perform, commit.
+///
+/// The same code runs on the driver and in the simulator.
+///
+/// Born, lives and dies on its thread, with its transport, its Lua state and its tables. Nothing
+/// here blocks, allocates, locks or throws per IO: a delay is an entry in the timer heap, a hang is
+/// a state of the tag.
+///
+///     wait ─► nextEvent ─► serve ─► decide ─► advance ─► finish ─► perform ─► complete ─► commit
+///                                               │  ▲                  │  ▲
+///                                            timer, release        file operation
+@safe
+struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
+    // Safety: pointers come from `requests` and `transport`, which live as long as the queue.
+    var transport: Transport
+    var script: Script
+    var rules: RuleSet
+    var requests: RequestTable
+    var timers: TimerHeap
+    let configuration: QueueConfiguration
+    let shared: SharedObjects
+    let control: QueueControl
+    let report: any QueueReport
+
+    private var sequence: UInt64 = 0
+    private var abortedTags = 0
+    private(set) var isDraining = false
+    private var hasQuit = false
+    /// The best way to zero that the backing has not refused yet.
+    var zeroing = Request.Zeroing.zeroRange
+
+    init(
+        transport: consuming Transport,
+        script: consuming Script,
+        rules: consuming RuleSet,
+        configuration: QueueConfiguration,
+        shared: SharedObjects,
+        control: QueueControl,
+        report: any QueueReport
+    ) throws(ScriptError) {
+        self.transport = transport
+        self.script = script
+        self.rules = rules
+        self.configuration = configuration
+        self.shared = shared
+        self.control = control
+        self.report = report
+        requests = RequestTable(depth: configuration.depth, queue: configuration.queue)
+        timers = TimerHeap(depth: configuration.depth)
+        for index in 0..<configuration.depth {
+            let tag = Tag(UInt16(index))
+            guard unsafe us_script_bind_io(self.script.handle, tag.rawValue, requests.io(tag))
+            else {
+                throw .noMemoryForTags(source: self.script.sourceName, depth: configuration.depth)
+            }
+        }
+        unsafe us_script_set_device_size(self.script.handle, configuration.sizeBytes)
+    }
+
+    /// Serves until the driver has taken every tag back, or ``QueueMessage/quit``.
+    mutating func run() {
+        while !hasQuit, abortedTags < configuration.depth { turn() }
+        // The kernel may still be writing into a tag's buffer, which goes with the transport.
+        while isBackingBusy { turn() }
+    }
+
+    private var isBackingBusy: Bool {
+        (0..<configuration.depth).contains { requests.state(Tag(UInt16($0))) == .backing }
+    }
+
+    /// One wait and everything it brought.
+    @inline(__always)
+    mutating func turn() {
+        shared.offline(configuration.queue)
+        transport.wait(until: timers.nextDeadline)
+        shared.online(configuration.queue)
+        while let event = transport.nextEvent() {
+            switch event {
+            case .fetched(let tag): serve(tag)
+            case .backing(let tag, let result): backingFinished(tag, result)
+            case .aborted(let tag): aborted(tag)
+            case .wakeup: readMessages()
+            }
+        }
+        while let tag = timers.popDue(at: transport.now) { timerFired(tag) }
+    }
+
+    // MARK: One IO
+
+    /// Takes a request out of the driver's hands and decides about it.
+    @inline(__always)
+    private mutating func serve(_ tag: Tag) {
+        let desc = transport.desc(tag)
+        let request = unsafe requests[tag]
+        precondition(unsafe request.pointee.state == .withDriver)
+        sequence &+= 1
+        unsafe request.pointee.state = .serving
+        unsafe request.pointee.io.op = desc.opCode
+        unsafe request.pointee.io.flags = desc.flags.rawValue
+        unsafe request.pointee.io.offset = desc.offsetBytes
+        unsafe request.pointee.io.length = desc.lengthBytes
+        unsafe request.pointee.io.sequence = sequence
+        unsafe request.pointee.decision = us_decision()
+        unsafe request.pointee.heals = 0
+        unsafe request.pointee.doneBytes = 0
+        guard let op = IOOp(rawValue: desc.opCode) else {
+            control.counters.add(.otherOp)
+            return complete(tag, -Errno.notSupported.rawValue)
+        }
+        control.counters.add(QueueCounters.Kind(op))
+        if !isDraining, control.armed.load(ordering: .relaxed) {
+            unsafe decide(tag, op, request)
+        }
+        advance(tag)
+    }
+
+    /// Rules first; the script's handler only when none settled the outcome.
+    @inline(__always)
+    private mutating func decide(
+        _ tag: Tag,
+        _ op: IOOp,
+        _ request: UnsafeMutablePointer<Request>
+    ) {
+        if rules.count != 0 {
+            let isSettled = unsafe rules.match(
+                op: op,
+                offset: request.pointee.io.offset,
+                length: request.pointee.io.length,
+                decision: &request.pointee.decision,
+                heals: &request.pointee.heals
+            )
+            if isSettled { return }
+        }
+        guard script.handlers & op.bit != 0 else { return }
+        var verdict = us_decision()
+        unsafe request.pointee.io.live = 1
+        let status = unsafe script.decide(
+            UnsafePointer(requests.io(tag)),
+            now: transport.now,
+            decision: &verdict
+        )
+        guard status == US_OK else { return scriptFailed(tag, status) }
+        let (delay, overflow) = unsafe verdict.delay_ns.addingReportingOverflow(
+            request.pointee.decision.delay_ns
+        )
+        verdict.delay_ns = overflow ? .max : delay
+        unsafe request.pointee.decision = verdict
+    }
+
+    /// The handler raised: the device goes on, the policy says what the IO gets.
+    ///
+    /// Off the usual path.
+    @inline(never)
+    private mutating func scriptFailed(_ tag: Tag, _ status: us_status) {
+        control.counters.add(.scriptErrors)
+        let request = unsafe requests[tag]
+        unsafe report.scriptFailed(script.lastError(status), IOSummary(request.pointee.io))
+        if configuration.onError == .pass { return }
+        unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
+        unsafe request.pointee.decision.error = Errno.ioError.rawValue
+        if configuration.onError == .stop { report.wantsStop() }
+    }
+
+    /// Goes on with a decided request: first its delay, then its hang, then its outcome.
+    @inline(__always)
+    private mutating func advance(_ tag: Tag) {
+        let request = unsafe requests[tag]
+        if unsafe request.pointee.decision.delay_ns | UInt64(request.pointee.decision.hangs) != 0 {
+            if unsafe isPostponed(tag, request) { return }
+        }
+        finish(tag)
+    }
+
+    @inline(never)
+    private mutating func isPostponed(
+        _ tag: Tag,
+        _ request: UnsafeMutablePointer<Request>
+    ) -> Bool {
+        let delay = unsafe request.pointee.decision.delay_ns
+        if delay != 0 {
+            unsafe request.pointee.decision.delay_ns = 0
+            unsafe request.pointee.state = .delayed
+            control.counters.add(.delayed)
+            control.counters.add(.delayedNow)
+            timers.push(tag, deadline: transport.now.advanced(byNanoseconds: delay))
+            return true
+        }
+        guard unsafe request.pointee.decision.hangs != 0 else { return false }
+        unsafe request.pointee.decision.hangs = 0
+        unsafe request.pointee.state = .held
+        control.counters.add(.hung)
+        control.counters.add(.heldNow)
+        let limit = unsafe request.pointee.decision.hang_ns
+        if limit != 0 { timers.push(tag, deadline: transport.now.advanced(byNanoseconds: limit)) }
+        return true
+    }
+
+    private mutating func timerFired(_ tag: Tag) {
+        switch requests.state(tag) {
+        case .delayed: letGo(tag, .delayedNow)
+        case .held: letGo(tag, .heldNow)
+        default: preconditionFailure("a deadline for a tag that does not wait")
+        }
+        advance(tag)
+    }
+
+    /// A tag that waited is served again.
+    private mutating func letGo(_ tag: Tag, _ waiting: QueueCounters.Kind) {
+        timers.remove(tag)
+        unsafe requests[tag].pointee.state = .serving
+        control.counters.subtract(waiting)
+    }
+
+    /// The one place where an outcome becomes something that happens.
+    @inline(__always)
+    private mutating func finish(_ tag: Tag) {
+        let request = unsafe requests[tag]
+        let length = unsafe request.pointee.io.length
+        switch unsafe UInt32(request.pointee.decision.outcome) {
+        case US_OUTCOME_FAIL.rawValue:
+            control.counters.add(.failed)
+            unsafe complete(tag, -request.pointee.decision.error)
+        case US_OUTCOME_DROP.rawValue:
+            control.counters.add(.dropped)
+            unsafe request.pointee.heals = 0
+            complete(tag, Int32(clamping: length))
+        case US_OUTCOME_ZERO.rawValue:
+            control.counters.add(.zeroed)
+            unsafe zero(tag, request)
+        case US_OUTCOME_REDIRECT.rawValue:
+            control.counters.add(.redirected)
+            perform(tag)
+        default:
+            perform(tag)
+        }
+    }
+
+    private mutating func zero(_ tag: Tag, _ request: UnsafeMutablePointer<Request>) {
+        let length = unsafe Int(request.pointee.io.length)
+        unsafe transport.buffer(tag).initializeMemory(as: UInt8.self, repeating: 0, count: length)
+        if unsafe request.pointee.io.op == IOOp.read.rawValue {
+            complete(tag, Int32(clamping: length))
+        } else {
+            perform(tag)
+        }
+    }
+
+    /// Commits the request: a full count or a negative errno, never anything between.
+    @inline(__always)
+    mutating func complete(_ tag: Tag, _ result: Int32) {
+        let request = unsafe requests[tag]
+        precondition(unsafe request.pointee.state == .serving || request.pointee.state == .backing)
+        if unsafe request.pointee.heals != 0, result >= 0 {
+            unsafe rules.heal(
+                request.pointee.heals,
+                offset: request.pointee.io.offset,
+                length: request.pointee.io.length
+            )
+        }
+        unsafe request.pointee.io.live = 0
+        unsafe request.pointee.state = .withDriver
+        transport.commitAndFetch(tag, result: result)
+    }
+
+    // MARK: The way out
+
+    private mutating func aborted(_ tag: Tag) {
+        precondition(requests.state(tag) == .withDriver)
+        unsafe requests[tag].pointee.state = .aborted
+        abortedTags += 1
+    }
+
+    private mutating func readMessages() {
+        for message in control.takeMessages() {
+            switch message {
+            case .release(let errno, let promise): promise.fulfil(release(errno: errno))
+            case .control(let words, let promise):
+                do throws(ScriptError) {
+                    promise.fulfil(.success(try script.ctl(words, now: transport.now)))
+                } catch {
+                    promise.fulfil(.failure(error))
+                }
+            case .drain: drain()
+            case .quit: hasQuit = true
+            }
+        }
+    }
+
+    /// Lets every held IO go on: to its scripted outcome, or to `errno`.
+    ///
+    /// - Returns: how many there were.
+    mutating func release(errno: Int32?) -> Int {
+        var released = 0
+        for index in 0..<configuration.depth {
+            let tag = Tag(UInt16(index))
+            guard requests.state(tag) == .held else { continue }
+            if let errno {
+                unsafe requests[tag].pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
+                unsafe requests[tag].pointee.decision.error = errno
+            }
+            letGo(tag, .heldNow)
+            advance(tag)
+            released += 1
+        }
+        return released
+    }
+
+    /// The device is being taken away: delayed IOs end now as scripted, hung ones with EIO unless
+    /// the script gave them another outcome, and the script is asked no more.
+    ///
+    /// STOP_DEV waits in the kernel for every IO that is not committed.
+    private mutating func drain() {
+        isDraining = true
+        for index in 0..<configuration.depth {
+            let tag = Tag(UInt16(index))
+            let request = unsafe requests[tag]
+            switch unsafe request.pointee.state {
+            case .delayed:
+                letGo(tag, .delayedNow)
+                if unsafe request.pointee.decision.hangs != 0 { unsafe loseIfPassing(request) }
+            case .held:
+                letGo(tag, .heldNow)
+                unsafe loseIfPassing(request)
+            default: continue
+            }
+            unsafe request.pointee.decision.hangs = 0
+            advance(tag)
+        }
+    }
+
+    /// A hang imitates a request whose answer never comes; when its device goes away it is an IO
+    /// error.
+    private func loseIfPassing(_ request: UnsafeMutablePointer<Request>) {
+        guard unsafe request.pointee.decision.outcome == UInt8(US_OUTCOME_PASS.rawValue) else {
+            return
+        }
+        unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
+        unsafe request.pointee.decision.error = Errno.ioError.rawValue
+    }
+}

@@ -1,0 +1,33 @@
+import CLua
+
+/// What a queue is told at its birth.
+struct QueueConfiguration {
+    let queue: QueueID
+    let depth: Int
+    let sizeBytes: UInt64
+    let maxIOBytes: Int
+    let backing: Backing
+    let onError: DeviceConfig.ErrorPolicy
+}
+
+/// What a queue tells the people around it, off the usual path.
+///
+/// Called on the queue's thread; must not block.
+protocol QueueReport: Sendable {
+    /// A handler raised, or gave back what is no verdict.
+    func scriptFailed(_ error: ScriptError, _ io: IOSummary)
+    /// The backing failed an IO; at most the first few are worth a line.
+    func backingFailed(_ io: IOSummary, errno: Int32, _ note: String)
+    /// `on_error = "stop"`: the device should be stopped.
+    func wantsStop()
+}
+
+/// One IO in words: `read offset 4096 length 512 io 7`.
+struct IOSummary: Sendable, CustomStringConvertible {
+    let description: String
+
+    init(_ io: us_io) {
+        let op = IOOp(rawValue: io.op)?.name ?? "op \(io.op)"
+        description = "\(op) offset \(io.offset) length \(io.length) io \(io.sequence)"
+    }
+}

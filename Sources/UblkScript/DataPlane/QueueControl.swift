@@ -1,0 +1,44 @@
+import Synchronization
+
+/// What another thread may ask of a running queue.
+enum QueueMessage: Sendable {
+    /// Let go of held IOs; nil: they end as the script meant.
+    case release(errno: Int32?, Promise<Int>)
+    /// Run the script's `ctl`.
+    case control([String], Promise<Result<String, ScriptError>>)
+    /// From now on ask the script nothing and hold nothing: the device is being taken away.
+    case drain
+    /// Leave the loop, whatever is still parked.
+    case quit
+}
+
+/// The side of a queue that other threads see: a switch, a letter box, and its counters.
+///
+/// Any thread.
+final class QueueControl: Sendable {
+    /// Faults happen only while this is set.
+    ///
+    /// It is not until START_DEV has returned, so that a partition scan cannot hang.
+    let armed = Atomic<Bool>(false)
+    let counters = QueueCounters()
+    /// A handler raised and `on_error` is `"stop"`: the main thread is to stop the device.
+    let wantsStop = Atomic<Bool>(false)
+    private let messages = Mutex<[QueueMessage]>([])
+    private let ring: @Sendable () -> Void
+
+    /// - Parameter ring: wakes the queue's thread out of its wait.
+    init(ring: @escaping @Sendable () -> Void) { self.ring = ring }
+
+    func send(_ message: QueueMessage) {
+        messages.withLock { $0.append(message) }
+        ring()
+    }
+
+    /// The queue's thread, when it was woken.
+    func takeMessages() -> [QueueMessage] {
+        messages.withLock { waiting in
+            defer { waiting = [] }
+            return waiting
+        }
+    }
+}

@@ -1,0 +1,37 @@
+/// What a queue hears from whatever delivers its requests.
+enum QueueEvent {
+    /// A request arrived in the tag: its descriptor and, for a write, its data are there.
+    case fetched(Tag)
+    /// The file operation of the tag is over: bytes or a negative errno.
+    case backing(Tag, result: Int32)
+    /// The tag is the driver's for good; it must not be used again.
+    case aborted(Tag)
+    /// Another thread left a message.
+    case wakeup
+}
+
+/// What a queue needs from whatever delivers its requests: the driver, or the simulator.
+///
+/// A commit becomes visible to the other side at the next ``wait(until:)``, never before, as with a
+/// real ring. All of it on the queue's thread.
+protocol QueueTransport: ~Copyable {
+    /// The time at the end of the last wait.
+    var now: Instant { get }
+    /// Sends what is queued; returns when there is an event or the deadline has passed.
+    mutating func wait(until deadline: Instant?)
+    /// The next event of the batch that the last wait saw, nil at its end.
+    mutating func nextEvent() -> QueueEvent?
+    /// The request in a fetched tag.
+    func desc(_ tag: Tag) -> IODesc
+    /// The tag's data: at least the largest request long, page-aligned, at one address for the
+    /// queue's life.
+    func buffer(_ tag: Tag) -> UnsafeMutableRawPointer
+    /// Completes the tag's request and asks for its next one.
+    ///
+    /// - Parameter result: bytes done, never 0 for a read or write and never short; or a negative
+    ///   errno.
+    /// - Precondition: the tag was fetched and not yet committed.
+    mutating func commitAndFetch(_ tag: Tag, result: Int32)
+    /// Starts a file operation; its end comes as ``QueueEvent/backing(_:result:)``.
+    mutating func submit(_ operation: FileOperation, for tag: Tag)
+}

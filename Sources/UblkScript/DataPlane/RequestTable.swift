@@ -1,0 +1,85 @@
+import CLua
+
+/// What a queue knows of the request in one tag.
+struct Request {
+    /// Where a tag stands.
+    ///
+    /// Each transition asserts the state it leaves.
+    enum State: UInt8 {
+        /// The driver's; no request is in it.
+        case withDriver
+        /// Being decided or completed, in one go.
+        case serving
+        /// Waits for a delay to pass.
+        case delayed
+        /// Held by a hang.
+        case held
+        /// A file operation is under way.
+        case backing
+        /// The driver took it back for good.
+        case aborted
+    }
+
+    /// The IO as the script sees it.
+    var io = us_io()
+    /// What is still to happen to it.
+    var decision = us_decision()
+    /// Rules whose range the IO heals when it succeeds.
+    var heals: UInt64 = 0
+    /// Bytes that file operations have done so far.
+    var doneBytes: UInt64 = 0
+    var state = State.withDriver
+    /// How far down its list of fallbacks a write-zeroes is.
+    var zeroing = Zeroing.zeroRange
+
+    /// Ways to zero a file's bytes, best first.
+    enum Zeroing: UInt8, Comparable {
+        case zeroRange
+        case punchHole
+        case writing
+        static func < (a: Zeroing, b: Zeroing) -> Bool { a.rawValue < b.rawValue }
+    }
+}
+
+/// One ``Request`` a tag, at fixed addresses.
+///
+/// Queue thread only.
+@safe
+struct RequestTable: ~Copyable {
+    // Safety: `depth` elements, freed in deinit; tags are checked against it.
+    private let requests: UnsafeMutablePointer<Request>
+    let depth: Int
+
+    init(depth: Int, queue: QueueID) {
+        self.depth = depth
+        unsafe requests = .allocate(capacity: depth)
+        unsafe requests.initialize(repeating: Request(), count: depth)
+        for index in 0..<depth {
+            unsafe requests[index].io.tag = UInt16(index)
+            unsafe requests[index].io.queue = queue.rawValue
+        }
+    }
+
+    deinit { unsafe requests.deallocate() }
+
+    /// The tag's request.
+    ///
+    /// The pointer stays valid while the table lives.
+    @inline(__always)
+    subscript(_ tag: Tag) -> UnsafeMutablePointer<Request> {
+        precondition(tag.index < depth)
+        return unsafe requests + tag.index
+    }
+
+    /// The part of a request that the script's `io` refers to.
+    @inline(__always)
+    func io(_ tag: Tag) -> UnsafeMutablePointer<us_io> {
+        precondition(tag.index < depth)
+        // `io` is the first member, so the addresses agree; UAPILayoutTests holds it to that.
+        return unsafe UnsafeMutableRawPointer(requests + tag.index).assumingMemoryBound(
+            to: us_io.self
+        )
+    }
+
+    func state(_ tag: Tag) -> Request.State { unsafe self[tag].pointee.state }
+}

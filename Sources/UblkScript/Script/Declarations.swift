@@ -1,0 +1,93 @@
+import CLua
+
+/// What the load phase declared, turned into checked configuration and compiled rules.
+struct Declarations {
+    /// The settings of `device{}`; empty when the script has none.
+    var device: [Setting] = []
+    var rules: [Rule] = []
+}
+
+extension Script {
+    /// Reads `device{}` and `rule{}`.
+    ///
+    /// - Throws: the first rule that is refused, with its file and line. `device{}` is checked
+    ///   later, together with the command line.
+    func declarations() throws(ConfigError) -> Declarations {
+        var result = Declarations()
+        for index in 0..<(unsafe us_script_declaration_count(handle)) {
+            guard let raw = unsafe us_script_declaration(handle, index) else { continue }
+            let origin = unsafe "\(sourceName):\(raw.pointee.line)"
+            let settings = unsafe Self.settings(
+                raw.pointee.fields,
+                raw.pointee.field_count,
+                origin: origin
+            )
+            if unsafe raw.pointee.kind == US_DECLARES_DEVICE {
+                result.device = settings
+            } else {
+                let rule = try unsafe Rule(
+                    settings,
+                    line: raw.pointee.line,
+                    origin: origin,
+                    makeRanges: { makeRanges(offset: $0, length: $1) }
+                )
+                result.rules.append(rule)
+            }
+        }
+        guard result.rules.count(where: \.heals) <= RuleSet.healRulesMax else {
+            throw ConfigError(
+                origin: sourceName,
+                text:
+                    "more than \(RuleSet.healRulesMax) rules with heal = true: put their ranges in one set"
+            )
+        }
+        return result
+    }
+
+    private static func settings(
+        _ fields: UnsafePointer<us_field>?,
+        _ count: Int,
+        origin: String
+    ) -> [Setting] {
+        guard let fields = unsafe fields else { return [] }
+        return (0..<count).map { index in
+            let field = unsafe fields[index]
+            let key = unsafe String(cString: field.key)
+            let setting = unsafe Setting(
+                key: key.isEmpty ? "[\(index + 1)]" : key,
+                value: value(field),
+                origin: origin
+            )
+            return setting
+        }
+    }
+
+    private static func value(_ field: us_field) -> Setting.Value {
+        switch unsafe field.type {
+        case US_FIELD_BOOL: return unsafe .bool(field.integer != 0)
+        case US_FIELD_INTEGER: return unsafe .integer(field.integer)
+        case US_FIELD_NUMBER: return unsafe .number(field.number)
+        case US_FIELD_RANGES: return unsafe .ranges(UInt(bitPattern: field.ranges))
+        case US_FIELD_TABLE: return unsafe table(field.fields, field.field_count)
+        default:
+            let bytes = unsafe UnsafeRawBufferPointer(start: field.string, count: field.length)
+            return unsafe .string(String(decoding: bytes, as: UTF8.self))
+        }
+    }
+
+    private static func table(_ fields: UnsafePointer<us_field>?, _ count: Int) -> Setting.Value {
+        guard let fields = unsafe fields else { return .list([]) }
+        var items: [Setting.Value] = []
+        var named: [String: Setting.Value] = [:]
+        for index in 0..<count {
+            let field = unsafe fields[index]
+            let key = unsafe String(cString: field.key)
+            if key.isEmpty {
+                items.append(unsafe value(field))
+            } else {
+                named[key] = unsafe value(field)
+            }
+        }
+        return named.isEmpty ? .list(items) : .table(named)
+    }
+}

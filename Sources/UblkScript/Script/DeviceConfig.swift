@@ -1,0 +1,232 @@
+/// What `device{}` and the command line ask for, checked: every value in its range, every default
+/// filled in.
+struct DeviceConfig: Sendable, Equatable {
+    enum BackingKind: String, Sendable { case null, memory, file }
+    /// What happens to an IO whose handler raised.
+    enum ErrorPolicy: String, Sendable, CaseIterable { case fail, pass, stop }
+
+    /// nil: the size of ``file``.
+    var sizeBytes: UInt64?
+    var file: String?
+    var backing = BackingKind.memory
+    var queues: UInt16 = 1
+    var depth: UInt16 = 128
+    var maxIOBytes: UInt32 = 512 << 10
+    var logicalBlockBytes: UInt32 = 512
+    var physicalBlockBytes: UInt32 = 4096
+    var ioMinBytes: UInt32 = 4096
+    var ioOptBytes: UInt32 = 0
+    var hasVolatileCache = false
+    var hasFUA = false
+    var discard: DeviceParams.Limits?
+    var writeZeroes: DeviceParams.Limits?
+    var isRotational = false
+    var isReadOnly = false
+    var scansPartitions = true
+    /// nil: pick one at random.
+    var seed: UInt64?
+    var onError = ErrorPolicy.fail
+    var budgetNanoseconds: UInt64 = 50_000_000
+    var scriptMemoryBytes: UInt64 = 64 << 20
+
+    /// What the driver is told.
+    ///
+    /// - Parameter sizeBytes: the device's size, known once the backing is open.
+    func params(sizeBytes: UInt64) -> DeviceParams {
+        var params = DeviceParams(sizeBytes: sizeBytes)
+        params.logicalBlockBytes = logicalBlockBytes
+        params.physicalBlockBytes = physicalBlockBytes
+        params.ioMinBytes = ioMinBytes
+        params.ioOptBytes = ioOptBytes
+        params.maxIOBytes = maxIOBytes
+        params.readOnly = isReadOnly
+        params.rotational = isRotational
+        params.volatileCache = hasVolatileCache
+        params.fua = hasFUA
+        params.discard = discard
+        params.writeZeroes = writeZeroes
+        return params
+    }
+
+    /// Keys `device{}` takes, in the order docs/scripting.md lists them.
+    static let keys = [
+        "size", "file", "backing", "queues", "depth", "max_io", "logical_block_size",
+        "physical_block_size", "io_min", "io_opt", "cache", "fua", "discard", "write_zeroes",
+        "rotational", "read_only", "partitions", "seed", "on_error", "budget", "memory",
+    ]
+}
+
+extension DeviceConfig {
+    /// The largest device: what a byte offset of 63 bits can reach, less a margin nobody will miss.
+    static let sizeMax: UInt64 = 1 << 60
+    /// A user-copy offset has 25 bits for the place inside a request, so 32 MiB is the driver's
+    /// limit for any mode.
+    static let maxIOMax: UInt64 = 32 << 20
+
+    /// Checks settings and fills in defaults.
+    ///
+    /// Later settings replace earlier ones of the same key.
+    init(_ settings: [Setting]) throws(ConfigError) {
+        var byKey: [String: Setting] = [:]
+        for setting in settings {
+            guard Self.keys.contains(setting.key) else {
+                throw ConfigError(
+                    origin: setting.origin,
+                    text: "device has no key \"\(setting.key)\". It has: "
+                        + Self.keys.joined(separator: ", ")
+                )
+            }
+            byKey[setting.key] = setting
+        }
+        try readStore(byKey)
+        try readShape(byKey)
+        try readLimits(byKey)
+        try readCache(byKey)
+        try readOps(byKey)
+        try readScript(byKey)
+        try checkSize(byKey)
+    }
+
+    private mutating func readStore(_ settings: [String: Setting]) throws(ConfigError) {
+        if let setting = settings["size"] { sizeBytes = try setting.bytes(512...Self.sizeMax) }
+        if let setting = settings["file"] {
+            file = try setting.text()
+            backing = .file
+        }
+        if let setting = settings["backing"] {
+            let kind = try setting.choice(["memory", "file", "null"])
+            backing = BackingKind(rawValue: kind) ?? .memory
+            if backing == .file, file == nil {
+                throw setting.refused("file = \"PATH\" beside backing = \"file\"")
+            }
+            if backing != .file, let file = settings["file"] {
+                throw ConfigError(
+                    origin: file.origin,
+                    text: "file is of no use with backing = \"\(kind)\""
+                )
+            }
+        }
+        if let setting = settings["read_only"] { isReadOnly = try setting.bool() }
+        if let setting = settings["rotational"] { isRotational = try setting.bool() }
+        if let setting = settings["partitions"] { scansPartitions = try setting.bool() }
+    }
+
+    private mutating func readShape(_ settings: [String: Setting]) throws(ConfigError) {
+        if let setting = settings["queues"] { queues = UInt16(try setting.integer(1...4096)) }
+        if let setting = settings["depth"] {
+            depth = UInt16(try setting.integer(1...Int64(DeviceInfo.depthMax)))
+        }
+        if let setting = settings["max_io"] {
+            maxIOBytes = UInt32(try setting.bytes(Self.pageBytes...Self.maxIOMax))
+            guard UInt64(maxIOBytes) % Self.pageBytes == 0 else {
+                throw setting.refused("a multiple of the page size (\(Self.pageBytes))")
+            }
+        }
+    }
+
+    private mutating func readLimits(_ settings: [String: Setting]) throws(ConfigError) {
+        if let setting = settings["logical_block_size"] {
+            logicalBlockBytes = try setting.powerOfTwo(512...Self.pageBytes)
+        }
+        physicalBlockBytes = max(physicalBlockBytes, logicalBlockBytes)
+        if let setting = settings["physical_block_size"] {
+            physicalBlockBytes = try setting.powerOfTwo(UInt64(logicalBlockBytes)...(256 << 20))
+        }
+        ioMinBytes = physicalBlockBytes
+        if let setting = settings["io_min"] {
+            ioMinBytes = try setting.powerOfTwo(UInt64(logicalBlockBytes)...(256 << 20))
+        }
+        if let setting = settings["io_opt"] {
+            ioOptBytes = try setting.powerOfTwo(UInt64(ioMinBytes)...(256 << 20))
+        }
+    }
+
+    private mutating func readCache(_ settings: [String: Setting]) throws(ConfigError) {
+        hasVolatileCache = backing == .file
+        if let setting = settings["cache"] {
+            hasVolatileCache = try setting.choice(["volatile", "none"]) == "volatile"
+        }
+        hasFUA = hasVolatileCache && backing == .file
+        guard let setting = settings["fua"] else { return }
+        hasFUA = try setting.bool()
+        // The driver looks at FUA only together with a volatile cache and ignores it otherwise,
+        // without a word.
+        if hasFUA, !hasVolatileCache { throw setting.refused("cache = \"volatile\" beside it") }
+    }
+
+    private mutating func readOps(_ settings: [String: Setting]) throws(ConfigError) {
+        discard = try limits(settings["discard"])
+        writeZeroes = try limits(settings["write_zeroes"])
+    }
+
+    /// `true`, `false` or `{ granularity = ..., max = ... }`.
+    private func limits(_ setting: Setting?) throws(ConfigError) -> DeviceParams.Limits? {
+        // The driver counts in 32 bits of sectors; 1 GiB at a time keeps one request's work
+        // bounded.
+        var limits = DeviceParams.Limits(
+            granularityBytes: max(logicalBlockBytes, 4096),
+            maxBytes: 1 << 30
+        )
+        guard let setting else { return limits }
+        guard case .table(let table) = setting.value else {
+            return try setting.bool() ? limits : nil
+        }
+        for (key, value) in table {
+            let inner = Setting(key: "\(setting.key).\(key)", value: value, origin: setting.origin)
+            switch key {
+            case "granularity":
+                limits.granularityBytes = try inner.powerOfTwo(
+                    UInt64(logicalBlockBytes)...(256 << 20)
+                )
+            case "max": limits.maxBytes = try inner.bytes(4096...(1 << 40))
+            default: throw setting.refused("true, false or { granularity = ..., max = ... }")
+            }
+        }
+        return limits
+    }
+
+    private mutating func readScript(_ settings: [String: Setting]) throws(ConfigError) {
+        if let setting = settings["seed"] {
+            seed = try setting.seed()
+        }
+        if let setting = settings["on_error"] {
+            let policy = try setting.choice(ErrorPolicy.allCases.map(\.rawValue))
+            onError = ErrorPolicy(rawValue: policy) ?? .fail
+        }
+        if let setting = settings["budget"] {
+            budgetNanoseconds = try setting.nanoseconds(1_000_000...5_000_000_000)
+        }
+        if let setting = settings["memory"] {
+            scriptMemoryBytes = try setting.scriptMemory()
+        }
+    }
+
+    private func checkSize(_ settings: [String: Setting]) throws(ConfigError) {
+        guard let sizeBytes else {
+            guard backing != .file else { return }
+            throw ConfigError(
+                origin: settings["backing"]?.origin ?? "device",
+                text: "size is missing: write device { size = \"1G\" }, or give size=1G"
+            )
+        }
+        guard sizeBytes % UInt64(logicalBlockBytes) == 0 else {
+            throw settings["size"]?.refused(
+                "a multiple of the logical block (\(logicalBlockBytes) bytes)"
+            )
+                ?? ConfigError(origin: "device", text: "size is not whole blocks")
+        }
+    }
+}
+
+extension DeviceConfig {
+    /// The machine's page: the smallest max_io, the largest logical block.
+    static var pageBytes: UInt64 { UInt64(SystemPage.bytes) }
+}
+
+extension Setting {
+    /// The key `seed`.
+    func seed() throws(ConfigError) -> UInt64 { UInt64(try integer(0...Int64.max)) }
+
+    /// The key `memory`: what a Lua state may hold.
+    func scriptMemory() throws(ConfigError) -> UInt64 { try bytes((256 << 10)...(64 << 30)) }
+}

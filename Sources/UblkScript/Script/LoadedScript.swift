@@ -1,0 +1,169 @@
+/// From a script's text to what a queue runs, in two steps.
+///
+/// A script says itself how large its device is, how much memory it may have and which seed it
+/// wants, so it runs once to be asked (the plan) and then once per queue for good. Both runs see
+/// the same text and the same seed. Servers, the simulator and `check` all come through here, so
+/// what one accepts the others accept. A `~Copyable` cannot be in a tuple: `Queue(script:
+/// loaded.script, rules: loaded.rules, ...)` takes a loaded script apart.
+///
+///     plan(source, overrides) ─► Plan: configuration, seed, what there is ─► LoadedScript, one a queue
+struct LoadedScript: ~Copyable {
+    let script: Script
+    var rules: RuleSet
+
+    /// What is known of a script before any queue runs it.
+    struct Plan: Sendable {
+        let source: ScriptSource
+        /// `device{}` and the overrides, checked, with ``seed`` for a seed.
+        fileprivate(set) var config: DeviceConfig
+        /// As given, or picked at random.
+        let seed: UInt64
+        /// The line of each `rule{}`, in file order.
+        let ruleLines: [Int32]
+        /// Bits of ``IOOp``: the ops with a handler.
+        let handlers: UInt32
+        /// There is a `ctl()`.
+        let hasControl: Bool
+
+        var ruleCount: Int { ruleLines.count }
+        var hasHandlers: Bool { handlers != 0 }
+
+        /// Loads the script for one queue, on the thread that will run it.
+        ///
+        /// - Parameters: - shared: the device's, made for all of its queues. - counters: the
+        ///   device's, made for ``ruleCount`` rules. - logFD: where `log()` writes its lines; -1:
+        ///   nowhere.
+        func load(
+            queue: QueueID,
+            shared: SharedObjects,
+            counters: RuleCounters,
+            logFD: Int32
+        ) throws(ScriptProblem) -> LoadedScript {
+            try LoadedScript(self, queue: queue, shared: shared, counters: counters, logFD: logFD)
+        }
+    }
+
+    /// Runs `source` on private objects, its log muted, and checks what it declares.
+    ///
+    /// - Parameter overrides: replace keys of `device{}`.
+    static func plan(
+        _ source: ScriptSource,
+        overrides: [Setting] = []
+    ) throws(ScriptProblem) -> Plan {
+        var plan = try probe(source, overrides, try firstOptions(overrides))
+        if let wanted = plan.config.seed, wanted != plan.seed {
+            // The script's own seed was not known before, and what it declares may depend on it.
+            var options = try firstOptions(overrides)
+            options.seed = wanted
+            plan = try probe(source, overrides, options)
+        }
+        plan.config.seed = plan.seed
+        return plan
+    }
+
+    /// What the first run gets: what `device{}` says is not known before it, the command line is.
+    private static func firstOptions(
+        _ overrides: [Setting]
+    ) throws(ScriptProblem) -> Script.Options {
+        // Short enough to be read out and typed again.
+        var options = Script.Options(seed: UInt64(UInt32.random(in: 1 ... .max)))
+        do throws(ConfigError) {
+            for setting in overrides where setting.key == "seed" {
+                options.seed = try setting.seed()
+            }
+            for setting in overrides where setting.key == "memory" {
+                options.memoryBytes = try setting.scriptMemory()
+            }
+        } catch { throw .config(error) }
+        return options
+    }
+
+    private static func probe(
+        _ source: ScriptSource,
+        _ overrides: [Setting],
+        _ options: Script.Options
+    ) throws(ScriptProblem) -> Plan {
+        let shared = SharedObjects(queues: 1)
+        let script: Script
+        do throws(ScriptError) {
+            script = try Script(source, shared: shared, options: options)
+        } catch { throw .script(error) }
+        do throws(ConfigError) {
+            let declarations = try script.declarations()
+            return Plan(
+                source: source,
+                config: try DeviceConfig(declarations.device + overrides),
+                seed: options.seed,
+                ruleLines: declarations.rules.map(\.line),
+                handlers: script.handlers,
+                hasControl: script.hasCtl
+            )
+        } catch { throw .config(error) }
+    }
+
+    private init(
+        _ plan: Plan,
+        queue: QueueID,
+        shared: SharedObjects,
+        counters: RuleCounters,
+        logFD: Int32
+    ) throws(ScriptProblem) {
+        let options = Script.Options(
+            memoryBytes: plan.config.scriptMemoryBytes,
+            seed: plan.seed,
+            queue: queue,
+            logFD: logFD
+        )
+        let script = try Self.loaded(plan.source, shared, options)
+        let list = try Self.rules(of: script, count: counters.count)
+        rules = RuleSet(
+            list,
+            counters: counters,
+            shared: shared,
+            seed: plan.seed,
+            queue: queue
+        )
+        self.script = script
+    }
+
+    private static func loaded(
+        _ source: ScriptSource,
+        _ shared: SharedObjects,
+        _ options: Script.Options
+    ) throws(ScriptProblem) -> Script {
+        do throws(ScriptError) {
+            return try Script(source, shared: shared, options: options)
+        } catch { throw .script(error) }
+    }
+
+    private static func rules(
+        of script: borrowing Script,
+        count: Int
+    ) throws(ScriptProblem) -> [Rule] {
+        do throws(ConfigError) {
+            let list = try script.declarations().rules
+            // Counters are indexed by rule, so a script that changes its mind between two runs is
+            // stopped here.
+            guard list.count == count else {
+                throw ConfigError(
+                    origin: script.sourceName,
+                    text: "declares \(count) rules on one run and \(list.count) on the next"
+                )
+            }
+            return list
+        } catch { throw .config(error) }
+    }
+}
+
+/// Why a script cannot become a device: it does not run, or what it declares is refused.
+enum ScriptProblem: Error, CustomStringConvertible, Equatable {
+    case script(ScriptError)
+    case config(ConfigError)
+
+    var description: String {
+        switch self {
+        case .script(let error): error.description
+        case .config(let error): error.description
+        }
+    }
+}

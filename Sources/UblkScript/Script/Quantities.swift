@@ -1,0 +1,63 @@
+import CLua
+
+/// Sizes, times and errno names as people write them: one parser, the script's own (`units.c`), for
+/// scripts, rules and the command line.
+enum Quantity {
+    /// Reads `4096`, `4K`, `1.5G`, `8s`; nil for anything else.
+    static func bytes(_ text: String) -> UInt64? {
+        var result: UInt64 = 0
+        let isValid = unsafe withUTF8(text) { unsafe us_parse_bytes($0, $1, &result) }
+        return isValid ? result : nil
+    }
+
+    /// Reads `50ms`, `1.5s`, `200us`; nil for anything else.
+    static func nanoseconds(_ text: String) -> UInt64? {
+        var result: UInt64 = 0
+        let isValid = unsafe withUTF8(text) { unsafe us_parse_time($0, $1, &result) }
+        return isValid ? result : nil
+    }
+
+    /// The number of an errno that the block layer tells apart, nil for any other name.
+    static func blockErrno(named name: String) -> Int32? {
+        unsafe withUTF8(name) { text, length in
+            guard let entry = unsafe us_errno_by_name(text, length) else { return nil }
+            return unsafe entry.pointee.number
+        }
+    }
+
+    /// Every name ``blockErrno(named:)`` takes.
+    static var blockErrnoNames: [String] {
+        (0..<us_errno_count()).compactMap { index in
+            guard let entry = unsafe us_errno_at(index) else { return nil }
+            return unsafe String(cString: entry.pointee.name)
+        }
+    }
+
+    /// `1073741824` -> `1G`: the largest unit that leaves a whole number.
+    static func text(bytes: UInt64) -> String {
+        for (unit, shift) in [("T", 40), ("G", 30), ("M", 20), ("K", 10)]
+        where bytes != 0 && bytes.trailingZeroBitCount >= shift {
+            return "\(bytes >> UInt64(shift))\(unit)"
+        }
+        return "\(bytes)"
+    }
+
+    /// `50000000` -> `50ms`: the largest unit that leaves a whole number.
+    static func text(nanoseconds: UInt64) -> String {
+        let units: [(String, UInt64)] = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000)]
+        for (unit, size) in units where nanoseconds != 0 && nanoseconds % size == 0 {
+            return "\(nanoseconds / size)\(unit)"
+        }
+        return "\(nanoseconds)ns"
+    }
+
+    private static func withUTF8<R>(
+        _ text: String,
+        _ body: (UnsafePointer<CChar>?, Int) -> R
+    ) -> R {
+        var text = text
+        return text.withUTF8 { bytes in
+            unsafe bytes.withMemoryRebound(to: CChar.self) { unsafe body($0.baseAddress, $0.count) }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+import CLua
+
+/// One `rule{}`, compiled: what it matches and what it does.
+///
+/// Plain data; each queue has its own copy.
+///
+/// Matchers are AND-ed and tried in this order: op, range, then the rule's own count (`nth`,
+/// `every`), then chance (`p`), then `times`. So the count counts IOs that fit op and range, and
+/// `times` counts those the rule acted on.
+@safe
+struct Rule {
+    /// Where it stands in the script, for messages: its line.
+    var line: Int32 = 0
+    /// Bits of ``IOOp``.
+    var ops: UInt32 = IOOp.allBits
+    // Safety: owned by the shared registry, which outlives the rules.
+    /// nil: everywhere.
+    var range: OpaquePointer?
+    /// 0: not given.
+    ///
+    /// The rule acts on the nth fitting IO only.
+    var nth: UInt64 = 0
+    /// 0: not given.
+    ///
+    /// The rule acts on each every-th fitting IO.
+    var every: UInt64 = 0
+    /// The rule acts when a random 64-bit number is below; nil: always.
+    var chance: UInt64?
+    /// 0: no limit.
+    ///
+    /// The rule acts that many times at most, over all queues.
+    var times: UInt64 = 0
+
+    /// A write, discard or write-zeroes that succeeds takes its bytes out of ``range``.
+    var heals = false
+    /// Names the rule among those that heal; 0 for others.
+    ///
+    /// ``RuleSet`` gives it.
+    var healBit: UInt64 = 0
+    /// What it adds to the decision.
+    var decision = us_decision()
+
+    /// The search ends at this rule when it acts.
+    var isTerminal: Bool {
+        decision.outcome != UInt8(US_OUTCOME_PASS.rawValue) || decision.hangs != 0
+    }
+}
+
+extension Rule {
+    static let keys = [
+        "op", "range", "p", "every", "nth", "times", "error", "delay", "heal", "drop", "zero",
+        "hang",
+    ]
+
+    /// Compiles the settings of one `rule{}`.
+    ///
+    /// - Parameter makeRanges: makes an anonymous set of the bytes of `range = { offset, length }`.
+    init(
+        _ settings: [Setting],
+        line: Int32,
+        origin: String,
+        makeRanges: (_ offset: UInt64, _ length: UInt64) -> UInt?
+    ) throws(ConfigError) {
+        self.line = line
+        for setting in settings {
+            switch setting.key {
+            case "op": ops = try Self.ops(setting)
+            case "range": try readRange(setting, makeRanges)
+            case "p": chance = Self.threshold(try setting.number(0...1))
+            case "every": every = UInt64(try setting.integer(1...Int64.max))
+            case "nth": nth = UInt64(try setting.integer(1...Int64.max))
+            case "times": times = UInt64(try setting.integer(1...Int64.max))
+            default: try readAction(setting)
+            }
+        }
+        try check(origin: origin)
+    }
+
+    private mutating func readAction(_ setting: Setting) throws(ConfigError) {
+        switch setting.key {
+        case "error":
+            guard case .string(let name) = setting.value,
+                let errno = Quantity.blockErrno(named: name)
+            else {
+                throw setting.refused("one of " + Quantity.blockErrnoNames.joined(separator: ", "))
+            }
+            try setOutcome(US_OUTCOME_FAIL, setting)
+            decision.error = errno
+        case "delay":
+            decision.delay_ns = try setting.nanoseconds(0...Self.timeMax)
+        case "heal": heals = try setting.bool()
+        case "drop":
+            if try setting.bool() { try setOutcome(US_OUTCOME_DROP, setting) }
+        case "zero":
+            if try setting.bool() { try setOutcome(US_OUTCOME_ZERO, setting) }
+        case "hang": try readHang(setting)
+        default:
+            throw ConfigError(
+                origin: setting.origin,
+                text: "rule has no key \"\(setting.key)\". It has: "
+                    + Self.keys.joined(separator: ", ")
+            )
+        }
+    }
+
+    /// A year: longer waits are mistakes.
+    static let timeMax: UInt64 = 366 * 86400 * 1_000_000_000
+
+    private mutating func readHang(_ setting: Setting) throws(ConfigError) {
+        if case .bool(let hangs) = setting.value {
+            decision.hangs = hangs ? 1 : 0
+            return
+        }
+        decision.hangs = 1
+        decision.hang_ns = try setting.nanoseconds(1...Self.timeMax)
+    }
+
+    private mutating func setOutcome(
+        _ outcome: us_outcome,
+        _ setting: Setting
+    ) throws(ConfigError) {
+        guard decision.outcome == UInt8(US_OUTCOME_PASS.rawValue) else {
+            throw ConfigError(
+                origin: setting.origin,
+                text: "a rule has one outcome: error, drop and zero exclude each other"
+            )
+        }
+        decision.outcome = UInt8(outcome.rawValue)
+    }
+
+    private mutating func readRange(
+        _ setting: Setting,
+        _ makeRanges: (UInt64, UInt64) -> UInt?
+    ) throws(ConfigError) {
+        switch setting.value {
+        case .ranges(let address):
+            unsafe range = OpaquePointer(bitPattern: address)
+        case .list(let items) where items.count == 2:
+            let parts = items.map { Setting(key: "range", value: $0, origin: setting.origin) }
+            let offset = try parts[0].bytes(0...DeviceConfig.sizeMax)
+            let length = try parts[1].bytes(1...DeviceConfig.sizeMax)
+            guard let address = makeRanges(offset, length) else {
+                throw ConfigError(origin: setting.origin, text: "range: out of memory")
+            }
+            unsafe range = OpaquePointer(bitPattern: address)
+        default:
+            throw setting.refused("a ranges object or { offset, length }")
+        }
+    }
+
+    private static func ops(_ setting: Setting) throws(ConfigError) -> UInt32 {
+        let names: [Setting.Value] =
+            if case .list(let items) = setting.value { items } else { [setting.value] }
+        var mask: UInt32 = 0
+        for name in names {
+            guard case .string(let text) = name, let op = IOOp(name: text) else {
+                throw setting.refused(
+                    "one of read, write, flush, discard, write_zeroes, or a list of them"
+                )
+            }
+            mask |= op.bit
+        }
+        guard mask != 0 else { throw setting.refused("at least one op") }
+        return mask
+    }
+
+    /// Chance `p` as a bound for a uniform 64-bit number; nil when it always acts.
+    private static func threshold(_ p: Double) -> UInt64? {
+        p >= 1 ? nil : UInt64(p * 0x1p64)
+    }
+
+    private func check(origin: String) throws(ConfigError) {
+        func refuse(_ text: String) -> ConfigError { ConfigError(origin: origin, text: text) }
+        let outcome = UInt32(decision.outcome)
+        if heals {
+            if unsafe range == nil { throw refuse("heal needs the range it heals") }
+            let healing = IOOp.write.bit | IOOp.discard.bit | IOOp.writeZeroes.bit
+            if ops & ~healing != 0 {
+                throw refuse("heal works on op = \"write\", \"discard\" or \"write_zeroes\" only")
+            }
+        }
+        if outcome == US_OUTCOME_DROP.rawValue, ops & IOOp.read.bit != 0 {
+            throw refuse(
+                "drop cannot apply to a read, which must answer something: add op = \"write\""
+            )
+        }
+        if outcome == US_OUTCOME_ZERO.rawValue, ops & ~(IOOp.read.bit | IOOp.write.bit) != 0 {
+            throw refuse("zero applies to op = \"read\" and \"write\" only")
+        }
+        if unsafe range != nil, ops == IOOp.flush.bit {
+            throw refuse("a flush has no range")
+        }
+        if !heals, !isTerminal, decision.delay_ns == 0 {
+            throw refuse("the rule does nothing: give error, delay, heal, drop, zero or hang")
+        }
+    }
+}

@@ -1,0 +1,178 @@
+import CLua
+
+/// Which rules can fit an IO at all, found without looking at each.
+///
+/// For every op there is the list of its rules, and of those without a range. Ranges are told by
+/// their hulls: a set's first byte and the one behind its last. Hulls are kept sorted by their
+/// start, each beside the furthest end so far, so that one binary search says that an IO misses
+/// them all; then only rules without a range are left to try.
+///
+///     hulls by start    [1M 2M)   [1M 9M)   [4M 5M)      an IO at 9M: all three start before its
+///     reach               2M        9M        9M         end, none reaches beyond 9M: a miss
+///
+/// Scripts edit ranges while IOs go on. A set that shrinks stays inside its old hull, so hulls are
+/// looked up again only when some set has grown. Nothing allocates after init. Queue thread only.
+@safe
+struct RuleIndex: ~Copyable {
+    // Safety: lists of `ruleCount` elements for each op, `hulls` by rule; freed in deinit. What the
+    // lists hold are indices of the rules that init was given; `ruleCount` of them.
+    private let lists: UnsafeMutablePointer<Lists>
+    private let fitting: UnsafeMutablePointer<Int32>
+    private let unranged: UnsafeMutablePointer<Int32>
+    private let ranged: UnsafeMutablePointer<Int32>
+    private let starts: UnsafeMutablePointer<UInt64>
+    private let reaches: UnsafeMutablePointer<UInt64>
+    private let hulls: UnsafeMutablePointer<Hull>
+    private let ruleCount: Int
+    private let shared: SharedObjects
+    /// Not yet looked up: sets may be looked at only by a queue that serves.
+    private var growths = UInt64.max
+
+    /// How long the lists of one op are.
+    private struct Lists {
+        var fitting = 0
+        var unranged = 0
+        var ranged = 0
+    }
+
+    /// Where a rule's range is; an empty set's hull misses everything.
+    private struct Hull {
+        var start = UInt64.max
+        var end: UInt64 = 0
+    }
+
+    /// Op numbers are below.
+    private static let opPlaces = Int(US_OP_COUNT.rawValue)
+
+    /// - Parameter rules: `count` rules, at the same address as later.
+    init(_ rules: UnsafePointer<Rule>, count: Int, shared: SharedObjects) {
+        self.shared = shared
+        ruleCount = count
+        let places = max(1, Self.opPlaces * count)
+        unsafe lists = .allocate(capacity: Self.opPlaces)
+        unsafe fitting = .allocate(capacity: places)
+        unsafe unranged = .allocate(capacity: places)
+        unsafe ranged = .allocate(capacity: places)
+        unsafe starts = .allocate(capacity: places)
+        unsafe reaches = .allocate(capacity: places)
+        unsafe hulls = .allocate(capacity: max(1, count))
+        unsafe hulls.initialize(repeating: Hull(), count: max(1, count))
+        for op in 0..<Self.opPlaces {
+            unsafe (lists + op).initialize(to: Lists())
+            unsafe list(op, rules)
+        }
+    }
+
+    deinit {
+        unsafe lists.deallocate()
+        unsafe fitting.deallocate()
+        unsafe unranged.deallocate()
+        unsafe ranged.deallocate()
+        unsafe starts.deallocate()
+        unsafe reaches.deallocate()
+        unsafe hulls.deallocate()
+    }
+
+    private func list(_ op: Int, _ rules: UnsafePointer<Rule>) {
+        let base = op * ruleCount
+        for index in 0..<ruleCount where unsafe rules[index].ops & 1 << UInt32(op) != 0 {
+            unsafe fitting[base + lists[op].fitting] = Int32(index)
+            unsafe lists[op].fitting += 1
+            if unsafe rules[index].range == nil {
+                unsafe unranged[base + lists[op].unranged] = Int32(index)
+                unsafe lists[op].unranged += 1
+            } else {
+                unsafe ranged[base + lists[op].ranged] = Int32(index)
+                unsafe lists[op].ranged += 1
+            }
+        }
+    }
+
+    /// Indices of rules.
+    @safe
+    struct Candidates {
+        // Safety: a part of a list, which lives as long as the index; queues do not keep it.
+        fileprivate let start: UnsafeMutablePointer<Int32>
+        let count: Int
+
+        @inline(__always)
+        subscript(place: Int) -> Int { unsafe Int(start[place]) }
+    }
+
+    /// The rules to try for an IO, in file order: those of its op, less what surely misses.
+    @inline(__always)
+    mutating func candidates(
+        _ rules: UnsafePointer<Rule>,
+        op: IOOp,
+        offset: UInt64,
+        end: UInt64
+    ) -> Candidates {
+        let place = Int(op.rawValue)
+        let lists = unsafe lists[place]
+        if lists.ranged != 0 {
+            if unsafe us_shared_growths(shared.handle) != growths { unsafe refresh(rules) }
+            if hits(place, lists.ranged, offset, end) {
+                return unsafe Candidates(start: fitting + place * ruleCount, count: lists.fitting)
+            }
+        }
+        return unsafe Candidates(start: unranged + place * ruleCount, count: lists.unranged)
+    }
+
+    /// False when the rule's range surely misses the IO.
+    @inline(__always)
+    func mayHit(_ rule: Int, offset: UInt64, end: UInt64) -> Bool {
+        unsafe hulls[rule].start < end && hulls[rule].end > offset
+    }
+
+    /// True when some hull of the op overlaps the bytes.
+    @inline(__always)
+    private func hits(_ op: Int, _ count: Int, _ offset: UInt64, _ end: UInt64) -> Bool {
+        let starts = unsafe starts + op * ruleCount
+        var low = 0
+        var high = count
+        while low < high {
+            let middle = (low + high) / 2
+            if unsafe starts[middle] < end { low = middle + 1 } else { high = middle }
+        }
+        return unsafe low > 0 && reaches[op * ruleCount + low - 1] > offset
+    }
+
+    /// Looks up every hull and sorts again.
+    ///
+    /// Rare: only after a set has grown.
+    @inline(never)
+    private mutating func refresh(_ rules: UnsafePointer<Rule>) {
+        // Read before the sets: what grows meanwhile is looked up the next time.
+        growths = unsafe us_shared_growths(shared.handle)
+        for index in 0..<ruleCount {
+            guard let range = unsafe rules[index].range else { continue }
+            var hull = Hull()
+            let isEmpty = unsafe !us_ranges_hull(range, &hull.start, &hull.end)
+            unsafe hulls[index] = isEmpty ? Hull() : hull
+        }
+        for op in 0..<Self.opPlaces { sort(op) }
+    }
+
+    /// By insertion: allocates nothing, and the order of the last time is nearly right.
+    private func sort(_ op: Int) {
+        let base = op * ruleCount
+        let count = unsafe lists[op].ranged
+        for index in 0..<count {
+            let rule = unsafe ranged[base + index]
+            let start = unsafe hulls[Int(rule)].start
+            var place = index
+            while place > 0, unsafe hulls[Int(ranged[base + place - 1])].start > start {
+                unsafe ranged[base + place] = ranged[base + place - 1]
+                place -= 1
+            }
+            unsafe ranged[base + place] = rule
+        }
+        var reach: UInt64 = 0
+        for index in 0..<count {
+            let hull = unsafe hulls[Int(ranged[base + index])]
+            reach = max(reach, hull.end)
+            unsafe starts[base + index] = hull.start
+            unsafe reaches[base + index] = reach
+        }
+    }
+}

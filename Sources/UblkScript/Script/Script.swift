@@ -1,0 +1,158 @@
+import CLua
+
+/// One Lua state with a script loaded: what it declared, and its handlers.
+///
+/// Belongs to one thread at a time. Everything that can raise happens in C below `lua_pcall`; here
+/// there are only status codes and plain structures.
+@safe
+struct Script: ~Copyable {
+    // Safety: made in init, freed in deinit, used by one thread at a time.
+    let handle: OpaquePointer
+    private let source: ScriptSource
+    private let shared: SharedObjects
+    /// Bits of ``IOOp``: the ops with a handler.
+    let handlers: UInt32
+
+    struct Options {
+        var memoryBytes: UInt64 = 64 << 20
+        var seed: UInt64 = 0
+        var queue = QueueID(0)
+        /// Where `log()` writes its lines; -1: nowhere.
+        var logFD: Int32 = -1
+    }
+
+    /// How long the load phase may run.
+    static let loadLimitNanoseconds: UInt64 = 5_000_000_000
+
+    /// Loads `source`: runs its text once.
+    init(
+        _ source: ScriptSource,
+        shared: SharedObjects,
+        options: Options
+    ) throws(ScriptError) {
+        var raw = unsafe us_script_options()
+        unsafe raw.memory_limit = Int(options.memoryBytes)
+        unsafe raw.load_limit_ns = Self.loadLimitNanoseconds
+        unsafe raw.seed = options.seed
+        unsafe raw.queue = UInt32(options.queue.rawValue)
+        unsafe raw.log_fd = options.logFD
+        unsafe raw.shared = shared.handle
+        guard let handle = unsafe us_script_new(&raw) else {
+            throw ScriptError(status: .memory, text: "\(source.name): no memory for a Lua state")
+        }
+        let status = unsafe source.text.withUnsafeBytes { bytes in
+            unsafe us_script_load(
+                handle,
+                bytes.baseAddress?.assumingMemoryBound(to: CChar.self),
+                bytes.count,
+                "@" + source.name
+            )
+        }
+        guard status == US_OK else {
+            let error = unsafe ScriptError(status, handle)
+            unsafe us_script_free(handle)
+            throw error
+        }
+        unsafe self.handle = handle
+        self.source = source
+        self.shared = shared
+        unsafe handlers = us_script_handlers(handle)
+    }
+
+    deinit { unsafe us_script_free(handle) }
+
+    /// The script's name in messages.
+    var sourceName: String { source.name }
+
+    func makeRanges(offset: UInt64, length: UInt64) -> UInt? {
+        shared.makeRanges(offset: offset, length: length)
+    }
+
+    var hasCtl: Bool { unsafe us_script_has_ctl(handle) }
+    var memoryUsedBytes: Int { unsafe us_script_memory_used(handle) }
+
+    /// Asks the handler of the IO's op.
+    ///
+    /// - Precondition: ``handlers`` has the op's bit.
+    /// - Returns: US_OK with `decision` filled; otherwise it is untouched and ``lastError(_:)``
+    ///   tells.
+    @inline(__always)
+    func decide(
+        _ io: UnsafePointer<us_io>,
+        now: Instant,
+        decision: inout us_decision
+    ) -> us_status {
+        unsafe us_script_set_now(handle, now.nanoseconds)
+        return unsafe us_script_decide(handle, io, &decision)
+    }
+
+    /// Why the last call did not give US_OK.
+    func lastError(_ status: us_status) -> ScriptError { unsafe ScriptError(status, handle) }
+
+    /// Runs the script's `ctl(...)`.
+    func ctl(_ words: [String], now: Instant) throws(ScriptError) -> String {
+        unsafe us_script_set_now(handle, now.nanoseconds)
+        var result: UnsafePointer<CChar>?
+        var length = 0
+        let status = unsafe withCStrings(words) { argv in
+            unsafe us_script_ctl(handle, words.count, argv, &result, &length)
+        }
+        guard status == US_OK else { throw unsafe ScriptError(status, handle) }
+        guard let result = unsafe result else { return "" }
+        let bytes = unsafe UnsafeRawBufferPointer(start: result, count: length)
+        return unsafe String(decoding: bytes, as: UTF8.self)
+    }
+
+    private func withCStrings<R>(
+        _ words: [String],
+        _ body: (UnsafePointer<UnsafePointer<CChar>?>?) -> R
+    ) -> R {
+        // All words in one block of C strings, so that there is one lifetime to care for.
+        var block: [CChar] = []
+        var starts: [Int] = []
+        for word in words {
+            starts.append(block.count)
+            block += word.utf8CString
+        }
+        return unsafe block.withUnsafeBufferPointer { bytes in
+            let argv = unsafe starts.map { start in
+                unsafe bytes.baseAddress.map { base in unsafe base + start }
+            }
+            return unsafe argv.withUnsafeBufferPointer { unsafe body($0.baseAddress) }
+        }
+    }
+}
+
+/// A script that does not load, or raised.
+struct ScriptError: Error, CustomStringConvertible, Equatable {
+    enum Status: Sendable { case syntax, runtime, memory, budget }
+    let status: Status
+    /// With file and line, as Lua gives them.
+    let text: String
+    var description: String { text }
+
+    /// The state's memory limit leaves no room for the queue's `io` objects.
+    static func noMemoryForTags(source: String, depth: Int) -> ScriptError {
+        ScriptError(
+            status: .memory,
+            text: "\(source): the script's memory limit leaves no room for \(depth) tags: "
+                + "raise memory, or lower depth"
+        )
+    }
+
+    init(status: Status, text: String) {
+        self.status = status
+        self.text = text
+    }
+
+    fileprivate init(_ status: us_status, _ handle: OpaquePointer) {
+        self.status =
+            switch status {
+            case US_SYNTAX: .syntax
+            case US_MEMORY: .memory
+            case US_BUDGET: .budget
+            default: .runtime
+            }
+        unsafe text = String(cString: us_script_error(handle))
+    }
+}

@@ -1,0 +1,53 @@
+import Glibc
+import SystemPackage
+
+/// The text of a script, read once: what is checked is what runs, however often the file changes
+/// meanwhile.
+struct ScriptSource: Sendable {
+    /// As given on the command line.
+    let path: String
+    let text: [UInt8]
+
+    /// Larger files are not scripts.
+    static let bytesMax = 16 << 20
+
+    /// Name in messages: the last part of the path.
+    var name: String { path.split(separator: "/").last.map(String.init) ?? path }
+
+    init(path: String, text: [UInt8]) {
+        self.path = path
+        self.text = text
+    }
+
+    init(path: String, text: String) { self.init(path: path, text: Array(text.utf8)) }
+
+    init(reading path: String) throws(ConfigError) {
+        func failure(_ what: String) -> ConfigError {
+            ConfigError(origin: path, text: "\(what): \(Errno(rawValue: Glibc.errno))")
+        }
+        let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { throw failure("the script cannot be opened") }
+        defer { close(fd) }
+        var status = stat()
+        guard unsafe fstat(fd, &status) == 0 else { throw failure("the script cannot be read") }
+        guard status.st_mode & S_IFMT == S_IFREG, status.st_size <= Self.bytesMax else {
+            throw ConfigError(
+                origin: path,
+                text: "a script is a regular file of at most \(Self.bytesMax >> 20) MiB"
+            )
+        }
+        var text = [UInt8](repeating: 0, count: Int(status.st_size))
+        var filled = 0
+        while filled < text.count {
+            let got = unsafe text.withUnsafeMutableBytes { bytes in
+                guard let base = bytes.baseAddress else { return 0 }
+                return unsafe Glibc.read(fd, base + filled, bytes.count - filled)
+            }
+            guard got >= 0 else { throw failure("the script cannot be read") }
+            guard got > 0 else { break }
+            filled += got
+        }
+        self.path = path
+        self.text = Array(text.prefix(filled))
+    }
+}

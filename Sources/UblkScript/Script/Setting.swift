@@ -1,0 +1,150 @@
+/// One value of `device{}`, of `rule{}` or of the command line, with the place it was written at.
+///
+/// Every check names that place, so that a refusal can be traced: `faulty.lua:3: depth = 9999:
+/// ...`.
+struct Setting: Sendable {
+    indirect enum Value: Sendable, Equatable {
+        case bool(Bool)
+        case integer(Int64)
+        case number(Double)
+        case string(String)
+        /// A `ranges` object; Swift holds only its address.
+        case ranges(UInt)
+        case list([Value])
+        case table([String: Value])
+    }
+
+    let key: String
+    let value: Value
+    /// `faulty.lua:3` or `option --depth`.
+    let origin: String
+
+    /// The value is not what the key takes.
+    func refused(_ expected: String) -> ConfigError {
+        ConfigError(
+            origin: origin,
+            text: "\(key) = \(Self.describe(value)): \(expected) is expected"
+        )
+    }
+
+    static func describe(_ value: Value) -> String {
+        switch value {
+        case .bool(let flag): "\(flag)"
+        case .integer(let number): "\(number)"
+        case .number(let number): "\(number)"
+        case .string(let text): "\"\(text)\""
+        case .ranges: "ranges"
+        case .list(let items): "{" + items.map(describe).joined(separator: ", ") + "}"
+        case .table(let items):
+            "{" + items.keys.sorted().map { "\($0) = ..." }.joined(separator: ", ") + "}"
+        }
+    }
+}
+
+/// A setting that is refused: where it stands, what is wrong, what is accepted.
+struct ConfigError: Error, CustomStringConvertible, Equatable {
+    let origin: String
+    let text: String
+    var description: String { "\(origin): \(text)" }
+}
+
+extension Setting {
+    /// A switch.
+    ///
+    /// The command line writes it as `true` / `false`.
+    func bool() throws(ConfigError) -> Bool {
+        switch value {
+        case .bool(let flag): return flag
+        case .string("true"), .string("1"): return true
+        case .string("false"), .string("0"): return false
+        default: throw refused("true or false")
+        }
+    }
+
+    /// A whole number in `range`.
+    func integer(_ range: ClosedRange<Int64>) throws(ConfigError) -> Int64 {
+        let number: Int64? =
+            switch value {
+            case .integer(let number): number
+            case .string(let text): Int64(text)
+            default: nil
+            }
+        guard let number, range.contains(number) else {
+            throw refused("a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    /// A size in `range`: bytes, or text with a unit.
+    func bytes(_ range: ClosedRange<UInt64>) throws(ConfigError) -> UInt64 {
+        let bytes: UInt64? =
+            switch value {
+            case .integer(let number): UInt64(exactly: number)
+            case .string(let text): Quantity.bytes(text)
+            default: nil
+            }
+        guard let bytes, range.contains(bytes) else {
+            let low = Quantity.text(bytes: range.lowerBound)
+            let high = Quantity.text(bytes: range.upperBound)
+            throw refused("a size from \(low) to \(high), as bytes or \"4K\", \"1M\", \"2G\"")
+        }
+        return bytes
+    }
+
+    /// A size that is a power of two in `range`.
+    func powerOfTwo(_ range: ClosedRange<UInt64>) throws(ConfigError) -> UInt32 {
+        guard let bytes = try? bytes(range), bytes.nonzeroBitCount == 1 else {
+            let low = Quantity.text(bytes: range.lowerBound)
+            let high = Quantity.text(bytes: range.upperBound)
+            throw refused("a power of two from \(low) to \(high)")
+        }
+        return UInt32(bytes)
+    }
+
+    /// A time up to `maximum` nanoseconds.
+    func nanoseconds(_ range: ClosedRange<UInt64>) throws(ConfigError) -> UInt64 {
+        let time: UInt64? =
+            switch value {
+            case .integer(let number): UInt64(exactly: number)
+            case .string(let text): Quantity.nanoseconds(text)
+            default: nil
+            }
+        guard let time, range.contains(time) else {
+            let low = Quantity.text(nanoseconds: range.lowerBound)
+            let high = Quantity.text(nanoseconds: range.upperBound)
+            throw refused("a time from \(low) to \(high), such as \"50ms\" or 50*ms")
+        }
+        return time
+    }
+
+    /// A number in `range`, whole or not.
+    func number(_ range: ClosedRange<Double>) throws(ConfigError) -> Double {
+        let number: Double? =
+            switch value {
+            case .integer(let number): Double(number)
+            case .number(let number): number
+            case .string(let text): Double(text)
+            default: nil
+            }
+        guard let number, range.contains(number) else {
+            throw refused("a number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    /// One of the named values.
+    func choice(_ choices: [String]) throws(ConfigError) -> String {
+        guard case .string(let text) = value, choices.contains(text) else {
+            throw refused("one of " + choices.map { "\"\($0)\"" }.joined(separator: ", "))
+        }
+        return text
+    }
+
+    /// Text that is not empty and has no NUL.
+    func text() throws(ConfigError) -> String {
+        guard case .string(let text) = value, !text.isEmpty, !text.contains("\0") else {
+            throw refused("text that is not empty")
+        }
+        return text
+    }
+}

@@ -1,0 +1,99 @@
+import ArgumentParser
+import Glibc
+import SystemPackage
+
+/// `add SCRIPT`: makes the device and returns when it is live.
+struct AddCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "add",
+        abstract: "Make a block device of a script.",
+        discussion: """
+            A server process is started for the device; add returns when /dev/ublkbN is there and prints
+            its entry of list. When anything fails, nothing is left behind.
+            """
+    )
+
+    @OptionGroup var options: ScriptOptions
+
+    @Flag(help: "Serve in this process, log to the terminal; Ctrl-C deletes the device.")
+    var foreground = false
+
+    @Flag(help: "Print nothing when it worked.")
+    var quiet = false
+
+    @Flag(help: "Print the entry as JSON.")
+    var json = false
+
+    func run() throws {
+        // Wrong input is refused here, before a process is started for it.
+        let overrides = try options.overrides()
+        let id = try options.id()
+        do {
+            let source = try ScriptSource(reading: options.script)
+            _ = try LoadedScript.plan(source, overrides: overrides)
+        } catch { throw Failure(error) }
+        if foreground {
+            try Serving.run(
+                options,
+                id: id,
+                overrides: overrides,
+                sink: { _ in LogSink() },
+                ready: { report($0, info: $1) }
+            )
+        } else {
+            try addInBackground()
+        }
+    }
+
+    private func addInBackground() throws {
+        let answer = try ServerSpawn.start(options.words())
+        guard let record = JSON.decode(DeviceRecord.self, Array(answer.utf8)) else {
+            throw Failure("the server's answer makes no sense: \(answer)")
+        }
+        let id = DeviceID(record.id)
+        do {
+            report(record, info: try ControlDevice().info(of: id))
+        } catch { throw Failure(error) }
+    }
+
+    private func report(_ record: DeviceRecord, info: DeviceInfo) {
+        guard !quiet else { return }
+        let listing = DeviceListing(info, id: DeviceID(record.id), record: record)
+        Output.line(json ? JSON.text(listing) : listing.text)
+        fflush(nil)
+    }
+}
+
+/// Being the server: what `add --foreground` and the hidden `serve` share.
+enum Serving {
+    /// Brings the device up, tells `ready`, serves until it is stopped.
+    ///
+    /// - Parameter sink: where the log of a device goes.
+    static func run(
+        _ options: ScriptOptions,
+        id: DeviceID?,
+        overrides: [Setting],
+        sink: (DeviceID) throws -> LogSink,
+        ready: (DeviceRecord, DeviceInfo) throws -> Void
+    ) throws {
+        do {
+            let signals = try ServerLoop.blockSignals()
+            let request = DeviceServer.Request(
+                source: try ScriptSource(reading: options.script),
+                overrides: overrides,
+                settings: Array(options.words().dropFirst()),
+                id: id,
+                encode: { JSON.encode($0) }
+            )
+            let server = try DeviceServer(request)
+            let record = try server.bringUp(sink: sink)
+            do { try ready(record, server.info) } catch {
+                // Nobody would know of the device.
+                try server.takeDown(deletes: true)
+                throw error
+            }
+            var loop = ServerLoop(server, signalFD: signals)
+            _ = loop.run()
+        } catch { throw Failure(error) }
+    }
+}

@@ -1,0 +1,73 @@
+import Glibc
+
+/// One device as `list` and `add` print it.
+struct DeviceListing: Encodable {
+    var path: String
+    var id: UInt32
+    var state: String
+    var queues: UInt16
+    var depth: UInt16
+    var maxIOBytes: UInt32
+    var serverPID: Int32
+    var features: UInt64
+    var sizeBytes: UInt64?
+    var logicalBlockBytes: UInt32?
+    var script: String?
+    var backing: String?
+    var file: String?
+    var seed: UInt64?
+
+    /// Never blocks: the driver's lock-free query, sysfs and our own record.
+    init(_ info: DeviceInfo, id: DeviceID, record: DeviceRecord?) {
+        path = id.blockPath
+        self.id = id.rawValue
+        queues = info.queues
+        depth = info.depth
+        maxIOBytes = info.maxIOBytes
+        serverPID = info.serverPID
+        features = info.features.rawValue
+        // Kernels before 6.15 go on calling a device live for a while after its server died.
+        let isOrphan =
+            info.state == .live && record.map { !ServerProcess.isAlive($0.serverPID) } ?? false
+        state = isOrphan ? DeviceState.dead.name : info.state.name
+        if let sectors = Self.sysfsNumber("/sys/block/ublkb\(id)/size") {
+            sizeBytes = sectors * 512
+        } else {
+            sizeBytes = record?.sizeBytes
+        }
+        logicalBlockBytes =
+            Self.sysfsNumber("/sys/block/ublkb\(id)/queue/logical_block_size").map { UInt32($0) }
+            ?? record?.logicalBlockBytes
+        script = record?.script
+        backing = record?.backing
+        file = record?.file
+        seed = record?.seed
+    }
+
+    var text: String {
+        let names = Features(rawValue: features).named.map(\.name).joined(separator: " ")
+        var lines = [
+            "\(path): \(sizeBytes.map { Quantity.text(bytes: $0) } ?? "?") state \(state)"
+                + (script.map { " script \($0)" } ?? " (not made by ublk-script)"),
+            "\tdev id \(id) queues \(queues) depth \(depth) block size \(logicalBlockBytes ?? 0)"
+                + " max io \(Quantity.text(bytes: UInt64(maxIOBytes))) server pid \(serverPID)",
+        ]
+        if let backing, let seed {
+            lines.append("\tbacking \(backing)\(file.map { " \($0)" } ?? "") seed \(seed)")
+        }
+        lines.append("\tflags 0x\(String(features, radix: 16)) [ \(names) ]")
+        return lines.joined(separator: "\n")
+    }
+
+    private static func sysfsNumber(_ path: String) -> UInt64? {
+        let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { return nil }
+        defer { close(fd) }
+        var bytes = [UInt8](repeating: 0, count: 32)
+        let got = unsafe bytes.withUnsafeMutableBytes { unsafe read(fd, $0.baseAddress, $0.count) }
+        let digits = bytes.prefix(max(0, got)).prefix {
+            ("0"..."9").contains(Character(UnicodeScalar($0)))
+        }
+        return UInt64(String(decoding: digits, as: UTF8.self))
+    }
+}

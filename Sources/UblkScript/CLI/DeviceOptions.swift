@@ -1,0 +1,107 @@
+import ArgumentParser
+
+/// Where a device is named: `0`, `-n 0`, `/dev/ublkb0`, `/dev/ublkc0`.
+struct DeviceArgument: ParsableArguments {
+    @Argument(help: "The device: 0, /dev/ublkb0 or /dev/ublkc0.")
+    var device: String?
+
+    @Option(name: [.customShort("n"), .long], help: "The device's number.")
+    var number: String?
+
+    func id() throws -> DeviceID {
+        guard let text = number ?? device else {
+            throw ValidationError("which device? Give its number, as in: ublk-script list")
+        }
+        let id = try Self.parse(text)
+        if let device, try Self.parse(device) != id {
+            throw ValidationError("two devices are named: -n \(text) and \(device)")
+        }
+        return id
+    }
+
+    static func parse(_ text: String) throws -> DeviceID {
+        guard let id = DeviceID(parsing: text) else {
+            throw ValidationError(
+                "\"\(text)\" is no device: a number from 0 to \(DeviceID.maximum), "
+                    + "or /dev/ublkbN, is expected"
+            )
+        }
+        return id
+    }
+}
+
+/// The script and what the command line changes about its `device{}`.
+///
+/// Shared by add, check and the server.
+struct ScriptOptions: ParsableArguments {
+    @Argument(help: "The Lua script.", completion: .file(extensions: ["lua"]))
+    var script: String
+
+    @Argument(
+        help: ArgumentHelp(
+            "Keys of device{} to set or replace, as in size=1G queues=2.",
+            valueName: "key=value"
+        )
+    )
+    var settings: [String] = []
+
+    @Option(
+        name: [.customShort("n"), .long],
+        help: "The device's number (default: the next free one)."
+    )
+    var number: String?
+
+    @Option(name: [.customShort("q"), .long], help: "Hardware queues, 1 to the number of CPUs.")
+    var queues: String?
+
+    @Option(name: [.customShort("d"), .long], help: "Tags per queue, 1 to 4096.")
+    var depth: String?
+
+    @Option(
+        name: [.customShort("f"), .long],
+        help: "Backing file or block device.",
+        completion: .file()
+    )
+    var file: String?
+
+    func id() throws -> DeviceID? {
+        // -1 asks for the next free number, as in the field's other tools.
+        try number.flatMap { $0 == "-1" ? nil : try DeviceArgument.parse($0) }
+    }
+
+    /// Settings of the command line, each with the place it came from.
+    func overrides() throws -> [Setting] {
+        var overrides: [Setting] = []
+        for text in settings {
+            guard let equals = text.firstIndex(of: "="), equals != text.startIndex else {
+                throw ValidationError("\"\(text)\" is no setting: key=value is expected")
+            }
+            overrides.append(
+                Setting(
+                    key: text[..<equals].map { $0 == "-" ? "_" : String($0) }.joined(),
+                    value: .string(String(text[text.index(after: equals)...])),
+                    origin: "argument \(text)"
+                )
+            )
+        }
+        let options = [("queues", "q", queues), ("depth", "d", depth), ("file", "f", file)]
+        for (key, short, value) in options {
+            guard let value else { continue }
+            overrides.append(
+                Setting(key: key, value: .string(value), origin: "option -\(short)/--\(key)")
+            )
+        }
+        return overrides
+    }
+
+    /// The options again as words, for the server process.
+    func words() -> [String] {
+        var words = [script] + settings
+        for (name, value) in [
+            ("--number", number), ("--queues", queues), ("--depth", depth), ("--file", file),
+        ] {
+            if let value { words += [name + "=" + value] }
+        }
+        return words
+    }
+}

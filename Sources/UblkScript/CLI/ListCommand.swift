@@ -1,0 +1,52 @@
+import ArgumentParser
+import SystemPackage
+
+/// `list`: the devices there are.
+///
+/// Never waits for a stuck one.
+struct ListCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "list",
+        abstract: "List ublk devices."
+    )
+
+    @Argument(help: "Only these devices.")
+    var devices: [String] = []
+
+    @Option(name: [.customShort("n"), .long], help: "Only this device.")
+    var number: String?
+
+    @Flag(help: "Print JSON, one array.")
+    var json = false
+
+    func run() throws {
+        let wanted = try (devices + (number.map { [$0] } ?? [])).map(DeviceArgument.parse)
+        var listings: [DeviceListing] = []
+        do {
+            let control = try ControlDevice()
+            for id in wanted.isEmpty ? Self.presentIDs() : wanted {
+                do throws(DeviceError) {
+                    let record = StateDirectory.standard.readRecord(id)
+                        .flatMap { JSON.decode(DeviceRecord.self, $0) }
+                    listings.append(DeviceListing(try control.info(of: id), id: id, record: record))
+                } catch {
+                    // Deleted since it was listed.
+                    if wanted.isEmpty, error.errno == .operationNotSupportedByDevice { continue }
+                    throw error
+                }
+            }
+        } catch { throw Failure(error) }
+        if json {
+            Output.line(JSON.text(listings))
+        } else {
+            for listing in listings { Output.line(listing.text) }
+        }
+    }
+
+    /// Every ublk device of this kernel, whoever made it.
+    private static func presentIDs() -> [DeviceID] {
+        DirectoryListing.names("/sys/class/ublk-char")
+            .compactMap { DeviceID(parsing: "/dev/" + $0) }
+            .sorted { $0.rawValue < $1.rawValue }
+    }
+}

@@ -1,0 +1,108 @@
+import ArgumentParser
+
+/// `simulate SCRIPT`: the production queue against a simulated device, without root or a driver.
+struct SimulateCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "simulate",
+        abstract: "Run a script against a simulated device, without root or a driver.",
+        discussion: """
+            The queue that serves real devices runs on a simulated driver with virtual time. An application is
+            simulated too: it keeps --depth requests in flight (32 without) and checks every block it
+            reads. The same seed gives the same run. A backing file is simulated in memory and never touched. A queue is simulated
+            alone, however many the script asks for.
+
+            With --bench the cost of the script and of this program per IO is measured instead.
+            """
+    )
+
+    @OptionGroup var options: ScriptOptions
+
+    @Option(help: "Requests to make.")
+    var ops: Int?
+
+    @Option(help: "Seed of the run (default: the script's, or a random one).")
+    var seed: String?
+
+    @Option(help: "Kinds of request: \(Workload.names.joined(separator: ", ")).")
+    var rw: String?
+
+    @Option(help: "Length of a request: 4K, or 4K-64K for lengths between.")
+    var bs = "4K"
+
+    @Flag(help: "Measure nanoseconds and allocations per IO.")
+    var bench = false
+
+    @Flag(help: "Print the result as JSON.")
+    var json = false
+
+    func run() throws {
+        var overrides = try options.overrides()
+        _ = try options.id()
+        if let seed {
+            overrides.append(Setting(key: "seed", value: .string(seed), origin: "option --seed"))
+        }
+        let workload = try workload()
+        do {
+            let source = try ScriptSource(reading: options.script)
+            let plan = try LoadedScript.plan(source, overrides: overrides)
+            try bench ? measure(plan, workload) : simulate(plan, workload)
+        } catch { throw Failure(error) }
+    }
+
+    private func workload() throws -> Workload {
+        guard var workload = Workload(named: rw ?? (bench ? "randrw" : "mixed")) else {
+            throw ValidationError(
+                "--rw \(rw ?? ""): one of \(Workload.names.joined(separator: ", ")) is expected"
+            )
+        }
+        guard (ops ?? 1) > 0 else { throw ValidationError("--ops is at least 1") }
+        let lengths = bs.split(separator: "-", omittingEmptySubsequences: false)
+            .map { Quantity.bytes(String($0)) }
+        guard let first = lengths.first, let last = lengths.last, let least = first,
+            let most = last,
+            lengths.count <= 2, least > 0
+        else {
+            throw ValidationError("--bs \(bs): a size such as 4K, or two as in 4K-64K, is expected")
+        }
+        workload.requests = ops ?? (bench ? 1_000_000 : 100_000)
+        // A depth that is none is refused later, as the device's.
+        workload.depth = options.depth.flatMap { Int($0) } ?? workload.depth
+        workload.blockBytes = least
+        workload.blockBytesMax = most
+        return workload
+    }
+
+    private func simulate(_ plan: LoadedScript.Plan, _ workload: Workload) throws {
+        var simulation = Simulation()
+        simulation.workload = workload
+        simulation.logFD = 2
+        let report = try simulation.run(plan).report
+        Output.line(json ? JSON.text(report) : SimulationText(report).text)
+    }
+
+    private func measure(_ plan: LoadedScript.Plan, _ workload: Workload) throws {
+        var benchmark = Benchmark()
+        benchmark.requests = workload.requests
+        benchmark.workload = workload
+        let result = try benchmark.run(plan)
+        Output.line(json ? JSON.text(result) : Self.text(result))
+    }
+
+    static func text(_ result: Benchmark.Result) -> String {
+        func tenths(_ value: Double) -> String { "\((value * 10).rounded() / 10)" }
+        var text = """
+            own cost per IO: \(tenths(result.ownNanoseconds)) ns \
+            (\(tenths(result.ownNanosecondsMin)) to \(tenths(result.ownNanosecondsMax)) in \(result.rounds) rounds, \
+            \(result.requests) IOs; the transport's \(tenths(result.transportNanoseconds)) ns are taken off)
+            allocations per IO:
+            """
+        guard let allocations = result.allocations else {
+            return text + " not counted (use scripts/bench)"
+        }
+        let millionths = (Double(allocations) / Double(result.requests) * 1e6).rounded()
+        let digits = String(Int(millionths) % 1_000_000)
+        let padded = String(repeating: "0", count: 6 - digits.count) + digits
+        text += " \(Int(millionths) / 1_000_000).\(padded)"
+        return text + " (\(allocations) in \(result.requests) IOs)"
+    }
+}

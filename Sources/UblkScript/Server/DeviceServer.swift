@@ -1,0 +1,389 @@
+import Glibc
+import Logging
+import Synchronization
+import SystemPackage
+
+/// A running device: brings it up, serves admin requests, takes it away.
+///
+/// The main thread; queues have their own.
+///
+///     bringUp:  plan, backing ─► ADD ─► SET_PARAMS ─► open ublkc ─► queue threads ─► START ─► arm ─► ready
+///     takeDown: disarm, drain ─► STOP (queues still serve) ─► threads end ─► close ─► DEL
+///
+/// Whatever fails on the way up undoes what was done: the device is deleted, a file that was made
+/// is removed.
+final class DeviceServer {
+    /// What `add` asked for.
+    struct Request {
+        var source: ScriptSource
+        var overrides: [Setting] = []
+        /// The overrides as typed, for the record.
+        var settings: [String] = []
+        var id: DeviceID?
+        var state = StateDirectory.standard
+        /// Encodes the record; JSON lives above this folder.
+        var encode: (DeviceRecord) -> [UInt8]
+    }
+
+    private let request: Request
+    private let plan: LoadedScript.Plan
+    private let control: ControlDevice
+    private let lines: LinePipe
+    private var store: BackingStore
+    private var sizeBytes: UInt64 = 0
+    private(set) var id = DeviceID(0)
+    private(set) var info = DeviceInfo(id: nil, queues: 0, depth: 0, maxIOBytes: 0, features: [])
+    private var characterFD: Int32 = -1
+    private(set) var seats: [QueueSeat] = []
+    private var threads = ThreadList()
+    private var socket: AdminSocket?
+    private var recordBytes: [UInt8] = []
+    let ruleCounters: RuleCounters
+    private let watchdog: Watchdog
+    private let sink = SinkBox()
+    /// An eventfd that each queue thread adds to when it ends.
+    let endedFD: Int32
+    /// Silent until the device has a number, and with it a log.
+    private(set) var logger = Logger(label: "ublk-script") { _ in SwiftLogNoOpLogHandler() }
+
+    /// Checks everything that can be checked before a device exists.
+    init(_ request: Request) throws {
+        self.request = request
+        // Started through /proc/self/exe the process would be called "exe"; ServerProcess looks for
+        // this name.
+        SystemCall.setThreadName("ublk-script")
+        plan = try LoadedScript.plan(request.source, overrides: request.overrides)
+        control = try ControlDevice()
+        lines = try LinePipe()
+        (store, sizeBytes) = try BackingStore.open(plan.config)
+        ruleCounters = RuleCounters(count: plan.ruleCount)
+        endedFD = try Self.makeEventFD()
+        let name = request.source.name
+        let sink = sink
+        watchdog = Watchdog(budgetNanoseconds: plan.config.budgetNanoseconds) {
+            sink.write(
+                "\(name): a handler is stuck in a C function for 5 s and cannot be interrupted; "
+                    + "the server ends, IOs get EIO. Delete the device and mend the script."
+            )
+            _exit(1)
+        }
+    }
+
+    /// Makes the device.
+    ///
+    /// On any failure nothing of it is left.
+    ///
+    /// - Parameter sink: opens the log of a device.
+    func bringUp(sink open: (DeviceID) throws -> LogSink) throws -> DeviceRecord {
+        do {
+            let features = try control.features()
+            guard features.contains(.ioctlEncode) else {
+                throw DeviceError.unsupported(
+                    "this kernel's ublk driver is too old (no ioctl-encoded commands): 6.12 or later is needed"
+                )
+            }
+            try add(features)
+            try request.state.create()
+            let sink = try open(id)
+            self.sink.set(sink)
+            logger = Logger(label: "ublk-script") { _ in LineLogHandler(sink: sink) }
+            noteGrantedQueues()
+            try control.setParams(plan.config.params(sizeBytes: sizeBytes), of: id)
+            let record = record()
+            recordBytes = request.encode(record)
+            try request.state.writeRecord(recordBytes, of: id)
+            socket = try AdminSocket(path: request.state.socketPath(id))
+            try openCharacterDevice()
+            try startQueues()
+            try control.start(id, serverPID: getpid())
+            settle()
+            info = try control.info(of: id)
+            logger.info(
+                "device \(id) is live: \(Quantity.text(bytes: sizeBytes)), script \(record.script), seed \(plan.seed)"
+            )
+            return record
+        } catch {
+            undo()
+            throw error
+        }
+    }
+
+    private func add(_ offered: Features) throws(DeviceError) {
+        let config = plan.config
+        // The scan is ours to make, after START_DEV and before faults are armed: then it neither
+        // hangs nor counts.
+        let wanted = offered.intersection([.noAutoPartitionScan])
+        var asked = DeviceInfo(
+            id: request.id,
+            queues: config.queues,
+            depth: config.depth,
+            maxIOBytes: config.maxIOBytes,
+            features: wanted
+        )
+        asked.cookie = cookie
+        info = try control.add(asked)
+        guard let granted = info.id else { throw .unsupported("ADD_DEV gave no device number") }
+        id = granted
+        isAdded = true
+        guard info.features.isSuperset(of: wanted), info.depth == config.depth,
+            info.maxIOBytes == config.maxIOBytes
+        else {
+            throw .unsupported(
+                "device \(id): the driver granted other features or limits than it was asked for (ADD_DEV)"
+            )
+        }
+    }
+
+    private func noteGrantedQueues() {
+        guard info.queues != plan.config.queues else { return }
+        logger.warning(
+            "\(plan.config.queues) queues asked for, \(info.queues) granted: one per CPU is the driver's limit"
+        )
+    }
+    private var isAdded = false
+    private let cookie = UInt64.random(in: 1..<(1 << 53))
+
+    private func record() -> DeviceRecord {
+        var file: String?
+        if case .file(let store, _) = store { file = AbsolutePath.of(store.path) }
+        return DeviceRecord(
+            id: id.rawValue,
+            serverPID: getpid(),
+            cookie: cookie,
+            script: AbsolutePath.of(request.source.path),
+            backing: plan.config.backing.rawValue,
+            file: file,
+            sizeBytes: sizeBytes,
+            logicalBlockBytes: plan.config.logicalBlockBytes,
+            seed: plan.seed,
+            settings: request.settings
+        )
+    }
+
+    /// The node may not be there yet, and udev may hold it for a moment.
+    private func openCharacterDevice() throws(DeviceError) {
+        for _ in 0..<300 {
+            characterFD = unsafe open(id.characterPath, O_RDWR | O_CLOEXEC | O_NONBLOCK)
+            if characterFD >= 0 { return }
+            guard [ENOENT, EBUSY, EACCES].contains(Glibc.errno) else { break }
+            usleep(10_000)
+        }
+        throw .system(call: "open", path: id.characterPath, Errno(rawValue: Glibc.errno))
+    }
+
+    private func startQueues() throws {
+        let shared = SharedObjects(queues: Int(info.queues))
+        for index in 0..<info.queues {
+            let queue = QueueID(index)
+            let wakeup = try Self.makeEventFD()
+            let seat = QueueSeat(
+                queue: queue,
+                plan: plan,
+                sizeBytes: sizeBytes,
+                backing: store,
+                characterFD: characterFD,
+                wakeupFD: wakeup,
+                affinity: try control.affinity(of: queue, device: id),
+                shared: shared,
+                ruleCounters: ruleCounters,
+                control: QueueControl(ring: {
+                    var one: UInt64 = 1
+                    _ = unsafe write(wakeup, &one, 8)
+                }),
+                lines: lines,
+                watchdog: watchdog,
+                ready: Promise()
+            )
+            seats.append(seat)
+            let endedFD = endedFD
+            threads.start("ublk-q\(index)") {
+                QueueThread.run(seat)
+                var one: UInt64 = 1
+                _ = unsafe write(endedFD, &one, 8)
+            }
+        }
+        if plan.hasHandlers || plan.hasControl {
+            let watchdog = watchdog
+            threads.start("ublk-watchdog") { watchdog.run() }
+        }
+        // START_DEV would wait for ever for a queue that did not come up.
+        for seat in seats {
+            guard let outcome = seat.ready.wait(seconds: 20) else {
+                throw DeviceError.unsupported(
+                    "queue \(seat.queue.rawValue) did not come up within 20 s"
+                )
+            }
+            if let problem = outcome { throw DeviceError.unsupported(problem) }
+        }
+    }
+
+    /// After START_DEV: the partition scan, then faults are armed.
+    ///
+    /// The scan's reads must be over by then: a fault could hang them, and they would count.
+    private func settle() {
+        if !info.features.contains(.noAutoPartitionScan) {
+            waitForDriversScan()
+        } else if plan.config.scansPartitions {
+            scanPartitions()
+        }
+        for seat in seats { seat.control.armed.store(true, ordering: .relaxed) }
+    }
+
+    private func scanPartitions() {
+        let fd = unsafe Glibc.open(id.blockPath, O_RDONLY | O_CLOEXEC)
+        // A scan that is refused (somebody holds the disk already) is no reason to fail.
+        guard fd >= 0 else { return }
+        do throws(Errno) { try SystemCall.rescanPartitions(fd) } catch {
+            logger.info("no partition scan: \(error.name)")
+        }
+        close(fd)
+    }
+
+    /// Before 7.0 the driver scans by itself: in START_DEV, or in a worker some time after it.
+    ///
+    /// Nothing tells when it is over; it reads at once and in one go, so a pause means that it is.
+    private func waitForDriversScan() {
+        let pauseMilliseconds = 30
+        var quiet = 0
+        var served = servedIOs
+        for _ in 0..<1000 where quiet < pauseMilliseconds {
+            usleep(1000)
+            let now = servedIOs
+            quiet = now == served && now > 0 ? quiet + 1 : 0
+            served = now
+        }
+    }
+
+    private static func makeEventFD() throws(DeviceError) -> Int32 {
+        do { return try SystemCall.makeEventFD() } catch {
+            throw .system(call: "eventfd", path: "", error)
+        }
+    }
+
+    // MARK: The way down
+
+    /// Stops the device cleanly; with `deletes`, its number is given back and its files are
+    /// removed.
+    func takeDown(deletes: Bool) throws(DeviceError) {
+        drain()
+        try stop()
+        endThreads()
+        closeFiles()
+        guard deletes else { return }
+        // Before DEL: afterwards the number, and with it these names, may be another device's.
+        request.state.remove(id)
+        do throws(DeviceError) { try ControlDevice().delete(id) } catch {
+            // Another program was quicker.
+            if error.errno == .operationNotSupportedByDevice { return }
+            try? request.state.writeRecord(recordBytes, of: id)
+            throw error
+        }
+    }
+
+    /// STOP, which first writes the page cache back through our queues: for as long as that goes on,
+    /// it is waited for; when nothing has moved for the time limit of a command, it has failed.
+    private func stop() throws(DeviceError) {
+        while true {
+            let served = servedIOs
+            do throws(DeviceError) {
+                // One of its own: an earlier command may have left the other waiting for an answer.
+                return try ControlDevice().stop(id)
+            } catch {
+                guard case .timeout = error, servedIOs != served else { throw error }
+            }
+        }
+    }
+
+    private var servedIOs: UInt64 { seats.reduce(0) { $0 + $1.control.counters.total } }
+
+    /// Lets go of everything and asks the script no more, so that STOP_DEV cannot wait for a held
+    /// IO.
+    func drain() {
+        for seat in seats {
+            seat.control.armed.store(false, ordering: .relaxed)
+            seat.control.send(.drain)
+        }
+    }
+
+    private func undo() {
+        endThreads()
+        closeFiles()
+        if case .file(let store, _) = store { store.removeIfNew() }
+        guard isAdded else { return }
+        // Before DEL: afterwards the number, and with it these names, may be another device's.
+        request.state.remove(id)
+        // A fresh control device: the failed command may have left the first one stuck.
+        if let control = try? ControlDevice() {
+            try? control.delete(id)
+            _ = control.waitUntilGone(id)
+        }
+    }
+
+    private func endThreads() {
+        for seat in seats { seat.control.send(.quit) }
+        watchdog.stop()
+        threads.joinAll()
+    }
+
+    private func closeFiles() {
+        for seat in seats { close(seat.wakeupFD) }
+        if characterFD >= 0 { close(characterFD) }
+        characterFD = -1
+        seats = []
+    }
+
+    /// The device was stopped from outside: ends our side of it.
+    ///
+    /// - Returns: true when the device is deleted too; then its files are removed.
+    func leave() -> Bool {
+        endThreads()
+        closeFiles()
+        // A DEL that somebody else began ends soon after we have let go.
+        guard control.waitUntilGone(id) else { return false }
+        // The number may be another device's by now.
+        if request.state.readRecord(id) == recordBytes { request.state.remove(id) }
+        return true
+    }
+
+    // MARK: What the admin side looks at
+
+    /// Readable when somebody asks something.
+    var socketFD: Int32 { socket?.fd ?? -1 }
+    func acceptConnection() -> AdminConnection? { socket?.accept() }
+
+    /// A handler raised, and the script's `on_error` is `"stop"`.
+    var isStopWanted: Bool {
+        seats.contains { $0.control.wantsStop.load(ordering: .relaxed) }
+    }
+
+    /// IOs that wait at this moment, for a delay or for a release.
+    var waitingIOs: UInt64 {
+        seats.reduce(0) { $0 + $1.control.counters[.heldNow] + $1.control.counters[.delayedNow] }
+    }
+
+    /// Lets go of held IOs on every queue; how many there were.
+    func release(errno: Int32?) -> Int {
+        let promises = seats.map { seat in
+            let promise = Promise<Int>()
+            seat.control.send(.release(errno: errno, promise))
+            return promise
+        }
+        return promises.reduce(0) { $0 + ($1.wait(seconds: 5) ?? 0) }
+    }
+
+    /// The counters, summed over the queues, and what each rule did.
+    func statistics() -> String {
+        var lines = QueueCounters.Kind.allCases.map { kind in
+            "\(kind.name) \(seats.reduce(0) { $0 + $1.control.counters[kind] })"
+        }
+        for (index, line) in plan.ruleLines.enumerated() {
+            lines.append("rule \(request.source.name):\(line) acted \(ruleCounters.acted(index))")
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    var readableLines: Int32 { lines.readFD }
+    func takeLines() -> [String] { lines.takeLines() }
+    var state: StateDirectory { request.state }
+    var hasControl: Bool { plan.hasControl }
+}

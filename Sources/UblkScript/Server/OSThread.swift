@@ -1,0 +1,43 @@
+import Glibc
+
+/// A named POSIX thread that can be joined.
+///
+/// Queues need real ones: the driver binds a tag to the thread that fetched it.
+@safe
+struct OSThread: ~Copyable {
+    // Safety: joined exactly once, by `join` or by nobody at process exit.
+    private let handle: pthread_t
+
+    private final class Body {
+        let name: String
+        let run: () -> Void
+        init(name: String, run: sending @escaping () -> Void) {
+            self.name = name
+            self.run = run
+        }
+    }
+
+    /// Starts `run` on a new thread.
+    ///
+    /// - Parameter name: at most 15 bytes are kept.
+    init(name: String, _ run: sending @escaping () -> Void) {
+        let body = unsafe Unmanaged.passRetained(Body(name: name, run: run))
+        var handle = pthread_t()
+        let result = unsafe pthread_create(
+            &handle,
+            nil,
+            { raw in
+                guard let raw = unsafe raw else { return nil }
+                let body = unsafe Unmanaged<Body>.fromOpaque(raw).takeRetainedValue()
+                SystemCall.setThreadName(body.name)
+                body.run()
+                return nil
+            },
+            body.toOpaque()
+        )
+        precondition(result == 0, "pthread_create: \(result)")
+        self.handle = handle
+    }
+
+    consuming func join() { pthread_join(handle, nil) }
+}

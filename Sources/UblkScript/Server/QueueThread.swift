@@ -1,0 +1,104 @@
+import Glibc
+import SystemPackage
+
+/// Everything a queue's thread needs to know, gathered before it starts.
+struct QueueSeat: Sendable {
+    let queue: QueueID
+    let plan: LoadedScript.Plan
+    let sizeBytes: UInt64
+    let backing: BackingStore
+    let characterFD: Int32
+    let wakeupFD: Int32
+    /// The CPUs of the queue, as the driver answers.
+    let affinity: [UInt8]
+    let shared: SharedObjects
+    let ruleCounters: RuleCounters
+    let control: QueueControl
+    let lines: LinePipe
+    let watchdog: Watchdog
+    /// Told once whether the queue came up: nil, or why not.
+    let ready: Promise<String?>
+}
+
+/// Where a device's bytes live, with its owner; shared by all queues.
+enum BackingStore: Sendable {
+    case null
+    case memory(MemoryStore)
+    case file(FileStore, writesThrough: Bool)
+
+    /// For the IO path: no owners inside.
+    var view: Backing {
+        switch self {
+        case .null: .null
+        case .memory(let store): .memory(store.view)
+        case .file(_, let writesThrough): .file(FileStore.View(writesThrough: writesThrough))
+        }
+    }
+
+    var fd: Int32? {
+        if case .file(let store, _) = self { return store.fd }
+        return nil
+    }
+}
+
+/// The life of a queue's thread: pin, load the script, offer the tags, serve, end.
+enum QueueThread {
+    static func run(_ seat: QueueSeat) {
+        do {
+            try serve(seat)
+        } catch {
+            seat.ready.fulfil("queue \(seat.queue.rawValue): \(error)")
+        }
+    }
+
+    private static func serve(_ seat: QueueSeat) throws {
+        do throws(Errno) { try SystemCall.setAffinity(seat.affinity) } catch {
+            seat.lines.write(
+                "warning: queue \(seat.queue.rawValue) could not be pinned to its CPUs: \(error.name)"
+            )
+        }
+        do throws(Errno) { try SystemCall.setIOFlusher() } catch {
+            seat.lines.write(
+                "warning: PR_SET_IO_FLUSHER failed (\(error.name)): "
+                    + "under memory pressure the device may wait for itself"
+            )
+        }
+        let config = seat.plan.config
+        let loaded = try seat.plan.load(
+            queue: seat.queue,
+            shared: seat.shared,
+            counters: seat.ruleCounters,
+            logFD: seat.lines.writeFD
+        )
+        var transport = try DriverTransport(
+            queue: seat.queue,
+            depth: Int(config.depth),
+            maxIOBytes: Int(config.maxIOBytes),
+            characterFD: seat.characterFD,
+            wakeupFD: seat.wakeupFD,
+            backingFD: seat.backing.fd
+        )
+        transport.fetchAll()
+        transport.sendFetches()
+        var queue = try Queue(
+            transport: transport,
+            script: loaded.script,
+            rules: loaded.rules,
+            configuration: QueueConfiguration(
+                queue: seat.queue,
+                depth: Int(config.depth),
+                sizeBytes: seat.sizeBytes,
+                maxIOBytes: Int(config.maxIOBytes),
+                backing: seat.backing.view,
+                onError: config.onError
+            ),
+            shared: seat.shared,
+            control: seat.control,
+            report: QueueLog(lines: seat.lines, control: seat.control)
+        )
+        seat.watchdog.add(queue.script)
+        seat.ready.fulfil(nil)
+        queue.run()
+        seat.watchdog.remove(queue.script)
+    }
+}

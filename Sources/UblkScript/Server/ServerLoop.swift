@@ -1,0 +1,203 @@
+import Glibc
+import Logging
+import SystemPackage
+
+/// What a server's main thread does while the queues serve: log lines, signals, admin requests, and
+/// the watch for a stop that somebody else asked the driver for.
+struct ServerLoop {
+    /// Why the loop ended.
+    enum Ending: Equatable {
+        /// The device is gone, everything is cleaned up.
+        case deleted
+        /// Stopped; its number and record remain until `del`.
+        case stopped
+    }
+
+    private let server: DeviceServer
+    private let signalFD: Int32
+    /// Asks the driver something that waits behind a STOP; nil once it got stuck there.
+    private var watch: ControlDevice?
+    private var nextWatch: UInt64 = 0
+    private var silences = 0
+
+    /// How often to look whether IOs wait while somebody else stops the device.
+    private static let watchMilliseconds: Int32 = 1000
+
+    static let stopSignals: [Int32] = [SIGINT, SIGTERM, SIGHUP]
+
+    /// Blocks the stop signals in this thread and all threads it starts from now on.
+    ///
+    /// Call before any thread is started.
+    static func blockSignals() throws(Errno) -> Int32 {
+        signal(SIGPIPE, SIG_IGN)
+        return try SystemCall.makeSignalFD(stopSignals)
+    }
+
+    init(_ server: DeviceServer, signalFD: Int32) {
+        self.server = server
+        self.signalFD = signalFD
+        watch = try? ControlDevice()
+    }
+
+    /// Runs until the device is stopped or deleted, from whatever side.
+    mutating func run() -> Ending {
+        while true {
+            var events = [server.readableLines, signalFD, server.socketFD, server.endedFD].map {
+                pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
+            }
+            let count = unsafe poll(&events, nfds_t(events.count), Self.watchMilliseconds)
+            logLines()
+            watchForStop()
+            if server.isStopWanted, let ending = stopForScript() { return ending }
+            guard count > 0 else { continue }
+            if events[3].revents != 0 { return endedFromOutside() }
+            if events[1].revents != 0, let ending = stopForSignal() { return ending }
+            if events[2].revents != 0, let ending = answer() { return ending }
+        }
+    }
+
+    private func logLines() {
+        for line in server.takeLines() {
+            if line.hasPrefix("error: ") {
+                server.logger.error("\(line.dropFirst(7))")
+            } else if line.hasPrefix("warning: ") {
+                server.logger.warning("\(line.dropFirst(9))")
+            } else {
+                server.logger.info("\(line)")
+            }
+        }
+    }
+
+    private func stopForSignal() -> Ending? {
+        guard let signal = try? SystemCall.takeSignal(signalFD) else { return nil }
+        do throws(DeviceError) {
+            server.logger.info("signal \(signal): deleting device \(server.id)")
+            try server.takeDown(deletes: true)
+            return .deleted
+        } catch {
+            server.logger.error("\(error)")
+            return nil
+        }
+    }
+
+    // MARK: Stops from elsewhere
+
+    /// Finds out, once a second while IOs wait, whether somebody is stopping the device.
+    ///
+    /// STOP and DEL hold the device's mutex while they wait for the IOs we hold, and GET_PARAMS
+    /// waits for that mutex. Two times no answer, so that a machine that stood still for a moment is
+    /// no stop: holding on would wedge them.
+    private mutating func watchForStop() {
+        let now = SystemCall.monotonicNanoseconds
+        guard now >= nextWatch, server.waitingIOs > 0 else { return }
+        nextWatch = now + UInt64(Self.watchMilliseconds) * 1_000_000
+        guard let control = watch else { return }
+        do throws(DeviceError) {
+            _ = try control.getParams(of: server.id, seconds: 1)
+            silences = 0
+        } catch {
+            guard case .timeout = error else { return }
+            // The one that was not answered is stuck with its question.
+            watch = try? ControlDevice()
+            silences += 1
+            guard silences >= 2 else { return }
+            server.logger.warning(
+                "another program is stopping device \(server.id): releasing held IOs, faults are off"
+            )
+            watch = nil
+            server.drain()
+        }
+    }
+
+    /// A handler raised, and the script wants to be stopped then; its log stays until `del`.
+    private func stopForScript() -> Ending? {
+        do throws(DeviceError) {
+            try server.takeDown(deletes: false)
+            logLines()
+            return .stopped
+        } catch {
+            server.logger.error("\(error)")
+            return nil
+        }
+    }
+
+    /// The driver took all tags back although nobody asked us: another program stopped or deleted
+    /// the device.
+    private func endedFromOutside() -> Ending {
+        logLines()
+        server.logger.warning("device \(server.id) was stopped by another program")
+        return server.leave() ? .deleted : .stopped
+    }
+
+    // MARK: Admin requests
+
+    private func answer() -> Ending? {
+        guard let connection = server.acceptConnection(), let words = connection.request(),
+            let command = words.first
+        else { return nil }
+        switch command {
+        case "del": return takeDown(connection, deletes: true)
+        case "stop": return takeDown(connection, deletes: false)
+        case "ctl": control(connection, Array(words.dropFirst()))
+        default: connection.answer(ok: false, "unknown request \"\(command)\"")
+        }
+        return nil
+    }
+
+    private func takeDown(_ connection: borrowing AdminConnection, deletes: Bool) -> Ending? {
+        do throws(DeviceError) {
+            try server.takeDown(deletes: deletes)
+            logLines()
+            connection.answer(ok: true, "")
+            return deletes ? .deleted : .stopped
+        } catch {
+            server.logger.error("\(error)")
+            connection.answer(ok: false, "\(error)")
+            return nil
+        }
+    }
+
+    /// Built-in words first, then the script's own.
+    private func control(_ connection: borrowing AdminConnection, _ words: [String]) {
+        switch words.first {
+        case "release": release(connection, words)
+        case "stats": connection.answer(ok: true, server.statistics())
+        default: askScript(connection, words)
+        }
+    }
+
+    private func release(_ connection: borrowing AdminConnection, _ words: [String]) {
+        var errno: Int32?
+        if words.count > 1 {
+            errno = Quantity.blockErrno(named: words[1])
+            if errno == nil {
+                connection.answer(
+                    ok: false,
+                    "release: unknown errno \"\(words[1])\". It takes one of "
+                        + Quantity.blockErrnoNames.joined(separator: ", ")
+                )
+                return
+            }
+        }
+        connection.answer(ok: true, "released \(server.release(errno: errno))")
+    }
+
+    private func askScript(_ connection: borrowing AdminConnection, _ words: [String]) {
+        guard server.hasControl else {
+            connection.answer(
+                ok: false,
+                "the script has no ctl function, and the built-in words are: release stats"
+            )
+            return
+        }
+        // One state answers: with several queues, what ctl changes for all must be in named native
+        // objects.
+        let promise = Promise<Result<String, ScriptError>>()
+        server.seats[0].control.send(.control(words, promise))
+        switch promise.wait(seconds: 10) {
+        case .success(let text): connection.answer(ok: true, text)
+        case .failure(let error): connection.answer(ok: false, error.text)
+        case nil: connection.answer(ok: false, "the queue did not answer within 10 s")
+        }
+    }
+}

@@ -1,0 +1,75 @@
+import SystemPackage
+
+/// The application of a simulation: makes requests, remembers how they ended, and checks what it
+/// reads.
+struct SimulatedApplication {
+    /// One request that is over, for tests that look at single ones.
+    struct Finished: Equatable {
+        let request: SimulatedRequest
+        let outcome: BlockLayer.Outcome
+        let sentAt: Instant
+        let endedAt: Instant
+        var nanoseconds: UInt64 { endedAt.nanoseconds(since: sentAt) }
+    }
+
+    let depth: Int
+    private var stream: RequestStream
+    /// nil: what comes back is not looked at.
+    private(set) var oracle: DataOracle?
+    private let keepsFinished: Bool
+    private(set) var finished: [Finished] = []
+    private(set) var sentByOp: [IOOp: Int] = [:]
+    private(set) var errors: [Errno: Int] = [:]
+    private(set) var latency = LatencyCounts()
+    /// When the request in each tag was sent.
+    private var sentAt: [Instant]
+
+    /// - Parameter oracle: as deep as the queue.
+    init(
+        _ stream: RequestStream,
+        depth: Int,
+        queueDepth: Int,
+        oracle: DataOracle?,
+        keepsFinished: Bool
+    ) {
+        self.stream = stream
+        self.depth = depth
+        self.oracle = oracle
+        self.keepsFinished = keepsFinished
+        sentAt = Array(repeating: Instant(nanoseconds: 0), count: queueDepth)
+    }
+
+    /// The next request, nil when there is none.
+    mutating func next() -> SimulatedRequest? { stream.next() }
+
+    /// The request reaches the server; a write's data is put into the buffer.
+    mutating func sent(
+        _ tag: Tag,
+        _ request: SimulatedRequest,
+        at now: Instant,
+        _ buffer: UnsafeMutableRawPointer
+    ) {
+        sentByOp[request.op, default: 0] += 1
+        sentAt[tag.index] = now
+        unsafe oracle?.begin(tag, request, buffer)
+    }
+
+    /// The driver has the server's answer; a read's data is in the buffer.
+    mutating func ended(
+        _ tag: Tag,
+        _ request: SimulatedRequest,
+        result: Int32,
+        at now: Instant,
+        _ buffer: UnsafeRawPointer
+    ) {
+        let outcome = BlockLayer.outcome(of: request, result: result)
+        if case .failed(let errno) = outcome { errors[errno, default: 0] += 1 }
+        unsafe oracle?.end(tag, request, outcome, buffer)
+        let sent = sentAt[tag.index]
+        latency.add(now.nanoseconds(since: sent))
+        guard keepsFinished else { return }
+        finished.append(
+            Finished(request: request, outcome: outcome, sentAt: sent, endedAt: now)
+        )
+    }
+}

@@ -1,0 +1,223 @@
+import SystemPackage
+
+/// A driver, an application and a backing file in one, on virtual time: the other side of a
+/// ``Queue`` in tests and in `simulate`.
+///
+/// The application keeps `depth` requests in flight. Time stands still while the queue works and
+/// jumps to the next event or deadline when it waits. All chance comes from the seed, so a run can
+/// be repeated. What the driver would refuse stops the program here; each such rule names the
+/// function of `drivers/block/ublk_drv.c` that has it.
+///
+///     idle ─► arriving ─► server's ─► committed ─► (next wait) idle
+///                          │    ▲
+///                       file operation
+///
+/// When no request is left and none is in flight, every tag is aborted, as by STOP_DEV, and
+/// `Queue.run()` returns. When everything in flight is held for ever, the device is stopped as the
+/// server would do it: drain first.
+@safe
+struct SimulatedTransport: QueueTransport, ~Copyable {
+    // Safety: `buffers` has `depth` buffers of `bufferBytes`, freed in deinit; tags are checked
+    // against `depth`.
+    private let buffers: UnsafeMutableRawPointer
+    private let bufferBytes: Int
+    private let depth: Int
+
+    private(set) var now = Instant(nanoseconds: 0)
+    private(set) var application: SimulatedApplication
+    private(set) var file: SimulatedFile?
+    /// How many requests were held when nothing else could happen any more; nil: that did not
+    /// happen.
+    private(set) var heldForEver: Int?
+
+    private var slots: [Slot]
+    /// When requests arrive and file operations end.
+    private var events: TimerHeap
+    private var batch: [QueueEvent] = []
+    private var batchNext = 0
+    private var commits: [(tag: Tag, result: Int32)] = []
+    private var interventions: [Intervention]
+    private let bell: Doorbell
+    private let control: QueueControl
+    private var random: SplitMix64
+    private var inFlight = 0
+    private var isStopping = false
+    private var isAborted = false
+
+    private struct Slot {
+        enum Owner { case idle, arriving, server, committed, aborted }
+        var owner = Owner.idle
+        var request = SimulatedRequest(op: .read)
+        var operation: FileOperation?
+    }
+
+    /// A message from another thread at some time of the run.
+    struct Intervention {
+        let at: Instant
+        let message: QueueMessage
+    }
+
+    /// How long a request takes to be made and sent, on top of up to twice as much by chance.
+    static let arrivalNanoseconds: UInt64 = 5_000
+    /// How long a file operation takes, on top of up to twice as much by chance.
+    static let fileNanoseconds: UInt64 = 30_000
+
+    init(
+        application: SimulatedApplication,
+        file: SimulatedFile?,
+        depth: Int,
+        maxIOBytes: Int,
+        bell: Doorbell,
+        control: QueueControl,
+        interventions: [Intervention],
+        seed: UInt64
+    ) {
+        self.application = application
+        self.file = file
+        self.depth = depth
+        self.bell = bell
+        self.control = control
+        self.interventions = interventions.sorted { $0.at < $1.at }
+        random = SplitMix64(seed: seed, stream: 3)
+        bufferBytes = SystemPage.roundUp(maxIOBytes)
+        unsafe buffers = .allocate(byteCount: depth * bufferBytes, alignment: SystemPage.bytes)
+        slots = Array(repeating: Slot(), count: depth)
+        events = TimerHeap(depth: depth)
+        batch.reserveCapacity(depth + 1)
+        commits.reserveCapacity(depth)
+        for index in 0..<min(depth, application.depth) { offer(Tag(UInt16(index))) }
+    }
+
+    deinit { unsafe buffers.deallocate() }
+
+    // MARK: The queue's side
+
+    mutating func wait(until deadline: Instant?) {
+        precondition(batchNext == batch.count, "the queue waits with events left unread")
+        batch.removeAll(keepingCapacity: true)
+        batchNext = 0
+        if bell.wantsStop { isStopping = true }
+        takeCommits()
+        if hearsBell() || hasEnded() { return }
+        let next = [deadline, events.nextDeadline, interventions.first?.at].compactMap { $0 }.min()
+        guard let next else { return stopWhatIsHeld() }
+        now = max(now, next)
+        while let tag = events.popDue(at: now) { fire(tag) }
+        while let first = interventions.first, first.at <= now {
+            interventions.removeFirst()
+            control.send(first.message)
+        }
+        _ = hearsBell()
+    }
+
+    mutating func nextEvent() -> QueueEvent? {
+        guard batchNext < batch.count else { return nil }
+        batchNext += 1
+        return batch[batchNext - 1]
+    }
+
+    func desc(_ tag: Tag) -> IODesc {
+        precondition(slots[tag.index].owner == .server, "the descriptor of a tag without a request")
+        return slots[tag.index].request.desc
+    }
+
+    func buffer(_ tag: Tag) -> UnsafeMutableRawPointer {
+        precondition(tag.index < depth)
+        return unsafe buffers + tag.index * bufferBytes
+    }
+
+    mutating func commitAndFetch(_ tag: Tag, result: Int32) {
+        // ublk_ch_uring_cmd_local: EBUSY for a tag the server does not own.
+        precondition(
+            slots[tag.index].owner == .server,
+            "commit of a tag that is \(slots[tag.index].owner)"
+        )
+        precondition(slots[tag.index].operation == nil, "commit while the file is still at work")
+        BlockLayer.check(slots[tag.index].request, result: result)
+        slots[tag.index].owner = .committed
+        commits.append((tag, result))
+    }
+
+    mutating func submit(_ operation: FileOperation, for tag: Tag) {
+        precondition(file != nil, "a file operation without a file")
+        precondition(
+            slots[tag.index].owner == .server,
+            "a file operation for a tag without a request"
+        )
+        precondition(slots[tag.index].operation == nil, "two file operations of one tag at a time")
+        precondition(operation.bufferOffset >= 0 && operation.bufferOffset < bufferBytes)
+        slots[tag.index].operation = operation
+        let nanoseconds = Self.fileNanoseconds + random.below(2 * Self.fileNanoseconds)
+        events.push(tag, deadline: now.advanced(byNanoseconds: nanoseconds))
+    }
+
+    // MARK: The driver's and the application's side
+
+    /// Sends the tag's next request on its way, or leaves the tag idle when there is none.
+    private mutating func offer(_ tag: Tag) {
+        guard !isStopping, let request = application.next() else {
+            slots[tag.index].owner = .idle
+            return
+        }
+        slots[tag.index].request = request
+        slots[tag.index].owner = .arriving
+        inFlight += 1
+        let nanoseconds = Self.arrivalNanoseconds + random.below(2 * Self.arrivalNanoseconds)
+        events.push(tag, deadline: now.advanced(byNanoseconds: nanoseconds))
+    }
+
+    /// The driver sees commits only when the ring is entered.
+    private mutating func takeCommits() {
+        for (tag, result) in commits {
+            let slot = slots[tag.index]
+            unsafe application.ended(tag, slot.request, result: result, at: now, buffer(tag))
+            inFlight -= 1
+            offer(tag)
+        }
+        commits.removeAll(keepingCapacity: true)
+    }
+
+    /// The tag's time has come: its request arrives, or its file operation is over.
+    private mutating func fire(_ tag: Tag) {
+        let slot = slots[tag.index]
+        guard let operation = slot.operation else {
+            // From here the driver would have copied a write's data into the buffer (ublk_map_io).
+            slots[tag.index].owner = .server
+            unsafe application.sent(tag, slot.request, at: now, buffer(tag))
+            batch.append(.fetched(tag))
+            return
+        }
+        let place = unsafe buffer(tag) + operation.bufferOffset
+        let result = unsafe file?.perform(operation, place) ?? -Errno.badFileDescriptor.rawValue
+        slots[tag.index].operation = nil
+        batch.append(.backing(tag, result: result))
+    }
+
+    private mutating func hearsBell() -> Bool {
+        guard bell.answered() else { return false }
+        batch.append(.wakeup)
+        return true
+    }
+
+    /// Takes every tag back once nothing is in flight (ublk_stop_dev, ublk_cancel_queue).
+    private mutating func hasEnded() -> Bool {
+        guard inFlight == 0 else { return false }
+        precondition(!isAborted, "a wait after every tag was aborted")
+        isAborted = true
+        for index in 0..<depth {
+            slots[index].owner = .aborted
+            batch.append(.aborted(Tag(UInt16(index))))
+        }
+        return true
+    }
+
+    /// Nothing will ever happen by itself: the administrator deletes the device, and the server
+    /// drains its queues.
+    private mutating func stopWhatIsHeld() {
+        precondition(heldForEver == nil, "requests are held by a queue that was told to drain")
+        heldForEver = inFlight
+        isStopping = true
+        control.send(.drain)
+        precondition(hearsBell(), "the queue's bell is not the transport's")
+    }
+}

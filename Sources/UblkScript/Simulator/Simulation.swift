@@ -1,0 +1,185 @@
+import Synchronization
+import SystemPackage
+
+/// One run of a script against a simulated device, in the calling thread.
+///
+/// The production ``Queue`` over a ``SimulatedTransport``. A file backing is simulated in memory of
+/// the same size: the user's file is neither opened nor needed. One queue, whatever the script asks
+/// for, so that a run can be repeated.
+struct Simulation {
+    var workload = Workload()
+    var faults = FileFaults()
+    var interventions: [SimulatedTransport.Intervention] = []
+    /// Compares what is read with what was written.
+    var checksData = true
+    /// Keeps every request and its end in the result.
+    var keepsFinished = false
+    /// Faults happen from the start; otherwise nothing is decided, as before START_DEV has
+    /// returned.
+    var isArmed = true
+    /// Where the script's `log()` goes; -1: nowhere.
+    var logFD: Int32 = -1
+
+    /// Size of a device whose script leaves that to its backing file.
+    static let fileBytes: UInt64 = 1 << 30
+
+    struct Result {
+        let report: SimulationReport
+        let finished: [SimulatedApplication.Finished]
+        /// How often the backing file was asked for each kind of operation.
+        let fileOperations: [FileOperation.Kind: Int]
+    }
+
+    /// Runs the workload to its end.
+    ///
+    /// - Throws: ``ScriptProblem``, ``ConfigError`` for a workload that does not fit, ENOMEM as
+    ///   `Errno`.
+    func run(_ plan: LoadedScript.Plan) throws -> Result {
+        let sizeBytes = plan.config.sizeBytes ?? Self.fileBytes
+        try workload.check(plan.config, sizeBytes: sizeBytes)
+        let shared = SharedObjects(queues: 1)
+        let counters = RuleCounters(count: plan.ruleCount)
+        let loaded = try plan.load(
+            queue: QueueID(0),
+            shared: shared,
+            counters: counters,
+            logFD: logFD
+        )
+        // The store outlives the queue: views of it are in both transport and queue.
+        let store = plan.config.backing == .null ? nil : try MemoryStore(sizeBytes: sizeBytes)
+        let bell = Doorbell()
+        let control = QueueControl { bell.ring() }
+        control.armed.store(isArmed, ordering: .relaxed)
+        let log = SimulationLog(bell: bell, control: control)
+        var queue = try Queue(
+            transport: transport(plan, sizeBytes, store, bell, control),
+            script: loaded.script,
+            rules: loaded.rules,
+            configuration: QueueConfiguration(
+                queue: QueueID(0),
+                depth: Int(plan.config.depth),
+                sizeBytes: sizeBytes,
+                maxIOBytes: Int(plan.config.maxIOBytes),
+                backing: backing(plan.config, store),
+                onError: plan.config.onError
+            ),
+            shared: shared,
+            control: control,
+            report: log
+        )
+        guarded(plan, &queue) { queue in queue.run() }
+        let result = Result(
+            report: report(plan, sizeBytes, queue.transport, control, counters, log),
+            finished: queue.transport.application.finished,
+            fileOperations: queue.transport.file?.asked ?? [:]
+        )
+        withExtendedLifetime(store) {}
+        return result
+    }
+
+    /// Runs the queue under a watchdog, if there is a script that could run for ever.
+    ///
+    /// The one thing here that looks at real time: only a script that is broken comes to feel it.
+    private func guarded(
+        _ plan: LoadedScript.Plan,
+        _ queue: inout Queue<SimulatedTransport>,
+        _ body: (inout Queue<SimulatedTransport>) -> Void
+    ) {
+        guard plan.hasHandlers || plan.hasControl else { return body(&queue) }
+        let watchdog = Watchdog(budgetNanoseconds: plan.config.budgetNanoseconds) {
+            preconditionFailure("a handler is stuck in a C function and cannot be interrupted")
+        }
+        watchdog.add(queue.script)
+        let thread = OSThread(name: "sim-watchdog") { watchdog.run() }
+        body(&queue)
+        watchdog.stop()
+        thread.join()
+        watchdog.remove(queue.script)
+    }
+
+    private func backing(_ config: DeviceConfig, _ store: MemoryStore?) -> Backing {
+        guard let store else { return .null }
+        return config.backing == .file
+            ? .file(FileStore.View(writesThrough: !config.hasVolatileCache)) : .memory(store.view)
+    }
+
+    private func transport(
+        _ plan: LoadedScript.Plan,
+        _ sizeBytes: UInt64,
+        _ store: MemoryStore?,
+        _ bell: Doorbell,
+        _ control: QueueControl
+    ) -> SimulatedTransport {
+        let config = plan.config
+        let depth = Int(config.depth)
+        // What a null backing returns is nobody's promise.
+        let isChecked = checksData && store != nil
+        let unitBytes = workload.unitBytes(logicalBlockBytes: config.logicalBlockBytes)
+        let application = SimulatedApplication(
+            RequestStream(workload, config: config, sizeBytes: sizeBytes, seed: plan.seed),
+            depth: min(workload.depth, depth),
+            queueDepth: depth,
+            oracle: isChecked ? DataOracle(unitBytes: unitBytes, depth: depth) : nil,
+            keepsFinished: keepsFinished
+        )
+        var file: SimulatedFile?
+        if config.backing == .file, let store {
+            file = SimulatedFile(store.view, faults: faults, seed: plan.seed)
+        }
+        return SimulatedTransport(
+            application: application,
+            file: file,
+            depth: depth,
+            maxIOBytes: Int(config.maxIOBytes),
+            bell: bell,
+            control: control,
+            interventions: interventions,
+            seed: plan.seed
+        )
+    }
+
+    private func report(
+        _ plan: LoadedScript.Plan,
+        _ sizeBytes: UInt64,
+        _ transport: borrowing SimulatedTransport,
+        _ control: QueueControl,
+        _ counters: RuleCounters,
+        _ log: SimulationLog
+    ) -> SimulationReport {
+        let application = transport.application
+        let actions: [QueueCounters.Kind] = [
+            .failed, .dropped, .zeroed, .redirected, .delayed, .hung, .backingErrors,
+            .scriptErrors,
+        ]
+        return SimulationReport(
+            script: plan.source.path,
+            seed: plan.seed,
+            sizeBytes: sizeBytes,
+            backing: plan.config.backing.rawValue,
+            depth: min(workload.depth, Int(plan.config.depth)),
+            end: log.isStopped ? .stopped : transport.heldForEver == nil ? .finished : .held,
+            heldForEver: transport.heldForEver ?? 0,
+            requestsWanted: workload.requests,
+            requests: IOOp.allCases.compactMap { op in
+                application.sentByOp[op].map { .init(name: op.name, count: UInt64($0)) }
+            },
+            actions: actions.filter { control.counters[$0] != 0 }
+                .map { .init(name: $0.name, count: control.counters[$0]) },
+            rules: plan.ruleLines.enumerated().map { index, line in
+                .init(line: line, acted: counters.acted(index))
+            },
+            errors: application.errors.sorted {
+                ($1.value, $0.key.rawValue) < ($0.value, $1.key.rawValue)
+            }
+            .map { .init(name: $0.key.name, count: UInt64($0.value)) },
+            data: application.oracle?.check,
+            scriptErrors: log.errors,
+            virtualSeconds: Double(transport.now.nanoseconds) / 1e9,
+            latency: .init(
+                medianNanoseconds: application.latency.nanoseconds(share: 0.5),
+                p99Nanoseconds: application.latency.nanoseconds(share: 0.99),
+                maxNanoseconds: application.latency.maxNanoseconds
+            )
+        )
+    }
+}

@@ -1,0 +1,43 @@
+import Synchronization
+
+/// What the queue of a simulation has to say, and what `on_error = "stop"` does.
+final class SimulationLog: QueueReport {
+    private struct State {
+        var errors = SimulationReport.ScriptErrors()
+        var isStopped = false
+    }
+
+    private static let textsMax = 10
+    private let state = Mutex(State())
+    private let bell: Doorbell
+    private let control: QueueControl
+
+    init(bell: Doorbell, control: QueueControl) {
+        self.bell = bell
+        self.control = control
+    }
+
+    var errors: SimulationReport.ScriptErrors { state.withLock { $0.errors } }
+    var isStopped: Bool { state.withLock { $0.isStopped } }
+
+    func scriptFailed(_ error: ScriptError, _ io: IOSummary) {
+        state.withLock { state in
+            state.errors.count += 1
+            guard state.errors.texts.count < Self.textsMax, !state.errors.texts.contains(error.text)
+            else { return }
+            state.errors.texts.append(error.text)
+        }
+    }
+
+    func backingFailed(_ io: IOSummary, errno: Int32, _ note: String) {}
+
+    func wantsStop() {
+        let isFirst = state.withLock { state in
+            defer { state.isStopped = true }
+            return !state.isStopped
+        }
+        guard isFirst else { return }
+        bell.stop()
+        control.send(.drain)
+    }
+}

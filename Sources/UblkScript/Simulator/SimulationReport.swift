@@ -1,0 +1,64 @@
+/// What came of a simulation.
+///
+/// Plain data: the same script, settings and seed give an equal one.
+struct SimulationReport: Codable, Equatable, Sendable {
+    struct Count: Codable, Equatable, Sendable {
+        let name: String
+        let count: UInt64
+    }
+
+    struct RuleUse: Codable, Equatable, Sendable {
+        let line: Int32
+        /// How many IOs the rule acted on.
+        let acted: UInt64
+    }
+
+    struct ScriptErrors: Codable, Equatable, Sendable {
+        var count = 0
+        /// The first few different ones.
+        var texts: [String] = []
+    }
+
+    struct Latency: Codable, Equatable, Sendable {
+        let medianNanoseconds: UInt64
+        let p99Nanoseconds: UInt64
+        let maxNanoseconds: UInt64
+    }
+
+    /// Why the run was over.
+    enum End: String, Codable, Sendable {
+        /// Every request was made and answered.
+        case finished
+        /// All requests in flight were held without an end.
+        case held
+        /// A script error under `on_error = "stop"`.
+        case stopped
+    }
+
+    let script: String
+    let seed: UInt64
+    let sizeBytes: UInt64
+    let backing: String
+    let depth: Int
+    let end: End
+    /// Requests that were held when nothing else could happen any more.
+    let heldForEver: Int
+    /// How many requests the application meant to make.
+    let requestsWanted: Int
+    /// Requests by op, and in all.
+    let requests: [Count]
+    /// What the script did to them.
+    let actions: [Count]
+    /// One a rule, in file order.
+    let rules: [RuleUse]
+    /// Errnos the application saw, most frequent first.
+    let errors: [Count]
+    /// nil: data was not compared.
+    let data: DataCheck?
+    let scriptErrors: ScriptErrors
+    let virtualSeconds: Double
+    /// Of the requests, as the application saw them.
+    let latency: Latency
+
+    var requestCount: UInt64 { requests.reduce(0) { $0 + $1.count } }
+}

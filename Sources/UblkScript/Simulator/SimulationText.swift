@@ -1,0 +1,80 @@
+/// A ``SimulationReport`` for people: a few lines, each a fact.
+struct SimulationText {
+    private let report: SimulationReport
+
+    init(_ report: SimulationReport) { self.report = report }
+
+    var text: String {
+        var lines = [
+            "\(report.script): seed \(report.seed), \(Quantity.text(bytes: report.sizeBytes)) "
+                + "\(report.backing), depth \(report.depth)"
+        ]
+        lines.append(line("requests", "\(report.requestCount): " + list(report.requests)))
+        lines.append(
+            line(
+                "time",
+                "\(Self.seconds(report.virtualSeconds)) virtual; the server kept a request for "
+                    + Self.time(report.latency.medianNanoseconds) + " (median), "
+                    + Self.time(report.latency.p99Nanoseconds) + " (p99), "
+                    + Self.time(report.latency.maxNanoseconds) + " (longest)"
+            )
+        )
+        lines.append(
+            line("script", report.actions.isEmpty ? "let everything pass" : list(report.actions))
+        )
+        for rule in report.rules {
+            lines.append(line("", "rule of line \(rule.line): acted \(rule.acted) times"))
+        }
+        lines.append(line("errors", report.errors.isEmpty ? "none" : list(report.errors)))
+        lines.append(line("data", data))
+        if report.scriptErrors.count > 0 {
+            lines.append(line("raised", "\(report.scriptErrors.count) times"))
+            lines += report.scriptErrors.texts.map { line("", $0) }
+        }
+        if let end { lines.append(line("ended", end)) }
+        return lines.joined(separator: "\n")
+    }
+
+    private var data: String {
+        guard let data = report.data else { return "not compared (a null backing keeps none)" }
+        let checked = "\(data.reads) reads compared, \(data.blocks) blocks"
+        guard data.differing > 0 else { return checked + ", all as last acknowledged" }
+        let kinds = [
+            (data.stale, "older"), (data.zeroes, "zeroes"), (data.foreign, "of another place"),
+            (data.torn, "mixed"),
+        ].filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }.joined(separator: ", ")
+        return checked + "; \(data.differing) differ from the last acknowledged write: \(kinds)"
+    }
+
+    /// nil for the usual end.
+    private var end: String? {
+        switch report.end {
+        case .finished: nil
+        case .held:
+            "\(report.heldForEver) requests were held for ever, until the device was stopped; "
+                + "\(report.requestCount) of \(report.requestsWanted) were made"
+        case .stopped: "early: on_error = \"stop\" and the script raised"
+        }
+    }
+
+    private func list(_ counts: [SimulationReport.Count]) -> String {
+        counts.map { "\($0.name) \($0.count)" }.joined(separator: ", ")
+    }
+
+    private func line(_ name: String, _ text: String) -> String {
+        "  " + name + String(repeating: " ", count: max(1, 10 - name.count)) + text
+    }
+
+    private static func seconds(_ seconds: Double) -> String {
+        "\((seconds * 1000).rounded() / 1000) s"
+    }
+
+    /// Three digits or so of a time.
+    private static func time(_ nanoseconds: UInt64) -> String {
+        let units: [(String, Double)] = [("s", 1e9), ("ms", 1e6), ("us", 1e3)]
+        for (unit, size) in units where Double(nanoseconds) >= size {
+            return "\((Double(nanoseconds) / size * 10).rounded() / 10) \(unit)"
+        }
+        return "\(nanoseconds) ns"
+    }
+}

@@ -1,0 +1,201 @@
+/// One request as an application makes it.
+struct SimulatedRequest: Equatable, Sendable {
+    var op: IOOp
+    var flags: IOFlags = []
+    var offsetBytes: UInt64 = 0
+    var lengthBytes: UInt64 = 0
+
+    /// C: `UBLK_IO_F_META`: a filesystem's own data.
+    static let metaFlag = IOFlags(rawValue: 1 << 11)
+
+    var desc: IODesc {
+        IODesc(op: op, flags: flags, offsetBytes: offsetBytes, lengthBytes: lengthBytes)
+    }
+}
+
+/// What an application does to the device: how many requests, of which kinds, where.
+///
+/// A plan only; ``RequestStream`` makes the requests. What the device does not offer is left out,
+/// as the block layer would: no FLUSH without a volatile cache, no write to a read-only device.
+struct Workload: Equatable, Sendable {
+    enum Pattern: String, Sendable { case random, sequential }
+
+    /// How many requests there are in all.
+    var requests = 100_000
+    /// Requests in flight at a time; at most the queue's depth.
+    var depth = 32
+    /// How often each op comes, relative to the others.
+    var weights: [IOOp: UInt64] = Self.mixed
+    var pattern = Pattern.random
+    /// Lengths are multiples of this, and offsets too.
+    var blockBytes: UInt64 = 4096
+    var blockBytesMax: UInt64 = 4096
+    /// These instead of random ones, in this order.
+    var list: [SimulatedRequest]?
+
+    static let mixed: [IOOp: UInt64] = [
+        .read: 50, .write: 40, .flush: 4, .discard: 3, .writeZeroes: 3,
+    ]
+
+    init() {}
+
+    /// Exactly these requests.
+    init(_ list: [SimulatedRequest], depth: Int = 1) {
+        self.list = list
+        self.depth = depth
+        requests = list.count
+    }
+
+    /// Reads the names that fio has: read, write, rw, randread, randwrite, randrw; and mixed.
+    ///
+    /// - Returns: nil for any other.
+    init?(named name: String) {
+        switch name {
+        case "mixed": break
+        case "read", "randread": weights = [.read: 1]
+        case "write", "randwrite": weights = [.write: 1]
+        case "rw", "readwrite", "randrw": weights = [.read: 1, .write: 1]
+        default: return nil
+        }
+        pattern = ["read", "write", "rw", "readwrite"].contains(name) ? .sequential : .random
+    }
+
+    static let names = ["mixed", "read", "write", "rw", "randread", "randwrite", "randrw"]
+
+    /// The step between places: what the oracle counts versions by.
+    func unitBytes(logicalBlockBytes: UInt32) -> UInt64 {
+        list == nil && blockBytes % 4096 == 0 ? 4096 : UInt64(logicalBlockBytes)
+    }
+
+    /// Checks the block sizes against a device.
+    func check(_ config: DeviceConfig, sizeBytes: UInt64) throws(ConfigError) {
+        if list != nil { return }
+        let logical = UInt64(config.logicalBlockBytes)
+        func refuse(_ text: String) -> ConfigError { ConfigError(origin: "--bs", text: text) }
+        guard blockBytes != 0, blockBytes % logical == 0, blockBytesMax % blockBytes == 0 else {
+            throw refuse("multiples of the logical block (\(logical) bytes) are expected")
+        }
+        guard blockBytes <= blockBytesMax, blockBytesMax <= UInt64(config.maxIOBytes) else {
+            throw refuse("at most max_io (\(config.maxIOBytes) bytes) is expected")
+        }
+        guard blockBytesMax <= sizeBytes else {
+            throw refuse("\(blockBytesMax) bytes do not fit the device")
+        }
+        guard requests > 0, depth > 0 else {
+            throw ConfigError(origin: "--ops, --depth", text: "at least 1 is expected")
+        }
+    }
+}
+
+/// The requests of a ``Workload`` on one device, one after the other.
+struct RequestStream: Sendable {
+    private let workload: Workload
+    private let config: DeviceConfig
+    private let sizeBytes: UInt64
+    /// Each op with the sum of the weights up to it.
+    private let ops: [(op: IOOp, upTo: UInt64)]
+    private var random: SplitMix64
+    private var made = 0
+    private var nextOffset: UInt64 = 0
+
+    init(_ workload: Workload, config: DeviceConfig, sizeBytes: UInt64, seed: UInt64) {
+        self.workload = workload
+        self.config = config
+        self.sizeBytes = sizeBytes
+        random = SplitMix64(seed: seed, stream: 1)
+        var sum: UInt64 = 0
+        var ops: [(op: IOOp, upTo: UInt64)] = []
+        for op in IOOp.allCases {
+            guard let weight = workload.weights[op], weight != 0 else { continue }
+            guard Self.isOffered(op, config, sizeBytes, workload) else { continue }
+            sum += weight
+            ops.append((op, sum))
+        }
+        // A read-only device under a writing workload is read.
+        self.ops = ops.isEmpty ? [(.read, 1)] : ops
+    }
+
+    private static func isOffered(
+        _ op: IOOp,
+        _ config: DeviceConfig,
+        _ sizeBytes: UInt64,
+        _ workload: Workload
+    ) -> Bool {
+        switch op {
+        case .read: true
+        case .write: !config.isReadOnly
+        case .flush: config.hasVolatileCache
+        case .discard: !config.isReadOnly && fits(config.discard, sizeBytes, workload)
+        case .writeZeroes: !config.isReadOnly && fits(config.writeZeroes, sizeBytes, workload)
+        }
+    }
+
+    private static func fits(
+        _ limits: DeviceParams.Limits?,
+        _ sizeBytes: UInt64,
+        _ workload: Workload
+    ) -> Bool {
+        guard let limits else { return false }
+        let step = max(UInt64(limits.granularityBytes), workload.blockBytes)
+        return step <= sizeBytes && step <= limits.maxBytes
+    }
+
+    /// The next request, nil when there have been enough.
+    mutating func next() -> SimulatedRequest? {
+        guard made < workload.requests else { return nil }
+        made += 1
+        if let list = workload.list { return list[made - 1] }
+        let op = pickOp()
+        switch op {
+        case .flush: return SimulatedRequest(op: .flush)
+        case .read, .write: return transfer(op)
+        case .discard: return clearing(op, config.discard)
+        case .writeZeroes: return clearing(op, config.writeZeroes)
+        }
+    }
+
+    private mutating func pickOp() -> IOOp {
+        let total = ops.last?.upTo ?? 1
+        let pick = random.below(total)
+        return ops.first { pick < $0.upTo }?.op ?? .read
+    }
+
+    private mutating func transfer(_ op: IOOp) -> SimulatedRequest {
+        var request = SimulatedRequest(op: op)
+        (request.offsetBytes, request.lengthBytes) = place(
+            step: workload.blockBytes,
+            lengthMax: workload.blockBytesMax
+        )
+        if random.below(8) == 0 { request.flags.insert(SimulatedRequest.metaFlag) }
+        if op == .write, config.hasFUA, random.below(8) == 0 { request.flags.insert(.fua) }
+        return request
+    }
+
+    private mutating func clearing(
+        _ op: IOOp,
+        _ limits: DeviceParams.Limits?
+    ) -> SimulatedRequest {
+        // The block layer cuts discards to whole granules before the driver sees them.
+        let granule = UInt64(limits?.granularityBytes ?? 0)
+        let step = max(op == .discard ? granule : 0, workload.blockBytes)
+        let most = max(step, min(workload.blockBytesMax, limits?.maxBytes ?? .max) / step * step)
+        var request = SimulatedRequest(op: op)
+        (request.offsetBytes, request.lengthBytes) = place(step: step, lengthMax: most)
+        if op == .writeZeroes, random.below(2) == 0 { request.flags.insert(.noUnmap) }
+        return request
+    }
+
+    /// A place for up to `lengthMax` bytes, in steps.
+    private mutating func place(step: UInt64, lengthMax: UInt64) -> (UInt64, UInt64) {
+        let wanted = (1 + random.below(lengthMax / step)) * step
+        let steps = sizeBytes / step
+        var offset = random.below(steps) * step
+        if workload.pattern == .sequential {
+            offset = nextOffset / step * step
+            if offset >= steps * step { offset = 0 }
+        }
+        let length = min(wanted, steps * step - offset)
+        nextOffset = offset + length
+        return (offset, length)
+    }
+}

@@ -1,0 +1,285 @@
+# Sourced by every test file, and by run.
+#
+# A test file defines its cases, functions called t_..., whose names read as sentences, and ends with
+# `run_cases "$@"`; run by hand it takes parts of case names to choose from. Each case runs in a subshell of its
+# own with set -e, in an empty folder, and a failing command fails it. When a case ends its devices are deleted;
+# it fails if that does not work or if anything is left behind.
+# shellcheck shell=bash
+
+export LC_ALL=C
+state_directory=/run/ublk-script
+
+# ---- running cases ----
+
+run_cases() { # [PART OF A NAME...]
+  local names name failed=0
+  scratch=${DEVICE_TEST_SCRATCH:-$(mktemp -d /tmp/ublk-script-tests.XXXXXX)}
+  mapfile -t names < <(sed -n 's/^\(t_[A-Za-z0-9_]*\)() {.*/\1/p' "$0")
+  for name in "${names[@]}"; do
+    is_chosen "$name" "$@" || continue
+    # not `run_case || ...`: set -e has no effect anywhere below a condition
+    run_case "$name"
+    [ $? = 0 ] || failed=1
+  done
+  : >"$scratch/done"
+  [ -n "${DEVICE_TEST_SCRATCH:-}" ] || rm -rf "$scratch"
+  exit $failed
+}
+
+is_chosen() { # NAME [PART...]
+  local name=$1 part
+  shift
+  [ $# -gt 0 ] || return 0
+  for part in "$@"; do [[ $name != *$part* ]] || return 0; done
+  return 1
+}
+
+run_case() { # FUNCTION
+  local sentence=${1#t_} status started=$SECONDS
+  sentence=${sentence//_/ }
+  echo "$sentence" >"$scratch/running"
+  rm -rf "$scratch/why"
+  work=$scratch/work
+  mkdir -m 755 "$work"
+  (
+    set -euo pipefail
+    cd "$work" || exit
+    trap finish_case EXIT
+    "$1"
+  ) >"$scratch/output" 2>&1 </dev/null
+  status=$?
+  rm -rf "$work"
+  [ -z "${DEVICE_TEST_TIMES:-}" ] || echo "# $((SECONDS - started)) s"
+  if [ $status = 0 ]; then
+    echo "ok - $sentence"
+  elif [ $status = 75 ] && [ -e "$scratch/why" ]; then
+    echo "skip - $sentence ($(<"$scratch/why"))"
+  else
+    echo "FAIL - $sentence"
+    { cat "$scratch/output" && echo "(status $status, after $((SECONDS - started)) s)"; } | sed 's/^/    /'
+    return 1
+  fi
+}
+
+# The end of each case, in its subshell.
+finish_case() {
+  local status=$? left jobs
+  trap - EXIT
+  set +e
+  cd /
+  if [ $status = 0 ] || [ $status = 75 ]; then
+    left=$(mounts)
+    [ -z "$left" ] || { echo "still mounted at the end: $left" && status=1; }
+    [ -z "$(leftovers)" ] || ublk-script del --all || { echo "del --all failed" && status=1; }
+    left=$(leftovers)
+    [ -z "$left" ] || { echo "left behind: $left" && status=1; }
+  fi
+  jobs=$(jobs -p)
+  # shellcheck disable=SC2086
+  [ -z "$jobs" ] || kill -KILL $jobs 2>/dev/null
+  if [ $status != 0 ] && [ $status != 75 ]; then
+    for left in "$state_directory"/*.log; do [ ! -e "$left" ] || { echo "--- $left" && tail -n 20 "$left"; }; done
+    remove_by_force
+  fi
+  exit $status
+}
+
+skip() { # REASON
+  echo "$1" >"$scratch/why"
+  exit 75
+}
+
+fail() { # MESSAGE
+  echo "$1"
+  exit 1
+}
+
+# ---- what is there ----
+
+# Prints what a deleted device must not leave: nodes, processes, files.
+leftovers() {
+  local path comm
+  for path in /dev/ublkb* /dev/ublkc* "$state_directory"/* "$state_directory"/.[!.]*; do
+    [ ! -e "$path" ] || echo "$path"
+  done
+  for path in $(processes); do
+    read -r comm 2>/dev/null <"/proc/$path/comm" || continue
+    echo "process $path $comm"
+  done
+}
+
+# Prints the pids of ublk-script processes, of dead ones too while nobody has waited for them.
+processes() {
+  local path comm
+  for path in /proc/[0-9]*; do
+    { read -r comm <"$path/comm"; } 2>/dev/null || continue
+    [ "$comm" != ublk-script ] || echo "${path#/proc/}"
+  done
+}
+
+mounts() { awk -v work="${work:-/nonexistent}/" 'index($2, work) == 1 { print $2 }' /proc/mounts; }
+
+remove_by_force() {
+  local path
+  for path in $(mounts | tac); do umount -l "$path"; done
+  for path in $(processes); do kill -KILL "$path" 2>/dev/null; done
+  sleep 0.5
+  timeout 100 ublk-script del --all
+  rm -rf "${state_directory:?}"/* "$state_directory"/.[!.]*
+}
+
+# ---- devices ----
+
+# Writes a script from stdin.
+script() { # NAME
+  cat >"$work/$1.lua"
+}
+
+# Makes a device of the script NAME.lua; sets dev, id and server (its pid).
+add_device() { # NAME [OPTION...]
+  local name=$1 record
+  shift
+  record=$(ublk-script add "$work/$name.lua" --json "$@") || fail "add failed"
+  dev=$(json_value path <<<"$record")
+  id=$(json_value id <<<"$record")
+  server=$(json_value serverPID <<<"$record")
+  [ -b "$dev" ] || fail "$dev is no block device; add said: $record"
+}
+
+# The value of a key in JSON without nesting, from stdin.
+json_value() { # KEY
+  sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p"
+}
+
+state_of() { # ID
+  ublk-script list "$1" --json | json_value state
+}
+
+# A counter of `ctl ID stats`.
+counter() { # NAME
+  ublk-script ctl "$id" stats | awk -v name="$1" '$1 == name { print $2 }'
+}
+
+holds() { # COUNT
+  [ "$(counter held_now)" = "$1" ]
+}
+
+is_gone() { # ID
+  [ ! -e "/dev/ublkb$1" ] && [ ! -e "/dev/ublkc$1" ] && [ -z "$(leftovers)" ]
+}
+
+no_leftovers() {
+  local left
+  left=$(leftovers)
+  [ -z "$left" ] || fail "left behind: $left"
+}
+
+# ---- expectations ----
+
+# Runs a command, keeps stdout and stderr in output.
+expect_status() { # STATUS COMMAND...
+  local wanted=$1 got=0
+  shift
+  output=$("$@" 2>&1) || got=$?
+  [ "$got" = "$wanted" ] || fail "'$*': exit status $wanted is expected, got $got; it printed: $output"
+}
+
+# Each PATTERN must be in the output of the last expect_status.
+expect_output() { # FIXED-STRING...
+  local text
+  for text in "$@"; do
+    grep -qF -- "$text" <<<"$output" || fail "\"$text\" is expected in: $output"
+  done
+}
+
+expect_equal() { # WHAT GOT WANTED
+  [ "$2" = "$3" ] || fail "$1: $3 is expected, got $2"
+}
+
+expect_between() { # WHAT GOT LOW HIGH
+  [ "$2" -ge "$3" ] && [ "$2" -le "$4" ] || fail "$1: $3 to $4 is expected, got $2"
+}
+
+wait_until() { # SECONDS COMMAND...
+  local end=$((SECONDS + $1 + 1))
+  shift
+  until "$@"; do
+    [ $SECONDS -lt $end ] || fail "not within its time: $*"
+    sleep 0.1
+  done
+}
+
+# What was started at STARTED has taken at most so many ms. A machine on which even `list` is slow (0.25 s is usual
+# in a virtual machine without KVM) gets more time, up to five times as much.
+expect_within() { # WHAT STARTED LIMIT
+  local took=$(($(now_ms) - $2)) begun slow
+  [ $took -gt "$3" ] || return 0
+  begun=$(now_ms)
+  ublk-script list >/dev/null
+  slow=$((($(now_ms) - begun) * 100 / 250))
+  [ $slow -lt 500 ] || slow=500
+  echo "$1: $took ms; list takes $slow % of the usual time"
+  [ $took -le $(($3 * slow / 100)) ] || fail "$1 took $took ms, $3 are expected at most"
+}
+
+now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
+
+# ---- errnos ----
+
+# The name of the errno in a program's message, "ok" for exit status 0.
+errno_of() { # COMMAND...
+  local text
+  if text=$("$@" 2>&1); then
+    echo ok
+    return
+  fi
+  case $text in
+    *'Input/output error'*) echo EIO ;;
+    *'No data available'*) echo ENODATA ;;
+    *'No space left on device'*) echo ENOSPC ;;
+    *'Connection timed out'*) echo ETIMEDOUT ;;
+    *'Link has been severed'*) echo ENOLINK ;;
+    *'Remote I/O error'*) echo EREMOTEIO ;;
+    *'Invalid exchange'*) echo EBADE ;;
+    *'Invalid or incomplete multibyte'*) echo EILSEQ ;;
+    *'Operation not supported'*) echo EOPNOTSUPP ;;
+    *'Operation not permitted'*) echo EPERM ;;
+    *'Read-only file system'*) echo EROFS ;;
+    *'No such device'*) echo ENODEV ;;
+    *) echo "$text" ;;
+  esac
+}
+
+# What an O_DIRECT reader gets.
+read_errno() { # DEVICE OFFSET LENGTH
+  errno_of dd if="$1" of=/dev/null bs="$3" count=1 skip="$2" iflag=direct,skip_bytes
+}
+
+write_errno() { # DEVICE OFFSET LENGTH
+  errno_of dd if=/dev/zero of="$1" bs="$3" count=1 seek="$2" oflag=direct,seek_bytes conv=notrunc
+}
+
+# What fsync says.
+flush_errno() { # DEVICE
+  errno_of dd if=/dev/null of="$1" conv=fsync,notrunc
+}
+
+discard_errno() { # DEVICE OFFSET LENGTH
+  errno_of blkdiscard -o "$2" -l "$3" "$1"
+}
+
+write_zeroes_errno() { # DEVICE OFFSET LENGTH
+  errno_of blkdiscard -z -o "$2" -l "$3" "$1"
+}
+
+# Writes LENGTH bytes of value 0xBYTE at OFFSET.
+fill() { # DEVICE OFFSET LENGTH BYTE
+  head -c "$3" /dev/zero | tr '\0' "\\$(printf '%o' "0x$4")" |
+    dd of="$1" bs="$3" iflag=fullblock oflag=direct,seek_bytes seek="$2" conv=notrunc status=none
+}
+
+# The different bytes in a piece of a device, as hex: "00" for all zero.
+bytes_in() { # DEVICE OFFSET LENGTH
+  dd if="$1" bs="$3" count=1 skip="$2" iflag=direct,skip_bytes status=none | tr -s '\0-\377' |
+    od -An -v -tx1 -w1 | sort -u | tr -d ' \n'
+}

@@ -1,0 +1,250 @@
+#!/bin/bash
+# time limit: 180
+# Talking to devices that run: names, list, stats, ctl, the log, and the server in the foreground.
+. "$(dirname "$0")/lib.sh"
+
+talking_script() {
+  script talking <<'LUA'
+    device { size = "16M" }
+    local bad = ranges("bad")
+    rule { op = "read", range = bad, error = "ENODATA" }
+    rule { op = "write", range = bad, heal = true }
+    function ctl(word, ...)
+      if word == "addbad" then bad:add(...) return "bad ranges: " .. #bad end
+      if word == "say" then log(...) return end
+      if word == "count" then return select("#", ...) end
+      return word, ...
+    end
+LUA
+}
+
+t_ctl_changes_faults_while_the_device_runs() {
+  talking_script
+  add_device talking
+  expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ok
+  expect_status 0 ublk-script ctl "$id" addbad 8M 4K
+  expect_equal answer "$output" "bad ranges: 1"
+  expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ENODATA
+  expect_equal "read next to it" "$(read_errno "$dev" 8392704 4096)" ok
+  expect_equal "write" "$(write_errno "$dev" 8388608 4096)" ok
+  expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ok
+}
+
+t_ctl_passes_words_as_they_are() {
+  talking_script
+  add_device talking
+  expect_status 0 ublk-script ctl "$id" one "two words" --option -x ""
+  expect_equal answer "$output" $'one\ttwo words\t--option\t-x\t'
+  expect_status 0 ublk-script ctl "$id" count "" "" ""
+  expect_equal answer "$output" 3
+  expect_status 0 ublk-script ctl "$id" count $'line\nline' 'ümläut'
+  expect_equal answer "$output" 2
+}
+
+t_ctl_without_a_ctl_function_names_the_words_there_are() {
+  script plain <<'LUA'
+    device { size = "16M" }
+LUA
+  add_device plain
+  expect_status 1 ublk-script ctl "$id" hello
+  expect_output "no ctl function" release stats
+}
+
+t_a_device_can_be_named_in_four_ways() {
+  talking_script
+  add_device talking -n 5
+  expect_equal dev "$dev" /dev/ublkb5
+  local name
+  for name in 5 /dev/ublkb5 /dev/ublkc5; do
+    expect_status 0 ublk-script ctl "$name" hello
+    expect_status 0 ublk-script list "$name"
+    expect_output /dev/ublkb5
+  done
+  expect_status 0 ublk-script list -n 5
+  expect_status 2 ublk-script del -n 5 6
+  expect_status 0 ublk-script del -n 5
+  no_leftovers
+  add_device talking
+  expect_status 0 ublk-script del "$dev"
+  no_leftovers
+}
+
+t_stats_count_what_happened() {
+  talking_script
+  add_device talking partitions=false
+  local reads writes
+  reads=$(counter read)
+  writes=$(counter write)
+  read_errno "$dev" 0 4096
+  write_errno "$dev" 0 4096
+  write_errno "$dev" 4096 4096
+  expect_equal reads $(($(counter read) - reads)) 1
+  expect_equal writes $(($(counter write) - writes)) 2
+  ublk-script ctl "$id" addbad 8M 4K
+  read_errno "$dev" 8388608 4096
+  read_errno "$dev" 8388608 4096
+  expect_equal failed "$(counter failed)" 2
+  expect_status 0 ublk-script ctl "$id" stats
+  expect_output "rule talking.lua:3 acted 2" "rule talking.lua:4 acted 0"
+}
+
+t_list_and_add_tell_the_same_in_text_and_JSON() {
+  talking_script
+  local added listed
+  added=$(ublk-script add talking.lua -n 2 -q 2 -d 16 max_io=64K logical_block_size=4096 seed=7 --file disk.img --json)
+  listed=$(ublk-script list --json)
+  expect_equal "list --json" "$listed" "[$added]"
+  local pair
+  for pair in path=/dev/ublkb2 id=2 state=LIVE queues=2 depth=16 maxIOBytes=65536 sizeBytes=16777216 \
+    logicalBlockBytes=4096 seed=7 backing=file "script=$work/talking.lua" "file=$work/disk.img"; do
+    expect_equal "${pair%%=*}" "$(json_value "${pair%%=*}" <<<"$added")" "${pair#*=}"
+  done
+  [ -d "/proc/$(json_value serverPID <<<"$added")" ] || fail "serverPID is no process"
+  expect_status 0 ublk-script list
+  expect_output "/dev/ublkb2: 16M state LIVE script $work/talking.lua" "queues 2 depth 16 block size 4096 max io 64K" \
+    "backing file $work/disk.img seed 7"
+}
+
+t_add_prints_its_entry_and_nothing_with_quiet() {
+  talking_script
+  expect_status 0 ublk-script add talking.lua
+  expect_output "/dev/ublkb0: 16M state LIVE"
+  expect_status 0 ublk-script add talking.lua --quiet
+  expect_equal output "$output" ""
+  expect_status 0 ublk-script list
+  expect_output /dev/ublkb0 /dev/ublkb1
+  expect_status 0 ublk-script del -a
+  no_leftovers
+  expect_status 0 ublk-script list
+  expect_equal output "$output" ""
+  expect_status 0 ublk-script list --json
+  expect_equal output "$output" "[]"
+}
+
+t_features_names_what_the_driver_offers() {
+  expect_status 0 ublk-script features
+  expect_output "ublk_drv features: 0x" CMD_IOCTL_ENCODE USER_COPY
+  local json
+  json=$(ublk-script features --json)
+  expect_equal bits $(($(json_value features <<<"$json") & 0x40)) 64
+}
+
+t_log_lines_are_in_the_log_file() {
+  talking_script
+  add_device talking
+  ublk-script ctl "$id" say hello "two words" $'line\nline'
+  wait_until 3 grep -q $'info hello\ttwo words\tline\\\\nline$' "$state_directory/$id.log"
+  expect_equal "rights of the log" "$(stat -c %a "$state_directory/$id.log")" 600
+  expect_equal "rights of the socket" "$(stat -c %a "$state_directory/$id.sock")" 600
+  grep -q "device $id is live" "$state_directory/$id.log"
+}
+
+t_two_queues_share_named_ranges() {
+  talking_script
+  add_device talking -q 2
+  ublk-script ctl "$id" addbad 8M 4K
+  expect_equal "read on CPU 0" "$(taskset -c 0 bash -c ". '$library'; read_errno '$dev' 8388608 4096")" ENODATA
+  expect_equal "read on CPU 1" "$(taskset -c 1 bash -c ". '$library'; read_errno '$dev' 8388608 4096")" ENODATA
+  expect_equal "write on CPU 1" "$(taskset -c 1 bash -c ". '$library'; write_errno '$dev' 8388608 4096")" ok
+  expect_equal "read on CPU 0" "$(taskset -c 0 bash -c ". '$library'; read_errno '$dev' 8388608 4096")" ok
+}
+
+library=$(dirname "$(readlink -f "$0")")/lib.sh
+
+t_the_same_seed_gives_the_same_faults() {
+  script chance <<'LUA'
+    device { size = "16M", partitions = false }
+    rule { op = "read", p = 0.5, error = "EIO" }
+    function read() if random() < 0.5 then return fail("ENODATA") end end
+LUA
+  local run first=
+  for run in 7 7 8; do
+    add_device chance "seed=$run"
+    local i got=
+    for i in {0..19}; do got+="$(read_errno "$dev" $((i * 4096)) 4096) "; done
+    ublk-script del "$id"
+    case $run-$first in
+      7-) first=$got ;;
+      7-*) expect_equal "the second run" "$got" "$first" ;;
+      8-*) [ "$got" != "$first" ] || fail "another seed gave the same" ;;
+    esac
+  done
+  [[ $first == *EIO* && $first == *ENODATA* && $first == *ok* ]] || fail "no mixture: $first"
+}
+
+# Serves in this process, as in a terminal.
+start_foreground() { # SCRIPT [OPTION...]
+  setsid env --default-signal=INT ublk-script add --foreground "$@" >foreground.out 2>foreground.err &
+  server=$!
+  wait_until 10 grep -q LIVE foreground.out
+}
+
+t_in_the_foreground_Ctrl_C_deletes_the_device_and_the_log_is_on_stderr() {
+  talking_script
+  start_foreground talking.lua
+  dev=/dev/ublkb0
+  expect_status 0 ublk-script ctl 0 say "to the terminal"
+  fill "$dev" 0 4096 42
+  # to the process group, as a terminal does
+  kill -INT -- "-$server"
+  local status=0
+  wait "$server" || status=$?
+  expect_equal "exit status" $status 0
+  no_leftovers
+  grep "to the terminal" foreground.err
+}
+
+t_in_the_foreground_del_ends_it_too() {
+  talking_script
+  start_foreground talking.lua
+  expect_status 0 ublk-script del 0
+  wait "$server"
+  no_leftovers
+}
+
+t_in_the_foreground_what_is_wrong_is_shown() {
+  printf 'device { size = "16M" }\nrule { op = "read" }\n' >bad.lua
+  expect_status 1 ublk-script add --foreground bad.lua
+  expect_output bad.lua:2:
+  no_leftovers
+}
+
+t_a_server_in_the_background_holds_nothing_of_its_caller() {
+  talking_script
+  add_device talking
+  local link
+  for link in /proc/"$server"/fd/*; do
+    case $(readlink "$link") in
+      "$work"* | pipe:*\ * | /dev/tty*) fail "the server holds $(readlink "$link")" ;;
+    esac
+  done
+  expect_equal "its folder" "$(readlink "/proc/$server/cwd")" /
+  expect_equal "its session" "$(awk '{ print $6 }' "/proc/$server/stat")" "$server"
+  expect_equal "its standard files" "$(readlink "/proc/$server"/fd/{0,1,2} | sort -u)" /dev/null
+}
+
+t_more_queues_than_CPUs_are_as_many_as_CPUs() {
+  talking_script
+  add_device talking -q 64
+  expect_equal queues "$(find "/sys/block/ublkb$id/mq" -mindepth 1 -maxdepth 1 -type d | wc -l)" "$(nproc)"
+  [ "$(nproc)" -ge 64 ] || grep -q "64 queues asked for, $(nproc) granted" "$state_directory/$id.log"
+}
+
+t_several_add_at_once_get_different_numbers() {
+  talking_script
+  local i
+  for i in 1 2 3 4; do ublk-script add talking.lua --json >"record.$i" & done
+  for i in $(jobs -p); do wait "$i"; done
+  expect_equal "numbers" "$(cat record.? | json_value id | sort | tr '\n' ' ')" "0 1 2 3 "
+}
+
+t_many_ctl_at_once_are_all_answered() {
+  talking_script
+  add_device talking
+  local i
+  for i in {1..16}; do ublk-script ctl "$id" word "$i" >"answer.$i" & done
+  for i in $(jobs -p); do wait "$i"; done
+  for i in {1..16}; do expect_equal "answer $i" "$(<"answer.$i")" $'word\t'"$i"; done
+}
+
+run_cases "$@"

@@ -1,0 +1,246 @@
+import ArgumentParser
+import Testing
+
+@testable import UblkScript
+
+/// The built program from outside: exit codes, messages, output.
+///
+/// No device is made.
+@Suite(.enabled(if: ProgramRun.program != nil, "ublk-script is not beside the test bundle"))
+struct CommandLineTests {
+    private let scratch = ScratchDirectory()
+
+    private func run(_ words: String...) -> ProgramRun { ProgramRun(words, in: scratch) }
+
+    /// A script that declares one megabyte of memory, and then `text`.
+    private func script(_ text: String = "") -> String {
+        scratch.write("faulty.lua", "device { size = \"1M\" }\n" + text)
+    }
+
+    // MARK: Help and usage
+
+    @Test func `help names every verb and ends well`() {
+        for words in [["--help"], ["-h"], ["help"], []] {
+            let run = ProgramRun(words, in: scratch)
+            #expect(run.exitCode == 0, "\(words)")
+            for verb in UblkScript.configuration.subcommands {
+                let name = verb.configuration.commandName ?? ""
+                let isShown = verb.configuration.shouldDisplay
+                #expect(run.output.contains("\n  \(name) ") == isShown, "\(words): \(name)")
+            }
+        }
+    }
+
+    @Test(arguments: ["add", "del", "list", "stop", "ctl", "features", "check"])
+    func `each verb has help`(verb: String) {
+        let run = run(verb, "--help")
+        #expect(run.exitCode == 0)
+        #expect(run.output.contains("USAGE: ublk-script \(verb)"))
+    }
+
+    private static let misuse: [([String], String)] = [
+        (["frobnicate"], "frobnicate"),
+        (["check"], "<script>"),
+        (["check", "--frobnicate", "x.lua"], "--frobnicate"),
+        (["check", "x.lua", "size"], "key=value is expected"),
+        (["check", "x.lua", "=1G"], "key=value is expected"),
+        (["add", "-n", "x", "x.lua"], "\"x\" is no device: a number from 0 to 1048575"),
+        (["add", "-n", "1048576", "x.lua"], "is no device"),
+        (["add", "-n", "/dev/sda", "x.lua"], "is no device"),
+        (["add", "-d", "x.lua"], "<script>"),
+        (["del"], "which device?"),
+        (["del", "x"], "is no device"),
+        (["del", "-n", "1", "2"], "two devices are named"),
+        (["stop"], "which device?"),
+        (["stop", "/dev/sda1"], "is no device"),
+        (["list", "abc"], "is no device"),
+        (["ctl"], "<device>"),
+        (["ctl", "0"], "words"),
+        (["ctl", "x", "stats"], "is no device"),
+        (["features", "now"], "now"),
+    ]
+
+    @Test(arguments: misuse)
+    func `a wrong command line ends with 2 and says what is wrong`(words: [String], message: String)
+    {
+        let run = ProgramRun(words, in: scratch)
+        #expect(run.exitCode == 2, "\(words): \(run.errors)")
+        #expect(run.errors.contains(message), "\(words): \(run.errors)")
+        #expect(run.output.isEmpty, "\(words): \(run.output)")
+    }
+
+    // MARK: check
+
+    @Test func `check says what device a script declares`() {
+        let path = script(
+            """
+            rule { op = "read", error = "EIO" }
+            rule { delay = "1ms" }
+            function read() end
+            function write_zeroes() end
+            function ctl() end
+            log("not shown")
+            """
+        )
+        let run = run("check", path)
+        #expect(run.exitCode == 0)
+        #expect(run.errors.isEmpty)
+        #expect(
+            run.output == """
+                \(path): ok
+                  device: 1M, backing memory
+                  queues 1, depth 128, max io 512K
+                  rules: 2
+                  handlers: read write_zeroes
+                  ctl: yes
+
+                """
+        )
+    }
+
+    @Test func `check of the least script`() {
+        let run = run("check", script())
+        #expect(run.exitCode == 0)
+        #expect(run.output.contains("rules: 0"))
+        #expect(run.output.contains("handlers: none"))
+        #expect(run.output.contains("ctl: no"))
+    }
+
+    @Test func `options and key=value replace what the script says, options last`() {
+        let path = script()
+        let run = run(
+            "check",
+            path,
+            "size=2G",
+            "max-io=1M",
+            "depth=7",
+            "-d",
+            "64",
+            "--queues",
+            "2",
+            "-n",
+            "3"
+        )
+        #expect(run.exitCode == 0, "\(run.errors)")
+        #expect(run.output.contains("device: 2G,"))
+        #expect(run.output.contains("queues 2, depth 64, max io 1M"))
+    }
+
+    @Test func `a file of the command line is the backing`() {
+        let path = scratch.write("bare.lua", "")
+        let run = run("check", path, "-f", "disk.img")
+        #expect(run.exitCode == 0, "\(run.errors)")
+        #expect(run.output.contains("device: size of the file, backing file disk.img"))
+    }
+
+    private static let badValues: [([String], String)] = [
+        (
+            ["-d", "0"],
+            "option -d/--depth: depth = \"0\": a whole number from 1 to 4096 is expected"
+        ),
+        (["--depth=4097"], "option -d/--depth: depth = \"4097\""),
+        (["-q", "0"], "option -q/--queues: queues = \"0\": a whole number from 1 to 4096"),
+        (["-q", "two"], "option -q/--queues: queues = \"two\""),
+        (["-f", ""], "option -f/--file: file = \"\": text that is not empty"),
+        (["size=0"], "argument size=0: size = \"0\": a size from 512"),
+        (["size=1000"], "a multiple of the logical block (512 bytes)"),
+        (["size=4Q"], "argument size=4Q: size = \"4Q\""),
+        (["size="], "argument size=: size = \"\""),
+        (["sizes=1G"], "argument sizes=1G: device has no key \"sizes\". It has: size, file"),
+        (["seed=x"], "argument seed=x: seed = \"x\": a whole number"),
+        (["max_io=1000"], "a size from 4K to 32M"),
+        (["budget=1"], "a time from 1ms to 5s"),
+    ]
+
+    @Test(arguments: badValues)
+    func `a bad value ends with 1 and is traced to the command line`(
+        words: [String],
+        message: String
+    ) {
+        let path = script()
+        for verb in ["check", "add"] {
+            let run = ProgramRun([verb, path] + words, in: scratch)
+            #expect(run.exitCode == 1, "\(words): \(run.errors)")
+            #expect(run.errors.hasPrefix("ublk-script: "))
+            #expect(run.errors.contains(message), "\(words): \(run.errors)")
+            #expect(run.output.isEmpty)
+        }
+    }
+
+    private static let badScripts: [(String, String)] = [
+        (
+            "device { size = \"1M\", depth = 0 }",
+            "bad.lua:1: depth = 0: a whole number from 1 to 4096"
+        ),
+        ("\nrule { error = \"EPERM\" }", "bad.lua:2: error = \"EPERM\": one of"),
+        ("\n\nlocal x = = 1", "bad.lua:3:"),
+        ("error(\"no\")", "bad.lua:1: no"),
+        ("while true do end", "over its time budget (load phase)"),
+        ("function read() end", "size is missing"),
+        (
+            "device { size = 512, memory = \"1M\" } local s = (\"x\"):rep(3 << 29)",
+            "bad.lua:1: out of memory"
+        ),
+        ("\u{1b}Lua", "bytecode is not accepted"),
+    ]
+
+    @Test(arguments: badScripts)
+    func `a bad script ends with 1 and is traced to its line`(text: String, message: String) {
+        let run = run("check", scratch.write("bad.lua", text))
+        #expect(run.exitCode == 1, "\(run.errors)")
+        #expect(run.errors.contains(message), "\(run.errors)")
+        #expect(run.output.isEmpty)
+    }
+
+    @Test func `a script that is missing, a directory or a device is refused`() {
+        for verb in ["check", "add"] {
+            let missing = run(verb, "/nonexistent/x.lua")
+            #expect(missing.exitCode == 1)
+            #expect(
+                missing.errors.contains(
+                    "/nonexistent/x.lua: the script cannot be opened: No such file"
+                )
+            )
+            let directory = run(verb, scratch.path)
+            #expect(directory.exitCode == 1)
+            #expect(directory.errors.contains("\(scratch.path): a script is a regular file"))
+            let device = run(verb, "/dev/zero")
+            #expect(device.exitCode == 1)
+            #expect(device.errors.contains("/dev/zero: a script is a regular file"))
+        }
+    }
+
+    // MARK: Without a driver
+
+    @Test(.enabled(if: !TestHost.hasDriver, "this machine has a ublk driver"))
+    func `without a driver whatever needs one says how to get it`() {
+        let path = script()
+        for words in [
+            ["add", path], ["add", "--foreground", path], ["features"], ["list"], ["list", "0"],
+        ] {
+            let run = ProgramRun(words, in: scratch)
+            #expect(run.exitCode == 1, "\(words)")
+            #expect(run.errors.contains("ublk_drv module is not loaded"), "\(words): \(run.errors)")
+            #expect(run.errors.contains("modprobe ublk_drv"), "\(words): \(run.errors)")
+            #expect(run.output.isEmpty, "\(words): \(run.output)")
+        }
+    }
+
+    @Test(.enabled(if: !TestHost.hasDriver, "this machine has a ublk driver"))
+    func `an add that fails leaves no backing file behind`() {
+        let path = script()
+        let run = run("add", path, "-f", "new.img")
+        #expect(run.exitCode == 1)
+        let names = DirectoryListing.names(scratch.path).filter { !$0.hasPrefix(".") }
+        #expect(names == ["faulty.lua"])
+    }
+
+    @Test func `a very long argument is refused, not a crash`() {
+        let path = script()
+        let long = run("check", path, "size=" + String(repeating: "9", count: 100_000))
+        #expect(long.exitCode == 1)
+        let deep = run("check", String(repeating: "x", count: 5000))
+        #expect(deep.exitCode == 1)
+        #expect(deep.errors.contains("cannot be opened"))
+    }
+}

@@ -1,0 +1,246 @@
+import Testing
+
+@testable import UblkScript
+
+/// What the production queue does to requests, seen by the application on the other side of the simulated driver.
+@Suite struct QueueTests {
+    static let badBlock = """
+        local bad = ranges("bad"):add(8192, 4096)
+        rule { op = "read", range = bad, error = "ENODATA" }
+        rule { op = "write", range = bad, heal = true }
+        """
+
+    static func at(_ milliseconds: UInt64, _ message: QueueMessage)
+        -> SimulatedTransport.Intervention
+    {
+        .init(at: Instant(nanoseconds: milliseconds * 1_000_000), message: message)
+    }
+
+    // MARK: Errors
+
+    @Test func `an error hits its range and nothing beside it`() throws {
+        let result = try simulate(Self.badBlock) {
+            $0.workload = Workload([
+                .read(4096), .read(8192), .read(12288), .read(7680, 512), .read(7680, 1024),
+                .read(11776, 512), .read(11776, 1024), .read(12288, 512), .read(0, 16384),
+            ])
+        }
+        let bad = "ENODATA"
+        #expect(result.outcomes == ["", bad, "", "", bad, bad, bad, "", bad])
+        #expect(result.report.errors == [.init(name: "ENODATA", count: 5)])
+        #expect(result.report.rules.map(\.acted) == [5, 0])
+    }
+
+    @Test func `an error of one op leaves the others alone`() throws {
+        let result = try simulate(
+            "rule { op = { \"write\", \"flush\" }, error = \"ENOSPC\" }",
+            settings: ["cache": "volatile"]
+        ) {
+            $0.workload = Workload([.read(0), .write(0), .flush, .discard(0), .writeZeroes(0)])
+        }
+        #expect(result.outcomes == ["", "ENOSPC", "ENOSPC", "", ""])
+    }
+
+    @Test func `every errno that scripts may name reaches the application`() throws {
+        for name in Quantity.blockErrnoNames {
+            let result = try simulate("rule { error = \"\(name)\" }") {
+                $0.workload = Workload([.read(0)])
+            }
+            #expect(result.outcomes == [name])
+        }
+    }
+
+    @Test func `nothing happens while faults are not armed`() throws {
+        let result = try simulate(Self.badBlock + "\nfunction read() return fail(\"EIO\") end") {
+            $0.isArmed = false
+            $0.workload = Workload([.read(8192), .read(0)])
+        }
+        #expect(result.outcomes == ["", ""])
+    }
+
+    // MARK: Healing
+
+    @Test func `a write heals what it covers and no more`() throws {
+        let result = try simulate(Self.badBlock) {
+            $0.workload = Workload([
+                .read(8192), .write(8192, 512), .read(8192, 512), .read(8704, 512),
+                .write(8704, 3584), .read(8192),
+            ])
+        }
+        #expect(result.outcomes == ["ENODATA", "", "", "ENODATA", "", ""])
+    }
+
+    @Test func `a write that fails or is dropped heals nothing`() throws {
+        for action in ["error = \"EIO\"", "drop = true"] {
+            let result = try simulate(
+                Self.badBlock + "\nrule { op = \"write\", nth = 1, \(action) }"
+            ) {
+                $0.workload = Workload([.write(8192), .read(8192), .write(8192), .read(8192)])
+            }
+            #expect(result.outcomes.dropFirst() == ["ENODATA", "", ""], "\(action)")
+        }
+    }
+
+    // MARK: Delays
+
+    @Test func `a delay is exact and 64 of them overlap`() throws {
+        let result = try simulate("rule { op = \"read\", delay = \"50ms\" }") {
+            $0.workload.weights = [.read: 1]
+            $0.workload.requests = 64
+            $0.workload.depth = 64
+        }
+        #expect(result.finished.count == 64)
+        #expect(result.finished.allSatisfy { $0.nanoseconds == 50_000_000 })
+        #expect(result.report.virtualSeconds < 0.0501)
+        #expect(result.action("delayed") == 64)
+    }
+
+    @Test func `delays of rules and of the handler add up, and an error waits for them`() throws {
+        let result = try simulate(
+            """
+            rule { op = "read", delay = "1ms" }
+            rule { op = "read", delay = "20ms" }
+            function read() return delay("300ms") + fail("EIO") end
+            """
+        ) { $0.workload = Workload([.read(0)]) }
+        #expect(result.finished.map(\.nanoseconds) == [321_000_000])
+        #expect(result.outcomes == ["EIO"])
+    }
+
+    @Test func `a delayed request does not hold up another one`() throws {
+        let result = try simulate("rule { range = { 0, 4096 }, delay = \"1s\" }") {
+            $0.workload = Workload([.write(0), .read(4096), .read(8192)], depth: 2)
+        }
+        #expect(result.finished.map(\.request.offsetBytes) == [4096, 8192, 0])
+        #expect(result.finished.map { $0.nanoseconds >= 1_000_000_000 } == [false, false, true])
+    }
+
+    // MARK: Hangs
+
+    @Test func `a hang with a limit ends by itself`() throws {
+        let result = try simulate("rule { op = \"read\", hang = \"30s\" }") {
+            $0.workload = Workload([.read(0)])
+        }
+        #expect(result.finished.map(\.nanoseconds) == [30_000_000_000])
+        #expect(result.outcomes == [""])
+        #expect(result.report.end == .finished)
+    }
+
+    @Test func `a release lets held requests go on, others stay as they are`() throws {
+        let released = Promise<Int>()
+        let result = try simulate(
+            "rule { op = \"read\", hang = true }\nrule { op = \"write\", delay = \"1s\" }"
+        ) {
+            $0.workload = Workload([.read(0), .read(4096), .write(8192)], depth: 3)
+            $0.interventions = [Self.at(100, .release(errno: nil, released))]
+        }
+        #expect(released.wait(seconds: 0) == 2)
+        #expect(result.outcomes == ["", "", ""])
+        let times = result.finished.map(\.endedAt.nanoseconds)
+        #expect(times[0] == 100_000_000 && times[1] == 100_000_000 && times[2] > 1_000_000_000)
+        #expect(result.action("hung") == 2)
+        #expect(result.report.heldForEver == 0)
+    }
+
+    @Test func `a release can say what the held requests get`() throws {
+        let result = try simulate("rule { op = \"read\", hang = true }") {
+            $0.workload = Workload([.read(0)])
+            $0.interventions = [Self.at(5, .release(errno: 110, Promise<Int>()))]
+        }
+        #expect(result.outcomes == ["ETIMEDOUT"])
+    }
+
+    @Test func `a released hang ends as the script meant`() throws {
+        let result = try simulate("function read() return hang(nil, fail(\"ENODATA\")) end") {
+            $0.workload = Workload([.read(0)])
+            $0.interventions = [Self.at(5, .release(errno: nil, Promise<Int>()))]
+        }
+        #expect(result.outcomes == ["ENODATA"])
+    }
+
+    @Test func `a drain ends hangs with EIO and delays at once, and nothing is decided after it`()
+        throws
+    {
+        let result = try simulate(
+            """
+            rule { op = "read", range = { 0, 4096 }, hang = true }
+            rule { op = "read", delay = "1h" }
+            rule { op = "write", error = "ENOSPC" }
+            """
+        ) {
+            $0.workload = Workload([.read(0), .read(4096), .write(0), .read(0)], depth: 2)
+            $0.interventions = [Self.at(100, .drain)]
+        }
+        #expect(result.outcomes == ["EIO", "", "", ""])
+        #expect(result.report.virtualSeconds < 0.2)
+    }
+
+    @Test func `a delay before a hang is drained as the hang`() throws {
+        let result = try simulate("function read() return delay(\"1h\") + hang() end") {
+            $0.workload = Workload([.read(0)])
+            $0.interventions = [Self.at(100, .drain)]
+        }
+        #expect(result.outcomes == ["EIO"])
+    }
+
+    @Test func `what is held for ever ends when the device is stopped`() throws {
+        let result = try simulate("rule { op = \"write\", hang = true }") {
+            $0.workload.weights = [.write: 1]
+            $0.workload.depth = 8
+        }
+        #expect(result.report.end == .held)
+        #expect(result.report.heldForEver == 8)
+        #expect(result.outcomes == Array(repeating: "EIO", count: 8))
+    }
+
+    // MARK: Script errors
+
+    static let raising = "function read(io, offset) if offset == 4096 then error(\"oh\") end end"
+
+    @Test(arguments: [("fail", ["", "EIO", ""]), ("pass", ["", "", ""])])
+    func `a script error fails or passes its request`(policy: String, outcomes: [String]) throws {
+        let result = try simulate(Self.raising, settings: ["on_error": policy]) {
+            $0.workload = Workload([.read(0), .read(4096), .read(8192)])
+        }
+        #expect(result.outcomes == outcomes)
+        #expect(result.report.scriptErrors.count == 1)
+        #expect(result.report.scriptErrors.texts.first?.contains("test.lua:1: oh") == true)
+        #expect(result.action("script_errors") == 1)
+    }
+
+    @Test func `a handler that never ends is interrupted and its request fails`() throws {
+        let result = try simulate(
+            "function read(io, offset) while offset == 4096 do end end",
+            settings: ["budget": "20ms"]
+        ) { $0.workload = Workload([.read(0), .read(4096), .read(8192)]) }
+        #expect(result.outcomes == ["", "EIO", ""])
+        #expect(result.report.scriptErrors.texts.first?.contains("budget") == true)
+    }
+
+    @Test func `a script error can stop the device`() throws {
+        let result = try simulate(Self.raising, settings: ["on_error": "stop"]) {
+            $0.workload = Workload(Array(repeating: .read(4096), count: 100))
+        }
+        #expect(result.report.end == .stopped)
+        #expect(result.outcomes == ["EIO"])
+        #expect(result.report.requestCount < 100)
+    }
+
+    // MARK: Control
+
+    @Test func `ctl changes what the rules do while requests go on`() throws {
+        let answer = Promise<Result<String, ScriptError>>()
+        let script = """
+            local bad = ranges("bad")
+            rule { op = "read", range = bad, error = "ENODATA" }
+            rule { op = "flush", delay = "50ms" }
+            function ctl(cmd, offset, length) bad:add(offset, length) return cmd, bad:count() end
+            """
+        let result = try simulate(script, settings: ["cache": "volatile"]) {
+            $0.workload = Workload([.read(4096), .flush, .read(4096), .read(8192)])
+            $0.interventions = [Self.at(20, .control(["addbad", "4K", "4K"], answer))]
+        }
+        #expect(try answer.wait(seconds: 0)?.get() == "addbad\t1")
+        #expect(result.outcomes == ["", "", "ENODATA", ""])
+    }
+}

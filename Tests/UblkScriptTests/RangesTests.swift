@@ -1,0 +1,260 @@
+import CLua
+import Synchronization
+import Testing
+
+@testable import UblkScript
+
+/// Sets of byte ranges against a model that cannot be wrong: one flag per byte.
+///
+/// And readers beside a writer.
+@Suite struct RangesTests {
+    /// A small generator with a seed: SplitMix64, the script's own.
+    private struct Dice {
+        var stream: us_random
+        init(seed: UInt64) { stream = us_random_stream(seed, 0, 0) }
+        mutating func roll(_ count: UInt64) -> UInt64 { unsafe us_random_next(&stream) % count }
+    }
+
+    /// The runs of true in `flags`.
+    private static func runs(_ flags: [Bool]) -> [[UInt64]] {
+        var runs: [[UInt64]] = []
+        for (index, flag) in flags.enumerated() where flag {
+            if let last = runs.last, last[0] + last[1] == UInt64(index) {
+                runs[runs.count - 1][1] += 1
+            } else {
+                runs.append([UInt64(index), 1])
+            }
+        }
+        return runs
+    }
+
+    private static func intervals(_ set: OpaquePointer) -> [[UInt64]] {
+        var found: [[UInt64]] = []
+        var offset: UInt64 = 0
+        var length: UInt64 = 0
+        while unsafe us_ranges_at(set, found.count, &offset, &length) {
+            found.append([offset, length])
+        }
+        return found
+    }
+
+    /// The first byte and the end of the last; nil for an empty set.
+    private static func hull(_ set: OpaquePointer) -> (UInt64?, UInt64?) {
+        var start: UInt64 = 0
+        var end: UInt64 = 0
+        return unsafe us_ranges_hull(set, &start, &end) ? (start, end) : (nil, nil)
+    }
+
+    private static func makeSet(_ shared: SharedObjects, _ name: String = "") throws
+        -> OpaquePointer
+    {
+        let set = unsafe us_shared_ranges(shared.handle, name, name.utf8.count)
+        return unsafe try #require(set)
+    }
+
+    /// Edits and questions, both sides compared after each.
+    private func compare(_ shared: SharedObjects, seed: UInt64, rounds: Int) throws {
+        let set = unsafe try Self.makeSet(shared)
+        var flags = [Bool](repeating: false, count: 256)
+        var dice = Dice(seed: seed)
+        for round in 0..<rounds {
+            let start = dice.roll(256)
+            let length = min(dice.roll(dice.roll(4) == 0 ? 200 : 12), 256 - start)
+            let bytes = Int(start)..<Int(start + length)
+            switch dice.roll(40) {
+            case 0:
+                #expect(unsafe us_ranges_clear(set))
+                flags = [Bool](repeating: false, count: 256)
+            case 1..<22:
+                #expect(unsafe us_ranges_add(set, start, length))
+                for byte in bytes { flags[byte] = true }
+            default:
+                #expect(unsafe us_ranges_remove(set, start, length))
+                for byte in bytes { flags[byte] = false }
+            }
+            let runs = Self.runs(flags)
+            guard
+                unsafe Self.hull(set) == (runs.first.map { $0[0] }, runs.last.map { $0[0] + $0[1] })
+            else {
+                Issue.record("hull: seed \(seed), round \(round)")
+                return
+            }
+            let from = dice.roll(256)
+            let count = min(dice.roll(30), 256 - from)
+            let overlaps = unsafe us_ranges_overlaps(set, from, count)
+            let isSame =
+                unsafe Self.intervals(set) == runs
+                && us_ranges_count(set) == runs.count
+                && us_ranges_bytes(set) == UInt64(flags.count { $0 })
+                && overlaps == flags[Int(from)..<Int(from + count)].contains(true)
+            guard isSame else {
+                Issue.record("seed \(seed), round \(round)")
+                return
+            }
+        }
+    }
+
+    @Test func `a set is what a bitmap says, with one queue`() throws {
+        let seed = TestHost.seed(for: "ranges, one queue")
+        try compare(SharedObjects(queues: 1), seed: seed, rounds: 20_000)
+    }
+
+    @Test func `a set is what a bitmap says, with edits that publish copies`() throws {
+        let seed = TestHost.seed(for: "ranges, two queues")
+        let shared = SharedObjects(queues: 2)
+        try compare(shared, seed: seed, rounds: 2000)
+        shared.online(QueueID(1))
+        try compare(shared, seed: seed &+ 1, rounds: 20_000)
+        shared.offline(QueueID(1))
+    }
+
+    @Test func `neighbours are one interval and a hole makes two`() throws {
+        let shared = SharedObjects(queues: 1)
+        let set = unsafe try Self.makeSet(shared)
+        #expect(unsafe us_ranges_add(set, 0, 4096))
+        #expect(unsafe us_ranges_add(set, 4096, 4096))
+        #expect(unsafe us_ranges_count(set) == 1)
+        #expect(unsafe us_ranges_remove(set, 4095, 2))
+        #expect(unsafe Self.intervals(set) == [[0, 4095], [4097, 4095]])
+    }
+
+    @Test func `the ends of 64 bits are in reach`() throws {
+        let shared = SharedObjects(queues: 1)
+        let set = unsafe try Self.makeSet(shared)
+        #expect(unsafe us_ranges_add(set, .max - 10, 10))
+        #expect(unsafe us_ranges_overlaps(set, .max - 1, 1))
+        #expect(unsafe us_ranges_overlaps(set, .max - 1, .max), "the end is cut, not wrapped")
+        #expect(unsafe !us_ranges_overlaps(set, .max, 1))
+        #expect(unsafe !us_ranges_overlaps(set, 0, .max - 10))
+        #expect(unsafe us_ranges_overlaps(set, 0, .max - 9))
+        #expect(unsafe !us_ranges_add(set, .max, 2), "overflow")
+        #expect(unsafe !us_ranges_remove(set, .max, 2), "overflow")
+        #expect(unsafe us_ranges_count(set) == 1)
+        #expect(unsafe us_ranges_add(set, 5, 0))
+        #expect(unsafe us_ranges_count(set) == 1, "nothing is nothing")
+        #expect(unsafe us_ranges_add(set, 0, .max))
+        #expect(unsafe Self.intervals(set) == [[0, .max]])
+    }
+
+    @Test func `a name is one set, an empty name always a new one`() {
+        let shared = SharedObjects(queues: 1)
+        func address(_ name: String) -> UInt {
+            unsafe UInt(bitPattern: us_shared_ranges(shared.handle, name, name.utf8.count))
+        }
+        #expect(address("bad") == address("bad"))
+        #expect(address("bad") != address("bad2"))
+        #expect(address("") != address(""))
+        #expect(address(String(repeating: "x", count: 64)) != 0)
+        #expect(address(String(repeating: "x", count: 65)) == 0, "none")
+    }
+
+    @Test func `while no growth is counted every set lies in the hull it had`() throws {
+        let seed = TestHost.seed(for: "ranges, growths")
+        let shared = SharedObjects(queues: 1)
+        let set = unsafe try Self.makeSet(shared)
+        var dice = Dice(seed: seed)
+        var growths = unsafe us_shared_growths(shared.handle)
+        var kept: (UInt64?, UInt64?) = (nil, nil)
+        for round in 0..<20_000 {
+            let start = dice.roll(1000)
+            if dice.roll(2) == 0 {
+                unsafe us_ranges_add(set, start, dice.roll(20))
+            } else {
+                unsafe us_ranges_remove(set, start, dice.roll(200))
+            }
+            let now = unsafe us_shared_growths(shared.handle)
+            let hull = unsafe Self.hull(set)
+            if now != growths {
+                growths = now
+                kept = hull
+            }
+            let isInside =
+                hull.0 == nil
+                || (kept.0 ?? .max) <= (hull.0 ?? 0) && (kept.1 ?? 0) >= (hull.1 ?? .max)
+            guard isInside else {
+                Issue.record("seed \(seed), round \(round): \(hull) is not in \(kept)")
+                return
+            }
+        }
+    }
+
+    @Test func `there is a limit to sets`() throws {
+        let shared = SharedObjects(queues: 1)
+        for _ in 0..<(1 << 16) { _ = shared.makeRanges(offset: 0, length: 1) }
+        #expect(shared.makeRanges(offset: 0, length: 1) == nil)
+    }
+
+    /// What the readers found; they must not call `#expect` in their loops.
+    private final class Findings: Sendable {
+        let looks = Atomic<Int>(0)
+        let torn = Atomic<Int>(0)
+        let isOver = Atomic<Bool>(false)
+    }
+
+    @Test func `readers beside a writer never see half an edit`() throws {
+        let seed = TestHost.seed(for: "ranges, concurrent")
+        let shared = SharedObjects(queues: Self.readers)
+        let set = unsafe try Self.makeSet(shared, "read")
+        // Of the same shape and elsewhere: memory of the first that is freed too early becomes one of
+        // its copies, and a reader that was in the middle of a look finds what cannot be.
+        let other = unsafe try Self.makeSet(shared, "other")
+        for index in 0..<Self.intervalCount {
+            #expect(unsafe us_ranges_add(set, index * 100, 50))
+            #expect(unsafe us_ranges_add(other, index * 100 + 50, 50))
+        }
+        let findings = Findings()
+        let address = UInt(bitPattern: set)
+        var threads = ThreadList()
+        for queue in 0..<UInt16(Self.readers) {
+            threads.start("test-reader") {
+                Self.read(address, shared, QueueID(queue), seed, findings)
+            }
+        }
+        while findings.looks.load(ordering: .relaxed) == 0 { TestHost.sleep(milliseconds: 1) }
+        var dice = Dice(seed: seed)
+        for _ in 0..<4000 {
+            // Only odd hundreds change, and only between 60 and 90.
+            let offset = (dice.roll(Self.intervalCount / 2) * 2 + 1) * 100 + 60
+            unsafe us_ranges_add(set, offset, 30)
+            unsafe us_ranges_remove(other, offset, 30)
+            unsafe us_ranges_remove(set, offset, 30)
+            unsafe us_ranges_add(other, offset, 30)
+        }
+        findings.isOver.store(true, ordering: .relaxed)
+        threads.joinAll()
+        #expect(findings.torn.load(ordering: .relaxed) == 0)
+        #expect(findings.looks.load(ordering: .relaxed) > 1000)
+        #expect(unsafe us_ranges_count(set) == Int(Self.intervalCount))
+        #expect(unsafe us_ranges_bytes(set) == Self.intervalCount * 50)
+        #expect(unsafe us_ranges_bytes(other) == Self.intervalCount * 50)
+    }
+
+    /// More than the machine has CPUs, so that some are stopped in the middle of a look.
+    private static let readers = 6
+    private static let intervalCount: UInt64 = 5000
+
+    /// A queue's turns: online, look at what never changes, offline.
+    private static func read(
+        _ address: UInt,
+        _ shared: SharedObjects,
+        _ queue: QueueID,
+        _ seed: UInt64,
+        _ findings: Findings
+    ) {
+        guard let set = unsafe OpaquePointer(bitPattern: address) else { return }
+        var dice = Dice(seed: seed &+ UInt64(queue.rawValue) &+ 1)
+        while !findings.isOver.load(ordering: .relaxed) {
+            shared.online(queue)
+            for _ in 0..<100 {
+                let base = dice.roll(intervalCount) * 100
+                let isSound =
+                    unsafe us_ranges_overlaps(set, base + dice.roll(50), 1)
+                    && !us_ranges_overlaps(set, base + 50 + dice.roll(10), 1)
+                    && us_ranges_count(set) - Int(intervalCount) <= 1
+                if !isSound { findings.torn.wrappingAdd(1, ordering: .relaxed) }
+                findings.looks.wrappingAdd(1, ordering: .relaxed)
+            }
+            shared.offline(queue)
+        }
+    }
+}

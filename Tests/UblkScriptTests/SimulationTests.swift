@@ -1,0 +1,198 @@
+import Testing
+
+@testable import UblkScript
+
+/// Runs `script` in the simulator, on a device of 16 MiB unless it says otherwise.
+func simulate(
+    _ script: String,
+    seed: UInt64 = 1,
+    settings: [String: String] = [:],
+    _ change: (inout Simulation) -> Void = { _ in }
+) throws -> Simulation.Result {
+    var overrides = [Setting(key: "seed", value: .integer(Int64(seed)), origin: "test")]
+    for (key, value) in settings.merging(["size": "16M"], uniquingKeysWith: { given, _ in given }) {
+        overrides.append(Setting(key: key, value: .string(value), origin: "test"))
+    }
+    let source = ScriptSource(path: "test.lua", text: script)
+    var simulation = Simulation()
+    simulation.workload.requests = 5000
+    simulation.keepsFinished = true
+    change(&simulation)
+    return try simulation.run(try LoadedScript.plan(source, overrides: overrides))
+}
+
+extension SimulatedRequest {
+    static func read(_ offset: UInt64, _ length: UInt64 = 4096) -> Self {
+        Self(op: .read, offsetBytes: offset, lengthBytes: length)
+    }
+    static func write(_ offset: UInt64, _ length: UInt64 = 4096) -> Self {
+        Self(op: .write, offsetBytes: offset, lengthBytes: length)
+    }
+    static func discard(_ offset: UInt64, _ length: UInt64 = 4096) -> Self {
+        Self(op: .discard, offsetBytes: offset, lengthBytes: length)
+    }
+    static func writeZeroes(_ offset: UInt64, _ length: UInt64 = 4096) -> Self {
+        Self(op: .writeZeroes, offsetBytes: offset, lengthBytes: length)
+    }
+    static let flush = Self(op: .flush)
+}
+
+extension Simulation.Result {
+    /// The errno names of the requests in the order they ended, "" for success.
+    var outcomes: [String] {
+        finished.map { if case .failed(let errno) = $0.outcome { errno.name } else { "" } }
+    }
+
+    func action(_ name: String) -> UInt64 {
+        report.actions.first { $0.name == name }?.count ?? 0
+    }
+}
+
+@Suite struct SimulationTests {
+    static let faulty = """
+        local bad = ranges("bad"):add("1M", "256K")
+        rule { op = "read", range = bad, error = "ENODATA" }
+        rule { op = "write", range = bad, heal = true }
+        rule { op = "write", p = 0.01, delay = "3ms" }
+        function flush() if random() < 0.5 then return delay("1ms") end end
+        """
+
+    @Test(
+        arguments: [
+            (1, 100_000, ["backing": "memory", "cache": "volatile"]),
+            (20_261_121, 100_000, ["backing": "memory", "cache": "volatile"]),
+            (3, 30_000, ["file": "never-made"]),
+        ] as [(UInt64, Int, [String: String])]
+    )
+    func `data survives 100000 random requests`(
+        seed: UInt64,
+        requests: Int,
+        settings: [String: String]
+    ) throws {
+        let result = try simulate("", seed: seed, settings: settings) {
+            $0.workload.requests = requests
+            $0.workload.blockBytesMax = 8192
+            $0.keepsFinished = false
+        }
+        let data = try #require(result.report.data)
+        #expect(result.report.requestCount == UInt64(requests), "seed \(seed)")
+        #expect(data.reads > requests / 5 * 2, "seed \(seed)")
+        #expect(data.differing == 0, "seed \(seed): \(data)")
+        #expect(result.report.errors == [], "seed \(seed)")
+        #expect(result.report.requests.map(\.name).contains("flush"))
+    }
+
+    @Test func `small blocks survive, too`() throws {
+        let result = try simulate("", settings: ["size": "1M"]) {
+            $0.workload.blockBytes = 512
+            $0.workload.blockBytesMax = 8192
+        }
+        #expect(result.report.data?.differing == 0)
+        #expect(result.report.data?.reads ?? 0 > 2000)
+    }
+
+    @Test func `the same seed gives the same run, another seed another one`() throws {
+        let first = try simulate(Self.faulty, seed: 7, settings: ["cache": "volatile"])
+        let again = try simulate(Self.faulty, seed: 7, settings: ["cache": "volatile"])
+        let other = try simulate(Self.faulty, seed: 8, settings: ["cache": "volatile"])
+        #expect(first.report == again.report)
+        #expect(first.finished == again.finished)
+        #expect(first.report != other.report)
+        #expect(first.finished != other.finished)
+        #expect(first.report.rules.allSatisfy { $0.acted > 0 })
+    }
+
+    @Test func `a file is simulated in memory and never made`() throws {
+        let result = try simulate("", settings: ["file": "/nonexistent/disk.img"])
+        #expect(result.report.backing == "file")
+        #expect(result.report.data?.differing == 0)
+    }
+
+    @Test func `a device as large as its file is simulated with 1G`() throws {
+        let source = ScriptSource(
+            path: "t.lua",
+            text: "device { file = \"/nonexistent/disk.img\" }"
+        )
+        var simulation = Simulation()
+        simulation.workload.requests = 100
+        let result = try simulation.run(try LoadedScript.plan(source))
+        #expect(result.report.sizeBytes == 1 << 30)
+    }
+
+    @Test func `a write that is dropped is read as older data`() throws {
+        let result = try simulate("rule { op = \"write\", p = 0.05, drop = true }") {
+            $0.workload.requests = 20_000
+        }
+        let data = try #require(result.report.data)
+        #expect(result.action("dropped") > 100)
+        #expect(data.stale > 0)
+        #expect(data.foreign == 0 && data.torn == 0)
+        #expect(result.report.errors == [])
+    }
+
+    @Test func `a dropped write is seen by the read after it`() throws {
+        let result = try simulate("rule { op = \"write\", nth = 2, drop = true }") {
+            $0.workload = Workload([.write(0), .read(0), .write(0), .read(0), .write(0), .read(0)])
+        }
+        let data = try #require(result.report.data)
+        #expect(data.blocks == 24 && data.stale == 8 && data.differing == 8)
+    }
+
+    @Test func `a zeroed read, a zeroed write and a redirected read differ as they should`() throws
+    {
+        let result = try simulate(
+            """
+            function read(io, offset) if offset == 4096 then return zero() end
+              if offset == 8192 then return to(0) end end
+            function write(io, offset) if offset == 12288 then return zero() end end
+            """
+        ) {
+            $0.workload = Workload([
+                .write(0), .write(4096), .write(8192), .write(12288),
+                .read(0), .read(4096), .read(8192), .read(12288),
+            ])
+        }
+        let data = try #require(result.report.data)
+        #expect(data.zeroes == 16 && data.foreign == 8 && data.differing == 24)
+        #expect(result.action("zeroed") == 2 && result.action("redirected") == 1)
+    }
+
+    @Test func `a null backing keeps nothing and is not compared`() throws {
+        #expect(try simulate("", settings: ["backing": "null"]).report.data == nil)
+    }
+
+    @Test func `a device gets only requests that it offers`() throws {
+        let some = try simulate("", settings: ["discard": "false", "write_zeroes": "false"])
+        #expect(some.report.requests.map(\.name) == ["read", "write"])
+        let readOnly = try simulate("", settings: ["read_only": "true"])
+        #expect(readOnly.report.requests.map(\.name) == ["read"])
+    }
+
+    @Test func `requests that do not fit the device are refused`() {
+        #expect(throws: ConfigError.self) { try simulate("") { $0.workload.blockBytes = 1000 } }
+        #expect(throws: ConfigError.self) {
+            try simulate("") { $0.workload.blockBytesMax = 1 << 20 }
+        }
+        #expect(throws: ConfigError.self) { try simulate("", settings: ["size": "2K"]) }
+    }
+
+    @Test func `the latency of a request is in the report`() throws {
+        let result = try simulate("rule { op = \"read\", delay = \"10ms\" }") {
+            $0.workload.weights = [.read: 1]
+        }
+        let latency = result.report.latency
+        #expect(latency.maxNanoseconds == 10_000_000)
+        #expect((10_000_000...11_250_000).contains(latency.medianNanoseconds))
+    }
+
+    @Test func `latencies are counted to an eighth of their size`() {
+        let times: [UInt64] = [0, 1, 7, 8, 9, 15, 16, 1000, 123_456_789, 1 << 62, .max]
+        for time in times {
+            var counts = LatencyCounts()
+            counts.add(time)
+            counts.add(.max)
+            let found = counts.nanoseconds(share: 0.5)
+            #expect(found >= time && found - time <= time / 8, "\(time) became \(found)")
+        }
+    }
+}

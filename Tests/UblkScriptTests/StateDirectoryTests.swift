@@ -1,0 +1,137 @@
+import Glibc
+import SystemPackage
+import Testing
+
+@testable import UblkScript
+
+/// Records on disk, in a directory of the test's own.
+@Suite struct StateDirectoryTests {
+    private let scratch = ScratchDirectory()
+    private var state: StateDirectory { StateDirectory(path: scratch.path) }
+
+    private let record = DeviceRecord(
+        id: 3,
+        serverPID: 4711,
+        cookie: 77,
+        script: "/tmp/faulty.lua",
+        backing: "file",
+        file: "/tmp/disk \"1\".img",
+        sizeBytes: 1 << 40,
+        logicalBlockBytes: 4096,
+        seed: .max,
+        settings: ["size=1T", "--queues=2"]
+    )
+
+    @Test func `a record is read as it was written`() throws {
+        try state.writeRecord(JSON.encode(record), of: DeviceID(3))
+        let bytes = try #require(state.readRecord(DeviceID(3)))
+        #expect(JSON.decode(DeviceRecord.self, bytes) == record)
+        #expect(contents(of: scratch.file("3.json")) == JSON.text(record))
+    }
+
+    @Test func `a record replaces the one before whole, and leaves no temporary file`() throws {
+        try state.writeRecord(Array(String(repeating: "x", count: 5000).utf8), of: DeviceID(3))
+        try state.writeRecord(Array("short".utf8), of: DeviceID(3))
+        #expect(state.readRecord(DeviceID(3)) == Array("short".utf8))
+        #expect(DirectoryListing.names(scratch.path) == ["3.json"])
+    }
+
+    @Test func `a reader never sees half a record`() throws {
+        let state = state
+        let texts = [UInt8(ascii: "a"), UInt8(ascii: "b")].map {
+            [UInt8](repeating: $0, count: 60_000)
+        }
+        try state.writeRecord(texts[0], of: DeviceID(1))
+        var writers = ThreadList()
+        writers.start("test-writer") {
+            for round in 0..<300 { try? state.writeRecord(texts[round % 2], of: DeviceID(1)) }
+        }
+        for _ in 0..<300 {
+            let found = state.readRecord(DeviceID(1))
+            #expect(found == texts[0] || found == texts[1])
+        }
+        writers.joinAll()
+    }
+
+    @Test func `a record that cannot be written leaves the old one`() throws {
+        try state.writeRecord(Array("old".utf8), of: DeviceID(3))
+        // In the place of the temporary file: it cannot be opened for writing.
+        unsafe mkdir(scratch.file(".3.json.tmp"), 0o700)
+        #expect { try state.writeRecord(Array("new".utf8), of: DeviceID(3)) } throws: { error in
+            guard case .system("create", _, .isDirectory) = error as? DeviceError else {
+                return false
+            }
+            return true
+        }
+        #expect(state.readRecord(DeviceID(3)) == Array("old".utf8))
+    }
+
+    @Test func `a write that fails gives its file back`() throws {
+        func openFiles() -> Int { DirectoryListing.names("/proc/self/fd").count }
+        let before = openFiles()
+        for _ in 0..<50 {
+            // Every write to it fails with ENOSPC.
+            unsafe symlink("/dev/full", scratch.file(".3.json.tmp"))
+            #expect { try state.writeRecord(Array("new".utf8), of: DeviceID(3)) } throws: { error in
+                guard case .system("write", _, .noSpace) = error as? DeviceError else {
+                    return false
+                }
+                return true
+            }
+        }
+        // Other tests open files too, but not fifty at a time for good.
+        #expect(openFiles() < before + 40)
+        #expect(state.readRecord(DeviceID(3)) == nil)
+        #expect(DirectoryListing.names(scratch.path).isEmpty)
+    }
+
+    @Test func `recorded ids come in order of number, and only records count`() throws {
+        for id in [10, 9, 0, 100, 1_048_575] as [UInt32] {
+            try state.writeRecord(Array("{}".utf8), of: DeviceID(id))
+        }
+        for name in [
+            "x.json", "-1.json", "7.sock", "8.log", ".6.json.tmp", "1048576.json", "5.json.bak",
+        ] {
+            scratch.write(name, "")
+        }
+        #expect(state.recordedIDs().map(\.rawValue) == [0, 9, 10, 100, 1_048_575])
+    }
+
+    @Test func `removing takes record, socket and logs, and nothing of others`() throws {
+        for name in ["3.json", "3.sock", "3.log", "3.log.1", "33.json", "4.log"] {
+            scratch.write(name, "x")
+        }
+        state.remove(DeviceID(3))
+        #expect(DirectoryListing.names(scratch.path).sorted() == ["33.json", "4.log"])
+        state.remove(DeviceID(3))
+    }
+
+    @Test func `nothing is there before the first record`() {
+        #expect(state.recordedIDs().isEmpty)
+        #expect(state.readRecord(DeviceID(0)) == nil)
+        scratch.write("0.json", "")
+        #expect(state.readRecord(DeviceID(0)) == nil, "an empty file is no record")
+        #expect(StateDirectory(path: "/nonexistent").recordedIDs().isEmpty)
+    }
+
+    @Test func `the directory is made when it is missing, once`() throws {
+        let inner = StateDirectory(path: scratch.file("inner"))
+        try inner.create()
+        try inner.create()
+        #expect(DirectoryListing.names(scratch.path) == ["inner"])
+        let deep = StateDirectory(path: scratch.file("no/where"))
+        #expect { try deep.create() } throws: { error in
+            guard case .system("mkdir", _, .noSuchFileOrDirectory) = error as? DeviceError else {
+                return false
+            }
+            return true
+        }
+    }
+
+    @Test func `names carry the number`() {
+        let standard = StateDirectory.standard
+        #expect(standard.recordPath(DeviceID(7)) == "/run/ublk-script/7.json")
+        #expect(standard.socketPath(DeviceID(7)) == "/run/ublk-script/7.sock")
+        #expect(standard.logPath(DeviceID(7)) == "/run/ublk-script/7.log")
+    }
+}

@@ -1,0 +1,95 @@
+import Glibc
+
+@testable import UblkScript
+
+/// What the machine offers, and what the environment asks of the tests.
+enum TestHost {
+    /// The value of an environment variable, nil when it is not set.
+    static func variable(_ name: String) -> String? {
+        guard let value = unsafe getenv(name) else { return nil }
+        return unsafe String(cString: value)
+    }
+
+    /// io_uring can be used here.
+    static let hasUring: Bool = {
+        do {
+            _ = try Ring(entries: 2, style: .queue)
+            return true
+        } catch { return false }
+    }()
+
+    /// A real ublk driver is loaded.
+    static var hasDriver: Bool { unsafe access("/dev/ublk-control", F_OK) == 0 }
+
+    /// Tests of several seconds are wanted: UBLK_TEST_SLOW=1.
+    static let runsSlowTests = variable("UBLK_TEST_SLOW") == "1"
+
+    /// A seed for a randomised test: UBLK_TEST_SEED when it is set, a new one otherwise.
+    ///
+    /// Printed, so that a failure can be repeated.
+    static func seed(for test: String) -> UInt64 {
+        let seed =
+            variable("UBLK_TEST_SEED").flatMap { UInt64($0) } ?? UInt64.random(in: 1...999_999)
+        print("\(test): UBLK_TEST_SEED=\(seed)")
+        return seed
+    }
+
+    static func sleep(milliseconds: UInt32) { usleep(milliseconds * 1000) }
+}
+
+/// A directory for one test, removed with everything in it.
+final class ScratchDirectory {
+    let path: String
+
+    init() {
+        var template = Array("/tmp/ublk-script-test-XXXXXX".utf8CString)
+        precondition(unsafe mkdtemp(&template) != nil, "mkdtemp")
+        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        // A test of sockets changes the process's umask for a moment.
+        unsafe chmod(path, 0o700)
+    }
+
+    deinit {
+        for name in DirectoryListing.names(path) {
+            unsafe unlink(file(name))
+            unsafe rmdir(file(name))
+        }
+        unsafe rmdir(path)
+    }
+
+    func file(_ name: String) -> String { "\(path)/\(name)" }
+
+    /// Writes a file and answers its path.
+    @discardableResult
+    func write(_ name: String, _ text: String) -> String {
+        let fd = unsafe open(file(name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        precondition(fd >= 0, "open \(file(name))")
+        defer { close(fd) }
+        let bytes = Array(text.utf8)
+        let written = unsafe bytes.withUnsafeBytes {
+            unsafe Glibc.write(fd, $0.baseAddress, $0.count)
+        }
+        precondition(written == bytes.count, "write \(file(name))")
+        return file(name)
+    }
+}
+
+/// The whole of a file; nil when it cannot be read.
+func contents(of path: String) -> String? {
+    let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    guard fd >= 0 else { return nil }
+    defer { close(fd) }
+    return readToEnd(fd)
+}
+
+/// Everything that comes from `fd` until its end; what is there now, when it does not block.
+func readToEnd(_ fd: Int32) -> String {
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 65536)
+    while true {
+        let got = unsafe chunk.withUnsafeMutableBytes { unsafe read(fd, $0.baseAddress, $0.count) }
+        if got < 0, errno == EINTR { continue }
+        guard got > 0 else { return String(decoding: bytes, as: UTF8.self) }
+        bytes += chunk.prefix(got)
+    }
+}

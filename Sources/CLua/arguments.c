@@ -26,6 +26,8 @@ const char *us_describe(lua_State *L, int index) {
     case LUA_TUSERDATA:
         if (us_object_at(L, index, US_KIND_VERDICT) != NULL)
             return "a verdict";
+        if (us_object_at(L, index, US_KIND_COUNTER) != NULL)
+            return "a counter";
         return us_object_at(L, index, US_KIND_RANGES) != NULL ? "a ranges object" : "an io";
     default:
         return lua_pushfstring(L, "a %s", luaL_typename(L, index));

@@ -124,6 +124,7 @@ static int open_all(lua_State *L) {
     us_open_values(L);
     us_open_declare(L);
     us_open_ranges(L);
+    us_open_cells(L);
     us_open_verdict(L);
     us_open_io(L);
     return 0;

@@ -4,6 +4,7 @@
  * by another one, the watchdog's; the signal handler that it triggers runs on the script's own thread.
  * Functions that take a lua_State may raise (longjmp) and run below lua_pcall only; the others never do. */
 #pragma once
+#include "include/cells.h"
 #include "include/random.h"
 #include "include/script.h"
 #include "lua_api.h"
@@ -67,7 +68,7 @@ static inline struct us_script *us_script_of(lua_State *L) {
 /* ---- objects: every full userdata that a script can hold is made here and begins with its kind, which is
  * cheaper to check than a metatable. Nothing else hands userdata to scripts. ---- */
 
-enum us_kind { US_KIND_IO = 0x75736901, US_KIND_VERDICT, US_KIND_RANGES };
+enum us_kind { US_KIND_IO = 0x75736901, US_KIND_VERDICT, US_KIND_RANGES, US_KIND_COUNTER };
 
 struct us_io_object {
     enum us_kind kind;
@@ -82,6 +83,11 @@ struct us_verdict_object {
 struct us_ranges_object {
     enum us_kind kind;
     struct us_ranges *set;
+};
+
+struct us_counter_object {
+    enum us_kind kind;
+    struct us_cell *cell;
 };
 
 /* The object at that index, NULL if it is anything else. Never raises. */
@@ -124,6 +130,7 @@ void us_open_sandbox(lua_State *L);
 void us_open_values(lua_State *L);  /* random now log and constants */
 void us_open_declare(lua_State *L); /* device rule */
 void us_open_ranges(lua_State *L);
+void us_open_cells(lua_State *L);   /* counter mark state */
 void us_open_verdict(lua_State *L);
 void us_open_io(lua_State *L);
 

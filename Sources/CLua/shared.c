@@ -49,6 +49,7 @@ void us_shared_free(struct us_shared *shared) {
         free(atomic_load_explicit(&set->spans, memory_order_relaxed));
         free(set);
     }
+    us_shared_free_cells(shared);
     pthread_mutex_destroy(&shared->lock);
     free(shared->readers);
     free(shared);
@@ -155,6 +156,25 @@ struct us_ranges *us_shared_ranges(struct us_shared *shared, const char *name, s
         set = make(shared, name, length);
     us_shared_unlock(shared);
     return set;
+}
+
+struct us_ranges *us_shared_find_ranges(struct us_shared *shared, const char *name, size_t length) {
+    us_shared_lock(shared);
+    struct us_ranges *set = find(shared, name, length);
+    us_shared_unlock(shared);
+    return set;
+}
+
+size_t us_shared_named_ranges(struct us_shared *shared, struct us_ranges **to, size_t capacity) {
+    us_shared_lock(shared);
+    size_t count = 0, place = 0;
+    for (struct us_ranges *set = shared->sets; set != NULL; set = set->next)
+        count += set->name[0] != '\0';
+    for (struct us_ranges *set = shared->sets; set != NULL; set = set->next)
+        if (set->name[0] != '\0' && count - ++place < capacity)
+            to[count - place] = set;
+    us_shared_unlock(shared);
+    return count;
 }
 
 const char *us_ranges_name(const struct us_ranges *set) {

@@ -44,6 +44,9 @@ struct us_shared {
     size_t set_count, interval_count;
     struct us_ranges *sets;
     struct us_spans *retired; /* newest first */
+    struct us_cell *cells;    /* cells.c, newest first */
+    size_t cell_count;
+    uint32_t cell_numbers[4]; /* by enum us_cell_kind: the last number given */
     _Atomic uint64_t epoch;   /* from 1 */
     _Atomic uint64_t growths; /* ranges.c */
     struct us_reader *readers;
@@ -54,6 +57,8 @@ void us_shared_lock(struct us_shared *shared);
 void us_shared_unlock(struct us_shared *shared);
 /* Under the lock: makes spans what readers see from now on and frees the old ones once nobody can see them. */
 void us_shared_publish(struct us_ranges *set, struct us_spans *spans);
+/* cells.c: the cells go with the registry. */
+void us_shared_free_cells(struct us_shared *shared);
 /* Copies at most capacity intervals, consistently; returns how many there are. */
 size_t us_ranges_copy(const struct us_ranges *set, struct us_span *to, size_t capacity);
 

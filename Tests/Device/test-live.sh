@@ -50,6 +50,44 @@ LUA
   expect_output "no ctl function" release stats
 }
 
+t_built_in_words_change_faults_while_the_device_runs() {
+  script words <<'LUA'
+    device { size = "16M" }
+    local bad = ranges("bad")
+    rule { name = "bad", op = "read", range = bad, error = "ENODATA" }
+    rule { op = "write", after = { mark = "go" }, nth = 1, error = "ENOSPC" }
+LUA
+  add_device words
+  expect_status 0 ublk-script ctl "$id" ranges bad add 8M 4K
+  expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ENODATA
+  expect_status 0 ublk-script ctl "$id" rule off bad
+  expect_equal "read with the rule off" "$(read_errno "$dev" 8388608 4096)" ok
+  expect_status 0 ublk-script ctl "$id" rule on bad
+  expect_equal "read with the rule on" "$(read_errno "$dev" 8388608 4096)" ENODATA
+  expect_status 0 ublk-script ctl "$id" ranges bad clear
+  expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ok
+  expect_equal "write before the mark" "$(write_errno "$dev" 0 4096)" ok
+  expect_status 0 ublk-script ctl "$id" mark go
+  expect_equal "write after the mark" "$(write_errno "$dev" 0 4096)" ENOSPC
+  expect_equal "write after that" "$(write_errno "$dev" 0 4096)" ok
+  expect_status 1 ublk-script ctl "$id" rule off worse
+  expect_output worse bad
+}
+
+t_a_paused_device_answers_nothing_until_it_is_resumed() {
+  talking_script
+  add_device talking
+  expect_status 0 ublk-script ctl "$id" pause
+  read_errno "$dev" 0 4096 >answer &
+  local reader=$!
+  until_is "IOs held" 1 counter held_now
+  sleep 0.3
+  [ ! -s answer ]
+  expect_status 0 ublk-script ctl "$id" resume
+  wait $reader
+  expect_equal "read" "$(<answer)" ok
+}
+
 t_a_device_can_be_named_in_four_ways() {
   talking_script
   add_device talking -n 5

@@ -144,10 +144,16 @@ import Testing
             }
             var decision = us_decision()
             var heals: UInt64 = 0
-            _ = loaded.rules.match(
+            var io = us_io()
+            io.op = op.rawValue
+            io.offset = UInt64(first * 512)
+            io.length = UInt64((end - first) * 512)
+            _ = unsafe loaded.rules.match(
+                &io,
                 op: op,
-                offset: UInt64(first * 512),
-                length: UInt64((end - first) * 512),
+                now: Instant(nanoseconds: 0),
+                inFlight: 1,
+                data: nil,
                 decision: &decision,
                 heals: &heals
             )

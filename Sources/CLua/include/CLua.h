@@ -8,9 +8,11 @@
  *   random.h     seeded random streams
  *   decision.h   what is to happen to one IO, and the IO as a script sees it
  *   ranges.h     sets of byte ranges and the registry that the queues of a device share
+ *   cells.h      named numbers that the queues share: counters, marks, the state
  *   script.h     load a script, run its handlers, stop it when it runs away
  */
 #pragma once
+#include "cells.h"
 #include "decision.h"
 #include "random.h"
 #include "ranges.h"

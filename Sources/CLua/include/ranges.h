@@ -27,6 +27,11 @@ void us_shared_offline(struct us_shared *shared, unsigned queue);
  * anonymous one, which lives as long as the registry. NULL: no memory, or over 2^16 sets. */
 struct us_ranges *us_shared_ranges(struct us_shared *shared, const char *name, size_t length);
 
+/* The set of that name, NULL when there is none. */
+struct us_ranges *us_shared_find_ranges(struct us_shared *shared, const char *name, size_t length);
+/* Copies at most capacity pointers to the sets that have names, oldest first; returns how many there are. */
+size_t us_shared_named_ranges(struct us_shared *shared, struct us_ranges **to, size_t capacity);
+
 /* Lock-free. length 0 overlaps nothing. */
 bool us_ranges_overlaps(const struct us_ranges *set, uint64_t offset, uint64_t length);
 /* offset + length must not overflow (checked: false). False: no memory, or over 2^24 intervals in all sets of the

@@ -25,7 +25,7 @@ struct CheckCommand: ParsableCommand {
             Output.line(
                 "  queues \(config.queues), depth \(config.depth), max io \(Quantity.text(bytes: UInt64(config.maxIOBytes)))"
             )
-            Output.line("  rules: \(plan.ruleLines.count)")
+            Output.line("  rules: \(plan.ruleCount)")
             Output.line(
                 "  handlers: \(handlers.isEmpty ? "none" : handlers.joined(separator: " "))"
             )

@@ -25,10 +25,15 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     let shared: SharedObjects
     let control: QueueControl
     let report: any QueueReport
+    let live: LiveControl
 
     private var sequence: UInt64 = 0
     private var abortedTags = 0
+    /// Requests between fetch and commit.
+    private var inFlight = 0
     private(set) var isDraining = false
+    /// What arrives is held before anything is decided about it.
+    var isPaused = false
     private var hasQuit = false
     /// The best way to zero that the backing has not refused yet.
     var zeroing = Request.Zeroing.zeroRange
@@ -49,6 +54,12 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         self.shared = shared
         self.control = control
         self.report = report
+        live = LiveControl(
+            rules: configuration.rules,
+            seed: configuration.seed,
+            counters: self.rules.counters,
+            shared: shared
+        )
         requests = RequestTable(depth: configuration.depth, queue: configuration.queue)
         timers = TimerHeap(depth: configuration.depth)
         for index in 0..<configuration.depth {
@@ -98,6 +109,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         let request = unsafe requests[tag]
         precondition(unsafe request.pointee.state == .withDriver)
         sequence &+= 1
+        inFlight &+= 1
         unsafe request.pointee.state = .serving
         unsafe request.pointee.io.op = desc.opCode
         unsafe request.pointee.io.flags = desc.flags.rawValue
@@ -112,10 +124,36 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             return complete(tag, -Errno.notSupported.rawValue)
         }
         control.counters.add(QueueCounters.Kind(op))
+        if isPaused { return park(tag) }
+        unsafe consider(tag, op, request)
+    }
+
+    /// Goes on with a request that was parked.
+    mutating func consider(_ tag: Tag) {
+        let request = unsafe requests[tag]
+        guard let op = unsafe IOOp(rawValue: request.pointee.io.op) else {
+            preconditionFailure("an unknown op was parked")
+        }
+        unsafe consider(tag, op, request)
+    }
+
+    @inline(__always)
+    private mutating func consider(
+        _ tag: Tag,
+        _ op: IOOp,
+        _ request: UnsafeMutablePointer<Request>
+    ) {
         if !isDraining, control.armed.load(ordering: .relaxed) {
             unsafe decide(tag, op, request)
         }
         advance(tag)
+    }
+
+    /// The device is paused: the request waits, undecided.
+    @inline(never)
+    private mutating func park(_ tag: Tag) {
+        unsafe requests[tag].pointee.state = .paused
+        control.counters.add(.heldNow)
     }
 
     /// Rules first; the script's handler only when none settled the outcome.
@@ -127,9 +165,11 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     ) {
         if rules.count != 0 {
             let isSettled = unsafe rules.match(
+                requests.io(tag),
                 op: op,
-                offset: request.pointee.io.offset,
-                length: request.pointee.io.length,
+                now: transport.now,
+                inFlight: inFlight,
+                data: op == .write ? UnsafeRawPointer(transport.buffer(tag)) : nil,
                 decision: &request.pointee.decision,
                 heals: &request.pointee.heals
             )
@@ -140,7 +180,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         unsafe request.pointee.io.live = 1
         let status = unsafe script.decide(
             UnsafePointer(requests.io(tag)),
-            now: transport.now,
+            now: rules.deviceTime(transport.now),
             decision: &verdict
         )
         guard status == US_OK else { return scriptFailed(tag, status) }
@@ -167,7 +207,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
 
     /// Goes on with a decided request: first its delay, then its hang, then its outcome.
     @inline(__always)
-    private mutating func advance(_ tag: Tag) {
+    mutating func advance(_ tag: Tag) {
         let request = unsafe requests[tag]
         if unsafe request.pointee.decision.delay_ns | UInt64(request.pointee.decision.hangs) != 0 {
             if unsafe isPostponed(tag, request) { return }
@@ -209,7 +249,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     }
 
     /// A tag that waited is served again.
-    private mutating func letGo(_ tag: Tag, _ waiting: QueueCounters.Kind) {
+    mutating func letGo(_ tag: Tag, _ waiting: QueueCounters.Kind) {
         timers.remove(tag)
         unsafe requests[tag].pointee.state = .serving
         control.counters.subtract(waiting)
@@ -261,6 +301,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
                 length: request.pointee.io.length
             )
         }
+        inFlight &-= 1
         unsafe request.pointee.io.live = 0
         unsafe request.pointee.state = .withDriver
         transport.commitAndFetch(tag, result: result)
@@ -274,71 +315,12 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         abortedTags += 1
     }
 
-    private mutating func readMessages() {
-        for message in control.takeMessages() {
-            switch message {
-            case .release(let errno, let promise): promise.fulfil(release(errno: errno))
-            case .control(let words, let promise):
-                do throws(ScriptError) {
-                    promise.fulfil(.success(try script.ctl(words, now: transport.now)))
-                } catch {
-                    promise.fulfil(.failure(error))
-                }
-            case .drain: drain()
-            case .quit: hasQuit = true
-            }
-        }
-    }
+    /// Leaves the loop at the end of the turn.
+    mutating func quit() { hasQuit = true }
 
-    /// Lets every held IO go on: to its scripted outcome, or to `errno`.
-    ///
-    /// - Returns: how many there were.
-    mutating func release(errno: Int32?) -> Int {
-        var released = 0
-        for index in 0..<configuration.depth {
-            let tag = Tag(UInt16(index))
-            guard requests.state(tag) == .held else { continue }
-            if let errno {
-                unsafe requests[tag].pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
-                unsafe requests[tag].pointee.decision.error = errno
-            }
-            letGo(tag, .heldNow)
-            advance(tag)
-            released += 1
-        }
-        return released
-    }
-
-    /// The device is being taken away: delayed IOs end now as scripted, hung ones with EIO unless
-    /// the script gave them another outcome, and the script is asked no more.
-    ///
-    /// STOP_DEV waits in the kernel for every IO that is not committed.
-    private mutating func drain() {
+    /// From now on nothing is decided and nothing is held.
+    mutating func beginDraining() {
         isDraining = true
-        for index in 0..<configuration.depth {
-            let tag = Tag(UInt16(index))
-            let request = unsafe requests[tag]
-            switch unsafe request.pointee.state {
-            case .delayed:
-                letGo(tag, .delayedNow)
-                if unsafe request.pointee.decision.hangs != 0 { unsafe loseIfPassing(request) }
-            case .held:
-                letGo(tag, .heldNow)
-                unsafe loseIfPassing(request)
-            default: continue
-            }
-            unsafe request.pointee.decision.hangs = 0
-            advance(tag)
-        }
-    }
-
-    /// A hang imitates a request whose answer never comes; when its device goes away it is an IO
-    /// error.
-    private func loseIfPassing(_ request: UnsafeMutablePointer<Request>) {
-        guard unsafe request.pointee.decision.outcome == UInt8(US_OUTCOME_PASS.rawValue) else {
-            return
-        }
-        unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
-        unsafe request.pointee.decision.error = Errno.ioError.rawValue
+        isPaused = false
     }
 }

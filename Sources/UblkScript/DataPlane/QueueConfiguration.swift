@@ -8,6 +8,9 @@ struct QueueConfiguration {
     let maxIOBytes: Int
     let backing: Backing
     let onError: DeviceConfig.ErrorPolicy
+    /// The script's rules and the seed, for people who ask.
+    let rules: [RuleLabel]
+    let seed: UInt64
 }
 
 /// What a queue tells the people around it, off the usual path.

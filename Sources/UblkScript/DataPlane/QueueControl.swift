@@ -4,12 +4,20 @@ import Synchronization
 enum QueueMessage: Sendable {
     /// Let go of held IOs; nil: they end as the script meant.
     case release(errno: Int32?, Promise<Int>)
-    /// Run the script's `ctl`.
-    case control([String], Promise<Result<String, ScriptError>>)
+    /// A built-in word of ``LiveControl``, or the script's `ctl`.
+    case control([String], Promise<ControlAnswer>)
+    /// Hold every IO that arrives, before anything is decided about it; or let them go on.
+    case pause(Bool)
     /// From now on ask the script nothing and hold nothing: the device is being taken away.
     case drain
     /// Leave the loop, whatever is still parked.
     case quit
+}
+
+/// What came of a word.
+struct ControlAnswer: Sendable, Equatable {
+    let isOK: Bool
+    let text: String
 }
 
 /// The side of a queue that other threads see: a switch, a letter box, and its counters.

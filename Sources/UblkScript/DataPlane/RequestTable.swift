@@ -10,6 +10,8 @@ struct Request {
         case withDriver
         /// Being decided or completed, in one go.
         case serving
+        /// Held before anything is decided about it: the device is paused.
+        case paused
         /// Waits for a delay to pass.
         case delayed
         /// Held by a hang.

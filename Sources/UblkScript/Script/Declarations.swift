@@ -5,6 +5,18 @@ struct Declarations {
     /// The settings of `device{}`; empty when the script has none.
     var device: [Setting] = []
     var rules: [Rule] = []
+    /// One a rule.
+    var labels: [RuleLabel] = []
+}
+
+/// How people tell a rule from the others.
+struct RuleLabel: Sendable, Equatable {
+    let line: Int32
+    /// "" without one.
+    let name: String
+
+    /// True for the rule's name or line.
+    func answers(to text: String) -> Bool { text == name || text == "\(line)" }
 }
 
 extension Script {
@@ -29,9 +41,12 @@ extension Script {
                     settings,
                     line: raw.pointee.line,
                     origin: origin,
+                    names: RuleNames(shared: shared),
                     makeRanges: { makeRanges(offset: $0, length: $1) }
                 )
                 result.rules.append(rule)
+                let name = try settings.first { $0.key == "name" }.map(Rule.name)
+                result.labels.append(RuleLabel(line: rule.line, name: name ?? ""))
             }
         }
         guard result.rules.count(where: \.heals) <= RuleSet.healRulesMax else {

@@ -18,14 +18,14 @@ struct LoadedScript: ~Copyable {
         fileprivate(set) var config: DeviceConfig
         /// As given, or picked at random.
         let seed: UInt64
-        /// The line of each `rule{}`, in file order.
-        let ruleLines: [Int32]
+        /// One for each `rule{}`, in file order.
+        let rules: [RuleLabel]
         /// Bits of ``IOOp``: the ops with a handler.
         let handlers: UInt32
         /// There is a `ctl()`.
         let hasControl: Bool
 
-        var ruleCount: Int { ruleLines.count }
+        var ruleCount: Int { rules.count }
         var hasHandlers: Bool { handlers != 0 }
 
         /// Loads the script for one queue, on the thread that will run it.
@@ -94,7 +94,7 @@ struct LoadedScript: ~Copyable {
                 source: source,
                 config: try DeviceConfig(declarations.device + overrides),
                 seed: options.seed,
-                ruleLines: declarations.rules.map(\.line),
+                rules: declarations.labels,
                 handlers: script.handlers,
                 hasControl: script.hasCtl
             )

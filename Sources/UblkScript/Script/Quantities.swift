@@ -51,6 +51,16 @@ enum Quantity {
         return "\(nanoseconds)ns"
     }
 
+    /// Reads pairs of hexadecimal digits; nil for anything else.
+    static func hexBytes(_ text: String) -> [UInt8]? {
+        let digits = text.utf8.map { Character(UnicodeScalar($0)).hexDigitValue }
+        guard digits.count.isMultiple(of: 2), !digits.contains(nil) else { return nil }
+        let values = digits.compactMap { $0 }
+        return stride(from: 0, to: values.count, by: 2).map {
+            UInt8(values[$0] << 4 | values[$0 + 1])
+        }
+    }
+
     private static func withUTF8<R>(
         _ text: String,
         _ body: (UnsafePointer<CChar>?, Int) -> R

@@ -4,9 +4,9 @@ import CLua
 ///
 /// Plain data; each queue has its own copy.
 ///
-/// Matchers are AND-ed and tried in this order: op, range, then the rule's own count (`nth`,
-/// `every`), then chance (`p`), then `times`. So the count counts IOs that fit op and range, and
-/// `times` counts those the rule acted on.
+/// Matchers are AND-ed and tried in this order: op, range, the conditions, then the rule's own count
+/// (`skip`, `nth`, `every`), then chance (`p`), then `times`. So the count counts IOs that fit op,
+/// range and conditions, and `times` counts those the rule acted on.
 @safe
 struct Rule {
     /// Where it stands in the script, for messages: its line.
@@ -16,6 +16,11 @@ struct Rule {
     // Safety: owned by the shared registry, which outlives the rules.
     /// nil: everywhere.
     var range: OpaquePointer?
+    var conditions = RuleConditions()
+    /// Some condition is given.
+    var hasConditions = false
+    /// The first so many fitting IOs do not count.
+    var skip: UInt64 = 0
     /// 0: not given.
     ///
     /// The rule acts on the nth fitting IO only.
@@ -30,6 +35,15 @@ struct Rule {
     ///
     /// The rule acts that many times at most, over all queues.
     var times: UInt64 = 0
+
+    /// What the rule acted on is taken out of ``range``: bad the first time only.
+    var isOnce = false
+    // Safety: cells of the shared registry, which outlives the rules.
+    /// Counts the rule's acts as a mark; nil: none.
+    var mark: UnsafeMutablePointer<us_cell>?
+    /// The device's state is set to the one with `newState`; nil: it stays.
+    var state: UnsafeMutablePointer<us_cell>?
+    var newState: Int64 = 0
 
     /// A write, discard or write-zeroes that succeeds takes its bytes out of ``range``.
     var heals = false
@@ -47,10 +61,9 @@ struct Rule {
 }
 
 extension Rule {
-    static let keys = [
-        "op", "range", "p", "every", "nth", "times", "error", "delay", "heal", "drop", "zero",
-        "hang",
-    ]
+    static let keys =
+        ["op", "range"] + RuleConditions.keys + ["skip", "nth", "every", "p", "times", "name"]
+        + ["error", "delay", "heal", "once", "drop", "zero", "hang", "mark", "set_state"]
 
     /// Compiles the settings of one `rule{}`.
     ///
@@ -59,6 +72,7 @@ extension Rule {
         _ settings: [Setting],
         line: Int32,
         origin: String,
+        names: RuleNames,
         makeRanges: (_ offset: UInt64, _ length: UInt64) -> UInt?
     ) throws(ConfigError) {
         self.line = line
@@ -66,17 +80,37 @@ extension Rule {
             switch setting.key {
             case "op": ops = try Self.ops(setting)
             case "range": try readRange(setting, makeRanges)
+            case "skip": skip = UInt64(try setting.integer(1...Int64.max))
             case "p": chance = Self.threshold(try setting.number(0...1))
             case "every": every = UInt64(try setting.integer(1...Int64.max))
             case "nth": nth = UInt64(try setting.integer(1...Int64.max))
             case "times": times = UInt64(try setting.integer(1...Int64.max))
-            default: try readAction(setting)
+            case "name": _ = try Self.name(setting)
+            default:
+                if try conditions.read(setting, names) {
+                    hasConditions = true
+                } else {
+                    try readAction(setting, names)
+                }
             }
         }
         try check(origin: origin)
     }
 
-    private mutating func readAction(_ setting: Setting) throws(ConfigError) {
+    /// What people call the rule: on the command line, in `stats` and in the ledger.
+    static func name(_ setting: Setting) throws(ConfigError) -> String {
+        let text = try setting.text()
+        let isPlain = text.utf8.allSatisfy { $0 > UInt8(ascii: " ") && $0 != 0x7f }
+        guard text.utf8.count <= 64, isPlain, Int(text) == nil else {
+            throw setting.refused("a name of 1 to 64 bytes without blanks, and not a number,")
+        }
+        return text
+    }
+
+    private mutating func readAction(
+        _ setting: Setting,
+        _ names: RuleNames
+    ) throws(ConfigError) {
         switch setting.key {
         case "error":
             guard case .string(let name) = setting.value,
@@ -94,6 +128,11 @@ extension Rule {
         case "zero":
             if try setting.bool() { try setOutcome(US_OUTCOME_ZERO, setting) }
         case "hang": try readHang(setting)
+        case "once": isOnce = try setting.bool()
+        case "mark": unsafe mark = try names.cell(US_CELL_MARK, try setting.text(), setting)
+        case "set_state":
+            unsafe state = try names.cell(US_CELL_STATE, "", setting)
+            newState = try names.state(setting)
         default:
             throw ConfigError(
                 origin: setting.origin,
@@ -190,8 +229,17 @@ extension Rule {
         if unsafe range != nil, ops == IOOp.flush.bit {
             throw refuse("a flush has no range")
         }
-        if !heals, !isTerminal, decision.delay_ns == 0 {
-            throw refuse("the rule does nothing: give error, delay, heal, drop, zero or hang")
+        if isOnce, unsafe range == nil {
+            throw refuse("once needs the range it takes bytes out of")
+        }
+        if conditions.content != nil, ops != IOOp.write.bit {
+            throw refuse("content can be looked at in a write only: add op = \"write\"")
+        }
+        let doesNothing = unsafe !heals && !isTerminal && mark == nil && state == nil
+        if doesNothing, !isOnce, decision.delay_ns == 0 {
+            throw refuse(
+                "the rule does nothing: give error, delay, heal, once, drop, zero, hang, mark or set_state"
+            )
         }
     }
 }

@@ -13,8 +13,10 @@ struct RuleSet: ~Copyable {
     private let rules: UnsafeMutablePointer<Rule>
     private let streams: UnsafeMutablePointer<us_random>
     let count: Int
-    private let counters: RuleCounters
+    let counters: RuleCounters
     private var index: RuleIndex
+    /// Some rule looks at how much the device has been asked for so far.
+    let needsTotals: Bool
 
     /// The most heal rules a script may have: each has a bit in a request's mask.
     static let healRulesMax = 64
@@ -27,6 +29,9 @@ struct RuleSet: ~Copyable {
         queue: QueueID
     ) {
         count = list.count
+        needsTotals = list.contains {
+            $0.conditions.after.needsTotals || $0.conditions.before.needsTotals
+        }
         self.counters = counters
         unsafe rules = .allocate(capacity: max(1, count))
         unsafe streams = .allocate(capacity: max(1, count))
@@ -50,18 +55,38 @@ struct RuleSet: ~Copyable {
         unsafe streams.deallocate()
     }
 
+    /// The time on the device's clock, which starts when faults are armed.
+    @inline(__always)
+    func deviceTime(_ now: Instant) -> Instant {
+        Instant(nanoseconds: counters.deviceTime(now))
+    }
+
     /// Adds what the matching rules say to `decision`.
     ///
-    /// - Parameter heals: gets a bit for each heal rule that matched, for ``heal(_:offset:length:)``.
+    /// - Parameters:
+    ///   - op: the IO's.
+    ///   - inFlight: IOs that are with the queue, this one included.
+    ///   - heals: gets a bit for each heal rule that matched, for ``heal(_:offset:length:)``.
+    ///   - data: what a write brings.
     /// - Returns: true when a rule settled the outcome, so that the script's handler is not asked.
     @inline(__always)
     mutating func match(
+        _ io: UnsafePointer<us_io>,
         op: IOOp,
-        offset: UInt64,
-        length: UInt64,
+        now: Instant,
+        inFlight: Int,
+        data: UnsafeRawPointer?,
         decision: inout us_decision,
         heals: inout UInt64
     ) -> Bool {
+        let offset = unsafe io.pointee.offset
+        let length = unsafe io.pointee.length
+        var moment = unsafe RuleMoment(
+            time: counters.deviceTime(now),
+            inFlight: inFlight,
+            data: data
+        )
+        if needsTotals { (moment.ops, moment.bytes) = counters.countArriving(bytes: length) }
         let (sum, overflow) = offset.addingReportingOverflow(length)
         let end = overflow ? UInt64.max : sum
         let candidates = unsafe index.candidates(rules, op: op, offset: offset, end: end)
@@ -73,7 +98,8 @@ struct RuleSet: ~Copyable {
                     unsafe us_ranges_overlaps(range, offset, length)
                 else { continue }
             }
-            guard acts(index) else { continue }
+            guard unsafe acts(index, io, moment) else { continue }
+            unsafe leaveTraces(rule, offset: offset, length: length)
             unsafe heals |= rule.pointee.healBit
             let (sum, overflow) = unsafe decision.delay_ns.addingReportingOverflow(
                 rule.pointee.decision.delay_ns
@@ -88,12 +114,22 @@ struct RuleSet: ~Copyable {
         return false
     }
 
-    /// Counting and chance, once op and range fit.
+    /// Conditions, counting and chance, once op and range fit.
     @inline(__always)
-    private mutating func acts(_ index: Int) -> Bool {
+    private mutating func acts(
+        _ index: Int,
+        _ io: UnsafePointer<us_io>,
+        _ moment: RuleMoment
+    ) -> Bool {
         let rule = unsafe rules + index
-        if unsafe rule.pointee.nth | rule.pointee.every != 0 {
-            let seen = counters.countFitting(index)
+        guard counters.isOn(index) else { return false }
+        if unsafe rule.pointee.hasConditions {
+            guard unsafe rule.pointee.conditions.hold(io.pointee, moment) else { return false }
+        }
+        if unsafe rule.pointee.nth | rule.pointee.every | rule.pointee.skip != 0 {
+            let fitting = counters.countFitting(index)
+            guard unsafe fitting > rule.pointee.skip else { return false }
+            let seen = unsafe fitting - rule.pointee.skip
             if unsafe rule.pointee.nth != 0, unsafe rule.pointee.nth != seen { return false }
             if unsafe rule.pointee.every != 0, unsafe seen % rule.pointee.every != 0 {
                 return false
@@ -105,53 +141,23 @@ struct RuleSet: ~Copyable {
         return unsafe counters.countActing(index, limit: rule.pointee.times)
     }
 
+    /// What a rule that acts does besides deciding: its mark, its state, its range.
+    @inline(__always)
+    private func leaveTraces(_ rule: UnsafePointer<Rule>, offset: UInt64, length: UInt64) {
+        if let mark = unsafe rule.pointee.mark { unsafe us_cell_add(mark, 1) }
+        if let state = unsafe rule.pointee.state {
+            unsafe us_cell_set(state, rule.pointee.newState)
+        }
+        if unsafe rule.pointee.isOnce, let range = unsafe rule.pointee.range {
+            unsafe us_ranges_remove(range, offset, length)
+        }
+    }
+
     /// Takes the bytes of a write that succeeded out of the ranges of the heal rules in the mask.
     func heal(_ mask: UInt64, offset: UInt64, length: UInt64) {
         for index in 0..<count where unsafe rules[index].healBit & mask != 0 {
             guard let range = unsafe rules[index].range else { continue }
             unsafe us_ranges_remove(range, offset, length)
         }
-    }
-}
-
-/// How often each rule fitted and acted, over all queues of a device.
-///
-/// Any thread.
-@safe
-final class RuleCounters: Sendable {
-    // Safety: two cells a rule, freed in deinit.
-    private nonisolated(unsafe) let cells: UnsafeMutablePointer<Atomic<UInt64>>
-    let count: Int
-
-    init(count: Int) {
-        self.count = count
-        unsafe cells = .allocate(capacity: max(1, count * 2))
-        for index in 0..<count * 2 { unsafe (cells + index).initialize(to: Atomic(0)) }
-    }
-
-    deinit {
-        unsafe cells.deinitialize(count: count * 2)
-        unsafe cells.deallocate()
-    }
-
-    /// Counts an IO that fits op and range; its number, from 1.
-    @inline(__always)
-    func countFitting(_ index: Int) -> UInt64 {
-        unsafe cells[index * 2].wrappingAdd(1, ordering: .relaxed).newValue
-    }
-
-    /// Counts an IO the rule acts on; false when the rule has used up its `limit` (0: none).
-    @inline(__always)
-    func countActing(_ index: Int, limit: UInt64) -> Bool {
-        let acted = unsafe cells[index * 2 + 1].wrappingAdd(1, ordering: .relaxed).newValue
-        guard limit != 0, acted > limit else { return true }
-        unsafe cells[index * 2 + 1].wrappingSubtract(1, ordering: .relaxed)
-        return false
-    }
-
-    /// How many IOs the rule acted on.
-    func acted(_ index: Int) -> UInt64 {
-        precondition(index < count)
-        return unsafe cells[index * 2 + 1].load(ordering: .relaxed)
     }
 }

@@ -9,7 +9,7 @@ struct Script: ~Copyable {
     // Safety: made in init, freed in deinit, used by one thread at a time.
     let handle: OpaquePointer
     private let source: ScriptSource
-    private let shared: SharedObjects
+    let shared: SharedObjects
     /// Bits of ``IOOp``: the ops with a handler.
     let handlers: UInt32
 

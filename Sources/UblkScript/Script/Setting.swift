@@ -132,6 +132,23 @@ extension Setting {
         return number
     }
 
+    /// The values of a list, or the one value there is, each as a setting.
+    var items: [Setting] {
+        guard case .list(let values) = value else { return [self] }
+        return values.map { Setting(key: key, value: $0, origin: origin) }
+    }
+
+    /// The entries of a table whose keys are all among `names`, in that order, `window.from` in messages;
+    /// nil for anything else.
+    func parts(named names: [String]) -> [Setting]? {
+        guard case .table(let table) = value, table.keys.allSatisfy(names.contains) else {
+            return nil
+        }
+        return names.compactMap { name in
+            table[name].map { Setting(key: name, value: $0, origin: "\(origin): \(key)") }
+        }
+    }
+
     /// One of the named values.
     func choice(_ choices: [String]) throws(ConfigError) -> String {
         guard case .string(let text) = value, choices.contains(text) else {

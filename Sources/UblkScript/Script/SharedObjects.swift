@@ -1,6 +1,6 @@
 import CLua
 
-/// The named native objects (`ranges`) that all queues of one device share.
+/// The named native objects (`ranges`, `counter`, marks, the state) that all queues of one device share.
 ///
 /// Made once per device, outlives its scripts.
 ///
@@ -26,6 +26,47 @@ final class SharedObjects: Sendable {
     /// The queue's thread may sleep now.
     @inline(__always)
     func offline(_ queue: QueueID) { unsafe us_shared_offline(handle, UInt32(queue.rawValue)) }
+
+    /// The named cell, made when there is none yet; nil when it cannot be.
+    func cell(_ kind: us_cell_kind, _ name: String) -> UnsafeMutablePointer<us_cell>? {
+        var name = name
+        return name.withUTF8 { bytes in
+            unsafe bytes.withMemoryRebound(to: CChar.self) {
+                unsafe us_shared_cell(handle, kind, $0.baseAddress, $0.count)
+            }
+        }
+    }
+
+    /// The names of the sets that have one, in the order they were made.
+    var rangesNames: [String] {
+        var sets = unsafe [OpaquePointer?](repeating: nil, count: 1 << 16)
+        let count = unsafe us_shared_named_ranges(handle, &sets, sets.count)
+        return unsafe sets.prefix(count).compactMap { unsafe $0 }.map { set in
+            unsafe String(cString: us_ranges_name(set))
+        }
+    }
+
+    /// The set of that name; nil when there is none.
+    func ranges(named name: String) -> OpaquePointer? {
+        var name = name
+        return name.withUTF8 { bytes in
+            unsafe bytes.withMemoryRebound(to: CChar.self) {
+                unsafe us_shared_find_ranges(handle, $0.baseAddress, $0.count)
+            }
+        }
+    }
+
+    /// The name of the device's state; nil until one is set.
+    var stateName: String? {
+        guard let state = unsafe us_shared_find_cell(handle, US_CELL_STATE, "", 0) else {
+            return nil
+        }
+        let number = unsafe UInt32(truncatingIfNeeded: us_cell_get(state))
+        guard let name = unsafe us_shared_cell_at(handle, US_CELL_STATE_NAME, number) else {
+            return nil
+        }
+        return unsafe String(cString: us_cell_name(name))
+    }
 
     /// A new anonymous set of one range; its address, nil when there is no memory.
     func makeRanges(offset: UInt64, length: UInt64) -> UInt? {

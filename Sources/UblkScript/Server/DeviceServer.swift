@@ -226,6 +226,7 @@ final class DeviceServer {
         } else if plan.config.scansPartitions {
             scanPartitions()
         }
+        ruleCounters.startClock(at: Instant(nanoseconds: SystemCall.monotonicNanoseconds))
         for seat in seats { seat.control.armed.store(true, ordering: .relaxed) }
     }
 
@@ -376,8 +377,12 @@ final class DeviceServer {
         var lines = QueueCounters.Kind.allCases.map { kind in
             "\(kind.name) \(seats.reduce(0) { $0 + $1.control.counters[kind] })"
         }
-        for (index, line) in plan.ruleLines.enumerated() {
-            lines.append("rule \(request.source.name):\(line) acted \(ruleCounters.acted(index))")
+        for (index, rule) in plan.rules.enumerated() {
+            let name = rule.name.isEmpty ? "" : " \(rule.name)"
+            let off = ruleCounters.isOn(index) ? "" : " off"
+            lines.append(
+                "rule \(request.source.name):\(rule.line)\(name) acted \(ruleCounters.acted(index))\(off)"
+            )
         }
         return lines.joined(separator: "\n")
     }
@@ -385,5 +390,4 @@ final class DeviceServer {
     var readableLines: Int32 { lines.readFD }
     func takeLines() -> [String] { lines.takeLines() }
     var state: StateDirectory { request.state }
-    var hasControl: Bool { plan.hasControl }
 }

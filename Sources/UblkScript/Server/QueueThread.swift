@@ -90,7 +90,9 @@ enum QueueThread {
                 sizeBytes: seat.sizeBytes,
                 maxIOBytes: Int(config.maxIOBytes),
                 backing: seat.backing.view,
-                onError: config.onError
+                onError: config.onError,
+                rules: seat.plan.rules,
+                seed: seat.plan.seed
             ),
             shared: seat.shared,
             control: seat.control,

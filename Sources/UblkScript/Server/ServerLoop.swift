@@ -162,8 +162,17 @@ struct ServerLoop {
         switch words.first {
         case "release": release(connection, words)
         case "stats": connection.answer(ok: true, server.statistics())
-        default: askScript(connection, words)
+        case "pause", "resume": pause(connection, words)
+        default: askQueue(connection, words)
         }
+    }
+
+    private func pause(_ connection: borrowing AdminConnection, _ words: [String]) {
+        guard words.count == 1 else {
+            return connection.answer(ok: false, "\(words[0]) takes no argument")
+        }
+        for seat in server.seats { seat.control.send(.pause(words[0] == "pause")) }
+        connection.answer(ok: true, "")
     }
 
     private func release(_ connection: borrowing AdminConnection, _ words: [String]) {
@@ -182,22 +191,13 @@ struct ServerLoop {
         connection.answer(ok: true, "released \(server.release(errno: errno))")
     }
 
-    private func askScript(_ connection: borrowing AdminConnection, _ words: [String]) {
-        guard server.hasControl else {
-            connection.answer(
-                ok: false,
-                "the script has no ctl function, and the built-in words are: release stats"
-            )
-            return
-        }
-        // One state answers: with several queues, what ctl changes for all must be in named native
-        // objects.
-        let promise = Promise<Result<String, ScriptError>>()
+    /// Queue 0 answers: what a word changes for all queues is in shared objects.
+    private func askQueue(_ connection: borrowing AdminConnection, _ words: [String]) {
+        let promise = Promise<ControlAnswer>()
         server.seats[0].control.send(.control(words, promise))
-        switch promise.wait(seconds: 10) {
-        case .success(let text): connection.answer(ok: true, text)
-        case .failure(let error): connection.answer(ok: false, error.text)
-        case nil: connection.answer(ok: false, "the queue did not answer within 10 s")
+        guard let answer = promise.wait(seconds: 10) else {
+            return connection.answer(ok: false, "the queue did not answer within 10 s")
         }
+        connection.answer(ok: answer.isOK, answer.text)
     }
 }

@@ -119,7 +119,9 @@ struct Benchmark {
                 sizeBytes: sizeBytes(plan),
                 maxIOBytes: Int(plan.config.maxIOBytes),
                 backing: .null,
-                onError: plan.config.onError
+                onError: plan.config.onError,
+                rules: plan.rules,
+                seed: plan.seed
             ),
             shared: shared,
             control: control,

@@ -61,7 +61,9 @@ struct Simulation {
                 sizeBytes: sizeBytes,
                 maxIOBytes: Int(plan.config.maxIOBytes),
                 backing: backing(plan.config, store),
-                onError: plan.config.onError
+                onError: plan.config.onError,
+                rules: plan.rules,
+                seed: plan.seed
             ),
             shared: shared,
             control: control,
@@ -165,8 +167,8 @@ struct Simulation {
             },
             actions: actions.filter { control.counters[$0] != 0 }
                 .map { .init(name: $0.name, count: control.counters[$0]) },
-            rules: plan.ruleLines.enumerated().map { index, line in
-                .init(line: line, acted: counters.acted(index))
+            rules: plan.rules.enumerated().map { index, rule in
+                .init(line: rule.line, acted: counters.acted(index))
             },
             errors: application.errors.sorted {
                 ($1.value, $0.key.rawValue) < ($0.value, $1.key.rawValue)

@@ -1,0 +1,108 @@
+/* counter(), mark() and state(): the cells of the registry as a script uses them.
+ *
+ * Counters are objects, looked up once in the load phase. Marks and states are named where they happen; a name that is
+ * not known yet is made there, which allocates once per name. */
+#include "include/cells.h"
+#include "script_state.h"
+#include "shared_state.h"
+#include <string.h>
+
+static const char *check_name(lua_State *L, int index, const char *function, size_t *length) {
+    const char *name = NULL;
+    *length = 0;
+    if (lua_type(L, index) == LUA_TSTRING)
+        name = lua_tolstring(L, index, length);
+    if (*length == 0 || *length > US_NAME_MAX || memchr(name, '\0', *length) != NULL)
+        luaL_error(L, "%s: bad name %s: text of 1 to %d bytes is expected", function, us_describe(L, index), US_NAME_MAX);
+    return name;
+}
+
+static struct us_cell *check_cell(lua_State *L, const char *function, enum us_cell_kind kind) {
+    size_t length;
+    const char *name = check_name(L, 1, function, &length);
+    struct us_cell *cell = us_shared_cell(us_script_of(L)->options.shared, kind, name, length);
+    if (cell == NULL)
+        luaL_error(L, "%s: out of memory, or too many names", function);
+    return cell;
+}
+
+/* ---- counters ---- */
+
+static struct us_cell *check_counter(lua_State *L) {
+    const struct us_counter_object *object = us_object_at(L, 1, US_KIND_COUNTER);
+    if (object == NULL)
+        luaL_error(L, "a counter is expected before the colon, as in c:add(1); got %s", us_describe(L, 1));
+    return object->cell;
+}
+
+static int push_count(lua_State *L, int64_t value) {
+    lua_pushinteger(L, value);
+    return 1;
+}
+
+static int counter_add(lua_State *L) {
+    struct us_cell *cell = check_counter(L);
+    return push_count(L, us_cell_add(cell, luaL_optinteger(L, 2, 1)));
+}
+
+static int counter_get(lua_State *L) {
+    return push_count(L, us_cell_get(check_counter(L)));
+}
+
+static int counter_set(lua_State *L) {
+    struct us_cell *cell = check_counter(L);
+    us_cell_set(cell, luaL_checkinteger(L, 2));
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int counter_text(lua_State *L) {
+    const struct us_cell *cell = check_counter(L);
+    lua_pushfstring(L, "counter(\"%s\") %I", cell->name, (LUAI_UACINT)us_cell_get(cell));
+    return 1;
+}
+
+/* The metatable is the upvalue. */
+static int counter(lua_State *L) {
+    us_require_phase(L, "counter", US_PHASE_LOAD);
+    struct us_cell *cell = check_cell(L, "counter", US_CELL_COUNTER);
+    struct us_counter_object *object = lua_newuserdatauv(L, sizeof *object, 0);
+    *object = (struct us_counter_object){US_KIND_COUNTER, cell};
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+/* ---- marks and the state ---- */
+
+static int mark(lua_State *L) {
+    us_require_phase(L, "mark", US_PHASE_IO | US_PHASE_CTL);
+    return push_count(L, us_cell_add(check_cell(L, "mark", US_CELL_MARK), 1));
+}
+
+static int state(lua_State *L) {
+    struct us_shared *shared = us_script_of(L)->options.shared;
+    struct us_cell *current = us_shared_cell(shared, US_CELL_STATE, "", 0);
+    if (current == NULL)
+        return luaL_error(L, "state: out of memory");
+    if (!lua_isnoneornil(L, 1))
+        us_cell_set(current, check_cell(L, "state", US_CELL_STATE_NAME)->number);
+    const struct us_cell *name = us_shared_cell_at(shared, US_CELL_STATE_NAME, (uint32_t)us_cell_get(current));
+    if (name != NULL)
+        lua_pushstring(L, name->name);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+void us_open_cells(lua_State *L) {
+    static const luaL_Reg metatable[] = {{"__tostring", counter_text}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"add", counter_add}, {"get", counter_get}, {"set", counter_set}, {NULL, NULL}};
+    us_push_metatable(L, "counter", metatable);
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushcclosure(L, counter, 1);
+    lua_setglobal(L, "counter");
+    lua_register(L, "mark", mark);
+    lua_register(L, "state", state);
+}

@@ -1,0 +1,154 @@
+import CLua
+
+/// The built-in words of `ctl` that change faults while the device runs: `rule`, `ranges`, `mark`,
+/// `state`, `seed`.
+///
+/// Queue thread only, between two IOs: with one queue sets are edited without a lock. What these
+/// words change is shared, so one queue answers for all.
+struct LiveControl {
+    let rules: [RuleLabel]
+    let seed: UInt64
+    let counters: RuleCounters
+    let shared: SharedObjects
+
+    /// A word that is none, or not with these arguments.
+    struct Refusal: Error { let text: String }
+
+    static let words = ["rule", "ranges", "mark", "state", "seed"]
+
+    /// - Returns: nil for a first word that is not built in.
+    func answer(_ words: [String]) throws(Refusal) -> String? {
+        let rest = Array(words.dropFirst())
+        switch words.first {
+        case "rule": return try rule(rest)
+        case "ranges": return try ranges(rest)
+        case "mark": return try mark(rest)
+        case "state": return try state(rest)
+        case "seed":
+            guard rest.isEmpty else { throw Refusal(text: "seed takes no argument") }
+            return "\(seed)"
+        default: return nil
+        }
+    }
+
+    // MARK: Rules
+
+    private func rule(_ words: [String]) throws(Refusal) -> String {
+        let usage =
+            "rule: \"rule\", \"rule on NAME\" or \"rule off NAME\" is expected; NAME is a rule's name, its line or all"
+        if words.isEmpty { return rules.indices.map(line).joined(separator: "\n") }
+        guard words.count == 2, words[0] == "on" || words[0] == "off" else {
+            throw Refusal(text: usage)
+        }
+        let chosen = rules.indices.filter { words[1] == "all" || rules[$0].answers(to: words[1]) }
+        guard !chosen.isEmpty || words[1] == "all" else {
+            let known = rules.map { $0.name.isEmpty ? "\($0.line)" : $0.name }
+            throw Refusal(
+                text: "rule: no rule is called \"\(words[1])\"; there "
+                    + (known.isEmpty ? "are none" : "is \(known.joined(separator: ", "))")
+            )
+        }
+        for index in chosen { counters.turn(index, on: words[0] == "on") }
+        return chosen.map(line).joined(separator: "\n")
+    }
+
+    private func line(_ index: Int) -> String {
+        let label = rules[index]
+        let name = label.name.isEmpty ? "" : " \(label.name)"
+        return "line \(label.line)\(name): \(counters.isOn(index) ? "on" : "off"), "
+            + "acted \(counters.acted(index)) times"
+    }
+
+    // MARK: Ranges
+
+    private static let rangesUsage = """
+        ranges: "ranges", "ranges NAME list", "ranges NAME count", "ranges NAME clear", \
+        "ranges NAME add OFFSET LENGTH" or "ranges NAME remove OFFSET LENGTH" is expected
+        """
+
+    private func ranges(_ words: [String]) throws(Refusal) -> String {
+        guard let name = words.first else {
+            return shared.rangesNames.map(summary).joined(separator: "\n")
+        }
+        guard let set = unsafe shared.ranges(named: name) else {
+            let known = shared.rangesNames
+            throw Refusal(
+                text: "ranges: the script has no set called \"\(name)\"; there "
+                    + (known.isEmpty ? "are none" : "is \(known.joined(separator: ", "))")
+            )
+        }
+        switch (words.count, words.count > 1 ? words[1] : "") {
+        case (2, "list"): return unsafe list(set)
+        case (2, "count"): return summary(name)
+        case (2, "clear"):
+            guard unsafe us_ranges_clear(set) else { throw Refusal(text: "ranges: out of memory") }
+        case (4, "add"), (4, "remove"): try unsafe edit(set, words)
+        default: throw Refusal(text: Self.rangesUsage)
+        }
+        return summary(name)
+    }
+
+    private func edit(_ set: OpaquePointer, _ words: [String]) throws(Refusal) {
+        guard let offset = Quantity.bytes(words[2]), let length = Quantity.bytes(words[3]),
+            length > 0, length <= UInt64(Int64.max) - offset
+        else {
+            throw Refusal(
+                text:
+                    "ranges: \(words[2]) \(words[3]): an offset and a length above 0 are expected, "
+                    + "as bytes or \"4K\", \"1M\", \"8s\""
+            )
+        }
+        let isDone =
+            unsafe words[1] == "add"
+            ? us_ranges_add(set, offset, length) : us_ranges_remove(set, offset, length)
+        guard isDone else { throw Refusal(text: "ranges: out of memory, or too many ranges") }
+    }
+
+    private func summary(_ name: String) -> String {
+        guard let set = unsafe shared.ranges(named: name) else { return name }
+        return unsafe "\(name): \(us_ranges_count(set)) ranges, \(us_ranges_bytes(set)) bytes"
+    }
+
+    /// The longest listing: an answer has to fit the socket's limit.
+    private static let listMax = 20_000
+
+    private func list(_ set: OpaquePointer) -> String {
+        var lines: [String] = []
+        let count = unsafe us_ranges_count(set)
+        for index in 0..<min(count, Self.listMax) {
+            var offset: UInt64 = 0
+            var length: UInt64 = 0
+            guard unsafe us_ranges_at(set, index, &offset, &length) else { break }
+            lines.append("\(offset) \(length)")
+        }
+        if count > Self.listMax { lines.append("... and \(count - Self.listMax) more") }
+        return lines.joined(separator: "\n")
+    }
+
+    // MARK: Marks and the state
+
+    private func mark(_ words: [String]) throws(Refusal) -> String {
+        guard words.count == 1 else { throw Refusal(text: "mark: one name is expected") }
+        let cell = try unsafe cell(US_CELL_MARK, words[0])
+        return unsafe "\(us_cell_add(cell, 1))"
+    }
+
+    private func state(_ words: [String]) throws(Refusal) -> String {
+        guard words.count <= 1 else { throw Refusal(text: "state: at most one name is expected") }
+        let current = try unsafe cell(US_CELL_STATE, "")
+        if let name = words.first {
+            unsafe us_cell_set(current, Int64(try cell(US_CELL_STATE_NAME, name).pointee.number))
+        }
+        return shared.stateName ?? ""
+    }
+
+    private func cell(
+        _ kind: us_cell_kind,
+        _ name: String
+    ) throws(Refusal) -> UnsafeMutablePointer<us_cell> {
+        guard name.utf8.count <= 64, !name.isEmpty || kind == US_CELL_STATE,
+            let cell = unsafe shared.cell(kind, name)
+        else { throw Refusal(text: "\"\(name)\": a name of 1 to 64 bytes is expected") }
+        return unsafe cell
+    }
+}

@@ -1,0 +1,103 @@
+import CLua
+import SystemPackage
+
+/// What other threads ask of a queue, between two IOs.
+extension Queue where Transport: ~Copyable {
+    mutating func readMessages() {
+        for message in control.takeMessages() {
+            switch message {
+            case .release(let errno, let promise): promise.fulfil(release(errno: errno))
+            case .control(let words, let promise): promise.fulfil(answer(words))
+            case .pause(let pauses): pause(pauses)
+            case .drain: drain()
+            case .quit: quit()
+            }
+        }
+    }
+
+    private mutating func answer(_ words: [String]) -> ControlAnswer {
+        do throws(LiveControl.Refusal) {
+            if let text = try live.answer(words) { return ControlAnswer(isOK: true, text: text) }
+        } catch { return ControlAnswer(isOK: false, text: error.text) }
+        guard script.hasCtl else {
+            let builtIn = ["release", "stats", "pause", "resume"] + LiveControl.words
+            return ControlAnswer(
+                isOK: false,
+                text: "the script has no ctl function, and the built-in words are: "
+                    + builtIn.joined(separator: " ")
+            )
+        }
+        do throws(ScriptError) {
+            let text = try script.ctl(words, now: rules.deviceTime(transport.now))
+            return ControlAnswer(isOK: true, text: text)
+        } catch { return ControlAnswer(isOK: false, text: error.text) }
+    }
+
+    /// Lets every held IO go on: to its scripted outcome, or to `errno`.
+    ///
+    /// - Returns: how many there were.
+    mutating func release(errno: Int32?) -> Int {
+        var released = 0
+        for index in 0..<configuration.depth {
+            let tag = Tag(UInt16(index))
+            guard requests.state(tag) == .held else { continue }
+            if let errno {
+                unsafe requests[tag].pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
+                unsafe requests[tag].pointee.decision.error = errno
+            }
+            letGo(tag, .heldNow)
+            advance(tag)
+            released += 1
+        }
+        return released
+    }
+
+    /// Holds what arrives from now on, undecided; or decides about all that was.
+    private mutating func pause(_ pauses: Bool) {
+        isPaused = pauses && !isDraining
+        if !isPaused { goOnWithPaused() }
+    }
+
+    private mutating func goOnWithPaused() {
+        for index in 0..<configuration.depth {
+            let tag = Tag(UInt16(index))
+            guard requests.state(tag) == .paused else { continue }
+            letGo(tag, .heldNow)
+            consider(tag)
+        }
+    }
+
+    /// The device is being taken away: delayed IOs end now as scripted, hung ones with EIO unless
+    /// the script gave them another outcome, and the script is asked no more.
+    ///
+    /// STOP_DEV waits in the kernel for every IO that is not committed.
+    private mutating func drain() {
+        beginDraining()
+        goOnWithPaused()
+        for index in 0..<configuration.depth {
+            let tag = Tag(UInt16(index))
+            let request = unsafe requests[tag]
+            switch unsafe request.pointee.state {
+            case .delayed:
+                letGo(tag, .delayedNow)
+                if unsafe request.pointee.decision.hangs != 0 { unsafe loseIfPassing(request) }
+            case .held:
+                letGo(tag, .heldNow)
+                unsafe loseIfPassing(request)
+            default: continue
+            }
+            unsafe request.pointee.decision.hangs = 0
+            advance(tag)
+        }
+    }
+
+    /// A hang imitates a request whose answer never comes; when its device goes away it is an IO
+    /// error.
+    private func loseIfPassing(_ request: UnsafeMutablePointer<Request>) {
+        guard unsafe request.pointee.decision.outcome == UInt8(US_OUTCOME_PASS.rawValue) else {
+            return
+        }
+        unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
+        unsafe request.pointee.decision.error = Errno.ioError.rawValue
+    }
+}

@@ -1,0 +1,84 @@
+import Synchronization
+
+/// What the rules of a device have done, and whether they are on; shared by all queues.
+///
+/// Any thread: every number is an atomic of its own.
+@safe
+final class RuleCounters: Sendable {
+    /// One a rule.
+    private struct Cell: ~Copyable {
+        let fitting = Atomic<UInt64>(0)
+        let acted = Atomic<UInt64>(0)
+        let isOff = Atomic<Bool>(false)
+    }
+
+    // Safety: a cell a rule, freed in deinit.
+    private nonisolated(unsafe) let cells: UnsafeMutablePointer<Cell>
+    let count: Int
+    /// When faults were armed, on the queues' clock.
+    private let start = Atomic<UInt64>(0)
+    private let ops = Atomic<UInt64>(0)
+    private let bytes = Atomic<UInt64>(0)
+
+    init(count: Int) {
+        self.count = count
+        unsafe cells = .allocate(capacity: max(1, count))
+        for index in 0..<count { unsafe (cells + index).initialize(to: Cell()) }
+    }
+
+    deinit {
+        unsafe cells.deinitialize(count: count)
+        unsafe cells.deallocate()
+    }
+
+    /// The device's clock starts; before faults are armed.
+    func startClock(at instant: Instant) {
+        start.store(instant.nanoseconds, ordering: .relaxed)
+    }
+
+    /// Nanoseconds since ``startClock(at:)``.
+    @inline(__always)
+    func deviceTime(_ now: Instant) -> UInt64 {
+        let start = start.load(ordering: .relaxed)
+        return now.nanoseconds > start ? now.nanoseconds - start : 0
+    }
+
+    /// Counts an IO of the device; how many there were with it, and the bytes of those before it.
+    @inline(__always)
+    func countArriving(bytes length: UInt64) -> (ops: UInt64, bytes: UInt64) {
+        (
+            ops.wrappingAdd(1, ordering: .relaxed).newValue,
+            bytes.wrappingAdd(length, ordering: .relaxed).oldValue
+        )
+    }
+
+    /// Counts an IO that fits all but count and chance; its number, from 1.
+    @inline(__always)
+    func countFitting(_ index: Int) -> UInt64 {
+        unsafe cells[index].fitting.wrappingAdd(1, ordering: .relaxed).newValue
+    }
+
+    /// Counts an IO the rule acts on; false when the rule has used up its `limit` (0: none).
+    @inline(__always)
+    func countActing(_ index: Int, limit: UInt64) -> Bool {
+        let acted = unsafe cells[index].acted.wrappingAdd(1, ordering: .relaxed).newValue
+        guard limit != 0, acted > limit else { return true }
+        unsafe cells[index].acted.wrappingSubtract(1, ordering: .relaxed)
+        return false
+    }
+
+    /// How many IOs the rule acted on.
+    func acted(_ index: Int) -> UInt64 {
+        precondition(index < count)
+        return unsafe cells[index].acted.load(ordering: .relaxed)
+    }
+
+    /// A rule that is off matches nothing and counts nothing.
+    @inline(__always)
+    func isOn(_ index: Int) -> Bool { unsafe !cells[index].isOff.load(ordering: .relaxed) }
+
+    func turn(_ index: Int, on isOn: Bool) {
+        precondition(index < count)
+        unsafe cells[index].isOff.store(!isOn, ordering: .relaxed)
+    }
+}

@@ -77,7 +77,7 @@ static int counter(lua_State *L) {
 
 static int mark(lua_State *L) {
     us_require_phase(L, "mark", US_PHASE_IO | US_PHASE_CTL);
-    return push_count(L, us_cell_add(check_cell(L, "mark", US_CELL_MARK), 1));
+    return push_count(L, us_cell_mark(check_cell(L, "mark", US_CELL_MARK), us_script_of(L)->now));
 }
 
 static int state(lua_State *L) {

@@ -44,7 +44,7 @@ static enum us_status __attribute__((cold)) refuse_type(struct us_script *script
 static enum us_status __attribute__((cold)) refuse_outcome(
     struct us_script *script, unsigned op, const struct us_decision *verdict) {
     char why[256], text[96];
-    us_print_verdict(verdict, text, sizeof text);
+    us_decision_text(verdict, text, sizeof text);
     snprintf(why, sizeof why, "%s returned %s, which a %s cannot do", us_op_name(op), text, us_op_name(op));
     return refuse(script, op, why);
 }

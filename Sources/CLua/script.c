@@ -255,6 +255,10 @@ enum us_status us_script_load(struct us_script *script, const char *text, size_t
     return status;
 }
 
+uint64_t us_script_random_state(const struct us_script *script) {
+    return script->random.state;
+}
+
 uint32_t us_script_handlers(const struct us_script *script) {
     return script->handlers;
 }

@@ -134,7 +134,5 @@ void us_open_cells(lua_State *L);   /* counter mark state */
 void us_open_verdict(lua_State *L);
 void us_open_io(lua_State *L);
 
-/* Writes a verdict as a script would, cut at size. */
-void us_print_verdict(const struct us_decision *verdict, char *text, size_t size);
 /* "read", "write" ...; NULL for a number that is no operation. */
 const char *us_op_name(unsigned op);

@@ -225,7 +225,7 @@ static void print_outcome(struct text *text, const struct us_decision *verdict) 
     }
 }
 
-void us_print_verdict(const struct us_decision *verdict, char *text, size_t size) {
+void us_decision_text(const struct us_decision *verdict, char *text, size_t size) {
     struct text to = {text, size, 0};
     text[0] = '\0';
     print_outcome(&to, verdict);
@@ -246,7 +246,7 @@ void us_print_verdict(const struct us_decision *verdict, char *text, size_t size
 
 static int to_text(lua_State *L) {
     char text[128];
-    us_print_verdict(check_verdict(L, 1, "tostring"), text, sizeof text);
+    us_decision_text(check_verdict(L, 1, "tostring"), text, sizeof text);
     lua_pushstring(L, text);
     return 1;
 }

@@ -80,12 +80,57 @@ t_a_paused_device_answers_nothing_until_it_is_resumed() {
   expect_status 0 ublk-script ctl "$id" pause
   read_errno "$dev" 0 4096 >answer &
   local reader=$!
-  until_is "IOs held" 1 counter held_now
+  wait_until 10 holds 1
   sleep 0.3
   [ ! -s answer ]
   expect_status 0 ublk-script ctl "$id" resume
   wait $reader
   expect_equal "read" "$(<answer)" ok
+}
+
+t_the_ledger_tells_what_the_kernel_and_the_reader_saw() {
+  script proven <<'LUA'
+    device { size = "16M" }
+    local bad = ranges("bad"):add("8M", "4K")
+    rule { name = "bad", op = "read", range = bad, error = "ENODATA" }
+    rule { op = "write", range = bad, heal = true }
+    function discard() return fail("EOPNOTSUPP") end
+LUA
+  add_device proven
+  ublk-script ledger "$id" --follow >followed &
+  local follower=$!
+  read_errno "$dev" 0 4096 >/dev/null
+  expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ENODATA
+  expect_status 0 ublk-script ledger "$id"
+  expect_output "read 8388608+4096  proven.lua:3 bad: fail(\"ENODATA\")"
+  expect_equal "lines" "$(wc -l <<<"$output")" 1
+  dmesg | tail -20 | grep -q "critical medium error, dev ublkb$id, sector 16384" || fail "the kernel log has no such line"
+  expect_status 1 ublk-script ledger "$id" --since healed
+  expect_output healed
+  expect_status 0 ublk-script ctl "$id" mark healed
+  expect_equal "write" "$(write_errno "$dev" 8388608 4096)" ok
+  discard_errno "$dev" 0 1048576 >/dev/null
+  expect_status 0 ublk-script ledger "$id" --json --since healed
+  expect_output '"action":"healed","line":4' '"errno":"EOPNOTSUPP"'
+  ! grep -q ENODATA <<<"$output"
+  expect_status 0 ublk-script ledger "$id"
+  ublk-script del "$id"
+  wait $follower
+  expect_equal "what was followed" "$(<followed)" "$output"
+}
+
+t_a_ledger_that_overflows_says_how_much_is_lost() {
+  script chatty <<'LUA'
+    device { size = "16M" }
+    rule { op = "read", delay = "1us" }
+LUA
+  add_device chatty
+  fio --name=many --filename="$dev" --direct=1 --ioengine=libaio --rw=randread --bs=4k --iodepth=16 --number_ios=10000 \
+    --io_size=1T --norandommap >/dev/null
+  ublk-script ledger "$id" >records 2>lost
+  expect_between "records" "$(wc -l <records)" 8000 8192
+  grep -Eq "[0-9]+ records were overwritten" lost || fail "nothing is told of the lost ones: $(<lost)"
+  expect_equal "all of them" $(($(wc -l <records) + $(grep -oE "[0-9]+ records" lost | grep -oE "[0-9]+"))) "$(counter delayed)"
 }
 
 t_a_device_can_be_named_in_four_ways() {

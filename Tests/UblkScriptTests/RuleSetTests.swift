@@ -116,6 +116,7 @@ import Testing
             queue: QueueID(0),
             shared: shared,
             counters: counters,
+            ledger: Ledger(queue: QueueID(0)),
             logFD: -1
         )
         var acted = Array(repeating: UInt64(0), count: model.count)

@@ -35,7 +35,7 @@ struct TidyTests {
     ///
     /// CLua's plain structs `us_io` and `us_decision` are what DataPlane works on.
     private static let importers: [(module: String, folders: Set<String>)] = [
-        ("CLua", ["Script", "DataPlane"]),
+        ("CLua", ["Script", "DataPlane", "Telemetry"]),
         ("CUring", ["UAPI", "Uring", "Control", "DataPlane"]),
         ("ArgumentParser", ["CLI"]),
         ("Foundation", ["CLI"]),

@@ -16,6 +16,7 @@ enum us_cell_kind {
 
 struct us_cell {
     int64_t value;   /* by the functions below only */
+    uint64_t time;   /* of a mark: when it was set last, on the device's clock */
     uint32_t number; /* among the cells of its kind, from 1 in the order they were made */
     uint32_t kind;
     struct us_cell *next;
@@ -42,6 +43,16 @@ static inline int64_t us_cell_get(const struct us_cell *cell) {
 
 static inline void us_cell_set(struct us_cell *cell, int64_t value) {
     __atomic_store_n(&cell->value, value, __ATOMIC_RELAXED);
+}
+
+/* Sets a mark: counts it, and notes when. */
+static inline int64_t us_cell_mark(struct us_cell *cell, uint64_t now) {
+    __atomic_store_n(&cell->time, now, __ATOMIC_RELAXED);
+    return __atomic_add_fetch(&cell->value, 1, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t us_cell_time(const struct us_cell *cell) {
+    return __atomic_load_n(&cell->time, __ATOMIC_RELAXED);
 }
 
 /* The new value; wraps around. */

@@ -1,5 +1,6 @@
 /* What is to happen to one IO, and the IO as a script sees it. Flat data, no pointers into Lua. */
 #pragma once
+#include <stddef.h>
 #include <stdint.h>
 
 /* The ublk operations, numbered as the driver numbers them (UBLK_IO_OP_*). */
@@ -30,6 +31,9 @@ struct us_decision {
     uint8_t hangs;      /* hold it (after the delay) before the outcome */
     uint16_t reserved;
 };
+
+/* Writes a decision as a script would, cut at size, NUL-terminated. Any thread. */
+void us_decision_text(const struct us_decision *decision, char *text, size_t size);
 
 /* Flags of an IO; the driver's bits of op_flags (UBLK_IO_F_*). */
 enum us_io_flag {

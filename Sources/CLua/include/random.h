@@ -21,6 +21,12 @@ static inline struct us_random us_random_stream(uint64_t seed, uint32_t queue, u
     return r;
 }
 
+/* How many numbers a stream has given whose state was start. Each adds the same odd number to the state; this is its
+ * inverse modulo 2^64. */
+static inline uint64_t us_random_draws(uint64_t start, uint64_t state) {
+    return (state - start) * 0xf1de83e19937733du;
+}
+
 /* Uniform in [0, 1), 53 bits. */
 static inline double us_random_unit(struct us_random *stream) {
     return (double)(us_random_next(stream) >> 11) * 0x1.0p-53;

@@ -98,6 +98,8 @@ enum us_status us_script_decide(struct us_script *script, const struct us_io *io
 enum us_status us_script_ctl(
     struct us_script *script, size_t argc, const char *const *argv, const char **result, size_t *result_length);
 
+/* The state of the stream of random(), for records of what it decided. */
+uint64_t us_script_random_state(const struct us_script *script);
 size_t us_script_memory_used(const struct us_script *script);
 /* How many lines of log() were lost because log_fd did not take them. */
 uint64_t us_script_log_dropped(const struct us_script *script);

@@ -15,7 +15,7 @@ struct UblkScript: ParsableCommand {
             """,
         subcommands: [
             AddCommand.self, DeleteCommand.self, ListCommand.self, StopCommand.self,
-            ControlScriptCommand.self, FeaturesCommand.self, CheckCommand.self,
+            ControlScriptCommand.self, LedgerCommand.self, FeaturesCommand.self, CheckCommand.self,
             SimulateCommand.self, ServeCommand.self,
         ]
     )
@@ -46,6 +46,19 @@ struct Failure: Error {
 /// The two streams a command writes to.
 enum Output {
     static func line(_ text: String) { print(text) }
+
+    /// At once, also into a pipe.
+    static func now(_ text: String) {
+        var rest = Array(text.utf8)[...]
+        while !rest.isEmpty {
+            let sent = unsafe rest.withUnsafeBytes {
+                unsafe write(STDOUT_FILENO, $0.baseAddress, $0.count)
+            }
+            if sent < 0, errno == EINTR { continue }
+            guard sent > 0 else { return }
+            rest = rest.dropFirst(sent)
+        }
+    }
 
     /// On standard error, with the program's name.
     static func error(_ text: String) {

@@ -32,6 +32,9 @@ struct SimulateCommand: ParsableCommand {
     @Flag(help: "Measure nanoseconds and allocations per IO.")
     var bench = false
 
+    @Flag(help: "Print what was done to which request first, as the ledger of a device tells it.")
+    var ledger = false
+
     @Flag(help: "Print the result as JSON.")
     var json = false
 
@@ -76,8 +79,22 @@ struct SimulateCommand: ParsableCommand {
         var simulation = Simulation()
         simulation.workload = workload
         simulation.logFD = 2
-        let report = try simulation.run(plan).report
+        let result = try simulation.run(plan)
+        if ledger { printLedger(result.ledger, plan) }
+        let report = result.report
         Output.line(json ? JSON.text(report) : SimulationText(report).text)
+    }
+
+    private func printLedger(_ ledger: Ledger, _ plan: LoadedScript.Plan) {
+        let format = LedgerText(
+            script: plan.source.name,
+            rules: plan.rules,
+            seed: plan.seed,
+            isJSON: json
+        )
+        let all = ledger.read(from: 0, limit: .max)
+        for record in all.records { Output.line(format.line(record, queue: ledger.queue)) }
+        if all.lost > 0 { Output.error("\(all.lost) older records were overwritten") }
     }
 
     private func measure(_ plan: LoadedScript.Plan, _ workload: Workload) throws {

@@ -16,13 +16,14 @@ struct LiveControl {
 
     static let words = ["rule", "ranges", "mark", "state", "seed"]
 
+    /// - Parameter now: on the device's clock.
     /// - Returns: nil for a first word that is not built in.
-    func answer(_ words: [String]) throws(Refusal) -> String? {
+    func answer(_ words: [String], now: Instant) throws(Refusal) -> String? {
         let rest = Array(words.dropFirst())
         switch words.first {
         case "rule": return try rule(rest)
         case "ranges": return try ranges(rest)
-        case "mark": return try mark(rest)
+        case "mark": return try mark(rest, now)
         case "state": return try state(rest)
         case "seed":
             guard rest.isEmpty else { throw Refusal(text: "seed takes no argument") }
@@ -127,10 +128,10 @@ struct LiveControl {
 
     // MARK: Marks and the state
 
-    private func mark(_ words: [String]) throws(Refusal) -> String {
+    private func mark(_ words: [String], _ now: Instant) throws(Refusal) -> String {
         guard words.count == 1 else { throw Refusal(text: "mark: one name is expected") }
         let cell = try unsafe cell(US_CELL_MARK, words[0])
-        return unsafe "\(us_cell_add(cell, 1))"
+        return unsafe "\(us_cell_mark(cell, now.nanoseconds))"
     }
 
     private func state(_ words: [String]) throws(Refusal) -> String {

@@ -16,8 +16,11 @@ extension Queue where Transport: ~Copyable {
     }
 
     private mutating func answer(_ words: [String]) -> ControlAnswer {
+        let now = rules.deviceTime(transport.now)
         do throws(LiveControl.Refusal) {
-            if let text = try live.answer(words) { return ControlAnswer(isOK: true, text: text) }
+            if let text = try live.answer(words, now: now) {
+                return ControlAnswer(isOK: true, text: text)
+            }
         } catch { return ControlAnswer(isOK: false, text: error.text) }
         guard script.hasCtl else {
             let builtIn = ["release", "stats", "pause", "resume"] + LiveControl.words
@@ -28,7 +31,7 @@ extension Queue where Transport: ~Copyable {
             )
         }
         do throws(ScriptError) {
-            let text = try script.ctl(words, now: rules.deviceTime(transport.now))
+            let text = try script.ctl(words, now: now)
             return ControlAnswer(isOK: true, text: text)
         } catch { return ControlAnswer(isOK: false, text: error.text) }
     }
@@ -46,6 +49,7 @@ extension Queue where Transport: ~Copyable {
                 unsafe requests[tag].pointee.decision.error = errno
             }
             letGo(tag, .heldNow)
+            record(.released, tag)
             advance(tag)
             released += 1
         }
@@ -87,6 +91,7 @@ extension Queue where Transport: ~Copyable {
             default: continue
             }
             unsafe request.pointee.decision.hangs = 0
+            record(.drained, tag)
             advance(tag)
         }
     }

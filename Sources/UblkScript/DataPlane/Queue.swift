@@ -184,6 +184,9 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             decision: &verdict
         )
         guard status == US_OK else { return scriptFailed(tag, status) }
+        if verdict.delay_ns | UInt64(verdict.hangs) | UInt64(verdict.outcome) != 0 {
+            recordVerdict(tag, verdict)
+        }
         let (delay, overflow) = unsafe verdict.delay_ns.addingReportingOverflow(
             request.pointee.decision.delay_ns
         )
@@ -199,9 +202,10 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         control.counters.add(.scriptErrors)
         let request = unsafe requests[tag]
         unsafe report.scriptFailed(script.lastError(status), IOSummary(request.pointee.io))
-        if configuration.onError == .pass { return }
+        guard configuration.onError != .pass else { return record(.scriptError, tag) }
         unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
         unsafe request.pointee.decision.error = Errno.ioError.rawValue
+        record(.scriptError, tag)
         if configuration.onError == .stop { report.wantsStop() }
     }
 
@@ -295,11 +299,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         let request = unsafe requests[tag]
         precondition(unsafe request.pointee.state == .serving || request.pointee.state == .backing)
         if unsafe request.pointee.heals != 0, result >= 0 {
-            unsafe rules.heal(
-                request.pointee.heals,
-                offset: request.pointee.io.offset,
-                length: request.pointee.io.length
-            )
+            unsafe rules.heal(request.pointee.heals, request.pointee.io, now: transport.now)
         }
         inFlight &-= 1
         unsafe request.pointee.io.live = 0

@@ -29,13 +29,20 @@ final class QueueControl: Sendable {
     /// It is not until START_DEV has returned, so that a partition scan cannot hang.
     let armed = Atomic<Bool>(false)
     let counters = QueueCounters()
+    let ledger: Ledger
     /// A handler raised and `on_error` is `"stop"`: the main thread is to stop the device.
     let wantsStop = Atomic<Bool>(false)
     private let messages = Mutex<[QueueMessage]>([])
     private let ring: @Sendable () -> Void
 
     /// - Parameter ring: wakes the queue's thread out of its wait.
-    init(ring: @escaping @Sendable () -> Void) { self.ring = ring }
+    init(
+        ledger: Ledger = Ledger(queue: QueueID(0)),
+        ring: @escaping @Sendable () -> Void
+    ) {
+        self.ledger = ledger
+        self.ring = ring
+    }
 
     func send(_ message: QueueMessage) {
         messages.withLock { $0.append(message) }

@@ -30,16 +30,27 @@ struct LoadedScript: ~Copyable {
 
         /// Loads the script for one queue, on the thread that will run it.
         ///
-        /// - Parameters: - shared: the device's, made for all of its queues. - counters: the
-        ///   device's, made for ``ruleCount`` rules. - logFD: where `log()` writes its lines; -1:
-        ///   nowhere.
+        /// - Parameters:
+        ///   - queue: which one.
+        ///   - shared: the device's, made for all of its queues.
+        ///   - counters: the device's, made for ``ruleCount`` rules.
+        ///   - ledger: the queue's.
+        ///   - logFD: where `log()` writes its lines; -1: nowhere.
         func load(
             queue: QueueID,
             shared: SharedObjects,
             counters: RuleCounters,
+            ledger: Ledger,
             logFD: Int32
         ) throws(ScriptProblem) -> LoadedScript {
-            try LoadedScript(self, queue: queue, shared: shared, counters: counters, logFD: logFD)
+            try LoadedScript(
+                self,
+                queue: queue,
+                shared: shared,
+                counters: counters,
+                ledger: ledger,
+                logFD: logFD
+            )
         }
     }
 
@@ -106,6 +117,7 @@ struct LoadedScript: ~Copyable {
         queue: QueueID,
         shared: SharedObjects,
         counters: RuleCounters,
+        ledger: Ledger,
         logFD: Int32
     ) throws(ScriptProblem) {
         let options = Script.Options(
@@ -120,6 +132,7 @@ struct LoadedScript: ~Copyable {
             list,
             counters: counters,
             shared: shared,
+            ledger: ledger,
             seed: plan.seed,
             queue: queue
         )

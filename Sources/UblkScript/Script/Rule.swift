@@ -54,6 +54,11 @@ struct Rule {
     /// What it adds to the decision.
     var decision = us_decision()
 
+    /// The ledger tells of each act; a rule that only heals is told of when it has.
+    var isRecorded: Bool {
+        unsafe isTerminal || decision.delay_ns != 0 || isOnce || mark != nil || state != nil
+    }
+
     /// The search ends at this rule when it acts.
     var isTerminal: Bool {
         decision.outcome != UInt8(US_OUTCOME_PASS.rawValue) || decision.hangs != 0

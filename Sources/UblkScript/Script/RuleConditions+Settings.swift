@@ -7,7 +7,8 @@ extension RuleConditions {
         "content",
     ]
 
-    private static let flagBits: [(name: String, bits: UInt32)] = [
+    /// The flags that scripts can name, with their bits of `op_flags`.
+    static let flagBits: [(name: String, bits: UInt32)] = [
         ("meta", US_IO_META.rawValue), ("fua", US_IO_FUA.rawValue),
         ("failfast", US_IO_FAILFAST.rawValue), ("nounmap", US_IO_NOUNMAP.rawValue),
         ("swap", US_IO_SWAP.rawValue),

@@ -14,6 +14,7 @@ struct RuleSet: ~Copyable {
     private let streams: UnsafeMutablePointer<us_random>
     let count: Int
     let counters: RuleCounters
+    private let ledger: Ledger
     private var index: RuleIndex
     /// Some rule looks at how much the device has been asked for so far.
     let needsTotals: Bool
@@ -25,6 +26,7 @@ struct RuleSet: ~Copyable {
         _ list: [Rule],
         counters: RuleCounters,
         shared: SharedObjects,
+        ledger: Ledger,
         seed: UInt64,
         queue: QueueID
     ) {
@@ -33,6 +35,7 @@ struct RuleSet: ~Copyable {
             $0.conditions.after.needsTotals || $0.conditions.before.needsTotals
         }
         self.counters = counters
+        self.ledger = ledger
         unsafe rules = .allocate(capacity: max(1, count))
         unsafe streams = .allocate(capacity: max(1, count))
         var healBit: UInt64 = 1
@@ -99,7 +102,8 @@ struct RuleSet: ~Copyable {
                 else { continue }
             }
             guard unsafe acts(index, io, moment) else { continue }
-            unsafe leaveTraces(rule, offset: offset, length: length)
+            unsafe leaveTraces(rule, offset: offset, length: length, time: moment.time)
+            if unsafe rule.pointee.isRecorded { unsafe record(index, io, moment) }
             unsafe heals |= rule.pointee.healBit
             let (sum, overflow) = unsafe decision.delay_ns.addingReportingOverflow(
                 rule.pointee.decision.delay_ns
@@ -143,8 +147,13 @@ struct RuleSet: ~Copyable {
 
     /// What a rule that acts does besides deciding: its mark, its state, its range.
     @inline(__always)
-    private func leaveTraces(_ rule: UnsafePointer<Rule>, offset: UInt64, length: UInt64) {
-        if let mark = unsafe rule.pointee.mark { unsafe us_cell_add(mark, 1) }
+    private func leaveTraces(
+        _ rule: UnsafePointer<Rule>,
+        offset: UInt64,
+        length: UInt64,
+        time: UInt64
+    ) {
+        if let mark = unsafe rule.pointee.mark { unsafe us_cell_mark(mark, time) }
         if let state = unsafe rule.pointee.state {
             unsafe us_cell_set(state, rule.pointee.newState)
         }
@@ -153,11 +162,27 @@ struct RuleSet: ~Copyable {
         }
     }
 
+    @inline(never)
+    private func record(_ index: Int, _ io: UnsafePointer<us_io>, _ moment: RuleMoment) {
+        var record = unsafe LedgerRecord(
+            .decided,
+            io.pointee,
+            time: moment.time,
+            rule: Int32(index)
+        )
+        unsafe record.decision = rules[index].decision
+        if unsafe rules[index].chance != nil { record.random = unsafe streams[index].state }
+        ledger.append(record)
+    }
+
     /// Takes the bytes of a write that succeeded out of the ranges of the heal rules in the mask.
-    func heal(_ mask: UInt64, offset: UInt64, length: UInt64) {
+    func heal(_ mask: UInt64, _ io: us_io, now: Instant) {
         for index in 0..<count where unsafe rules[index].healBit & mask != 0 {
             guard let range = unsafe rules[index].range else { continue }
-            unsafe us_ranges_remove(range, offset, length)
+            unsafe us_ranges_remove(range, io.offset, io.length)
+            ledger.append(
+                LedgerRecord(.healed, io, time: counters.deviceTime(now), rule: Int32(index))
+            )
         }
     }
 }

@@ -56,6 +56,18 @@ final class SharedObjects: Sendable {
         }
     }
 
+    /// When the mark of that name was set last, on the device's clock; nil when it never was.
+    func timeOfMark(_ name: String) -> UInt64? {
+        var name = name
+        let cell = name.withUTF8 { bytes in
+            unsafe bytes.withMemoryRebound(to: CChar.self) {
+                unsafe us_shared_find_cell(handle, US_CELL_MARK, $0.baseAddress, $0.count)
+            }
+        }
+        guard let cell = unsafe cell, unsafe us_cell_get(cell) != 0 else { return nil }
+        return unsafe us_cell_time(cell)
+    }
+
     /// The name of the device's state; nil until one is set.
     var stateName: String? {
         guard let state = unsafe us_shared_find_cell(handle, US_CELL_STATE, "", 0) else {

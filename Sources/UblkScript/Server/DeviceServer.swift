@@ -186,10 +186,13 @@ final class DeviceServer {
                 affinity: try control.affinity(of: queue, device: id),
                 shared: shared,
                 ruleCounters: ruleCounters,
-                control: QueueControl(ring: {
-                    var one: UInt64 = 1
-                    _ = unsafe write(wakeup, &one, 8)
-                }),
+                control: QueueControl(
+                    ledger: Ledger(queue: queue),
+                    ring: {
+                        var one: UInt64 = 1
+                        _ = unsafe write(wakeup, &one, 8)
+                    }
+                ),
                 lines: lines,
                 watchdog: watchdog,
                 ready: Promise()
@@ -390,4 +393,7 @@ final class DeviceServer {
     var readableLines: Int32 { lines.readFD }
     func takeLines() -> [String] { lines.takeLines() }
     var state: StateDirectory { request.state }
+    var scriptName: String { request.source.name }
+    var rules: [RuleLabel] { plan.rules }
+    var seed: UInt64 { plan.seed }
 }

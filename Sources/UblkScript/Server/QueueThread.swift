@@ -68,6 +68,7 @@ enum QueueThread {
             queue: seat.queue,
             shared: seat.shared,
             counters: seat.ruleCounters,
+            ledger: seat.control.ledger,
             logFD: seat.lines.writeFD
         )
         var transport = try DriverTransport(

@@ -139,6 +139,9 @@ struct ServerLoop {
         case "del": return takeDown(connection, deletes: true)
         case "stop": return takeDown(connection, deletes: false)
         case "ctl": control(connection, Array(words.dropFirst()))
+        case "ledger":
+            let answer = server.ledger(Array(words.dropFirst()))
+            connection.answer(ok: answer.isOK, answer.text)
         default: connection.answer(ok: false, "unknown request \"\(command)\"")
         }
         return nil

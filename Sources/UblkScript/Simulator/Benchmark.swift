@@ -100,14 +100,15 @@ struct Benchmark {
     ) throws -> Round {
         let shared = SharedObjects(queues: 1)
         let counters = RuleCounters(count: plan.ruleCount)
+        let bell = Doorbell()
+        let control = QueueControl { bell.ring() }
         let loaded = try plan.load(
             queue: QueueID(0),
             shared: shared,
             counters: counters,
+            ledger: control.ledger,
             logFD: -1
         )
-        let bell = Doorbell()
-        let control = QueueControl { bell.ring() }
         control.armed.store(true, ordering: .relaxed)
         var queue = try Queue(
             transport: transport(plan, control),

@@ -23,11 +23,15 @@ struct Simulation {
     /// Size of a device whose script leaves that to its backing file.
     static let fileBytes: UInt64 = 1 << 30
 
+    /// A million records are more than people read; the memory is only used as they come.
+    static let ledgerCapacity = 1 << 20
+
     struct Result {
         let report: SimulationReport
         let finished: [SimulatedApplication.Finished]
         /// How often the backing file was asked for each kind of operation.
         let fileOperations: [FileOperation.Kind: Int]
+        let ledger: Ledger
     }
 
     /// Runs the workload to its end.
@@ -39,16 +43,18 @@ struct Simulation {
         try workload.check(plan.config, sizeBytes: sizeBytes)
         let shared = SharedObjects(queues: 1)
         let counters = RuleCounters(count: plan.ruleCount)
+        let bell = Doorbell()
+        let ledger = Ledger(queue: QueueID(0), capacity: Self.ledgerCapacity)
+        let control = QueueControl(ledger: ledger) { bell.ring() }
         let loaded = try plan.load(
             queue: QueueID(0),
             shared: shared,
             counters: counters,
+            ledger: ledger,
             logFD: logFD
         )
         // The store outlives the queue: views of it are in both transport and queue.
         let store = plan.config.backing == .null ? nil : try MemoryStore(sizeBytes: sizeBytes)
-        let bell = Doorbell()
-        let control = QueueControl { bell.ring() }
         control.armed.store(isArmed, ordering: .relaxed)
         let log = SimulationLog(bell: bell, control: control)
         var queue = try Queue(
@@ -73,7 +79,8 @@ struct Simulation {
         let result = Result(
             report: report(plan, sizeBytes, queue.transport, control, counters, log),
             finished: queue.transport.application.finished,
-            fileOperations: queue.transport.file?.asked ?? [:]
+            fileOperations: queue.transport.file?.asked ?? [:],
+            ledger: ledger
         )
         withExtendedLifetime(store) {}
         return result

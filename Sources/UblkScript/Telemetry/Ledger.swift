@@ -1,0 +1,121 @@
+import CLua
+import Synchronization
+
+/// One thing that was done to one IO because the script, or somebody at `ctl`, wanted it.
+struct LedgerRecord {
+    enum Kind: UInt8 {
+        /// A rule or a handler decided; ``decision`` says what.
+        case decided
+        /// A write took its bytes out of the range of a heal rule.
+        case healed
+        /// The handler raised; ``decision`` says what the IO got for it.
+        case scriptError
+        /// A held IO was let go by `ctl release`; ``decision`` says what it got.
+        case released
+        /// A held or delayed IO was let go because its device is being taken away.
+        case drained
+    }
+
+    /// Who decided: the number of a rule in file order, or one of these.
+    static let handler: Int32 = -1
+    static let nobody: Int32 = -2
+
+    var kind = Kind.decided
+    var op: UInt8 = 0
+    var tag: UInt16 = 0
+    /// The bits of the IO's `op_flags`.
+    var flags: UInt32 = 0
+    /// Nanoseconds on the device's clock.
+    var time: UInt64 = 0
+    /// The queue's count of IOs.
+    var sequence: UInt64 = 0
+    var offset: UInt64 = 0
+    var length: UInt64 = 0
+    var rule: Int32 = Self.nobody
+    /// What this rule or handler added; its delay is the one that was drawn.
+    var decision = us_decision()
+    /// The state of the random stream that decided, after its last number; 0: none was asked.
+    var random: UInt64 = 0
+
+    init(_ kind: Kind, _ io: us_io, time: UInt64, rule: Int32 = Self.nobody) {
+        self.kind = kind
+        op = io.op
+        tag = io.tag
+        flags = io.flags
+        sequence = io.sequence
+        offset = io.offset
+        length = io.length
+        self.time = time
+        self.rule = rule
+    }
+}
+
+/// The last things a queue's script did, in a ring of fixed size: the ground truth that a test compares
+/// with.
+///
+/// The queue's thread appends, without waiting for anybody; any other thread reads. What a reader
+/// came too late for is counted, never silently missing.
+@safe
+final class Ledger: Sendable {
+    /// Records that a server's queue keeps.
+    static let usualCapacity = 8192
+
+    let queue: QueueID
+    let capacity: Int
+    // Safety: `capacity` records, freed in deinit. One thread writes; readers copy and then look
+    // whether what they copied was overwritten meanwhile.
+    private nonisolated(unsafe) let records: UnsafeMutableRawPointer
+    private let count = Atomic<UInt64>(0)
+
+    init(queue: QueueID, capacity: Int = Ledger.usualCapacity) {
+        self.queue = queue
+        self.capacity = capacity
+        unsafe records = .allocate(
+            byteCount: capacity * MemoryLayout<LedgerRecord>.stride,
+            alignment: MemoryLayout<LedgerRecord>.alignment
+        )
+    }
+
+    deinit { unsafe records.deallocate() }
+
+    private func place(_ index: UInt64) -> UnsafeMutableRawPointer {
+        let slot = Int(index % UInt64(capacity))
+        return unsafe records + slot * MemoryLayout<LedgerRecord>.stride
+    }
+
+    /// Queue thread only.
+    func append(_ record: LedgerRecord) {
+        let index = count.load(ordering: .relaxed)
+        unsafe place(index).storeBytes(of: record, as: LedgerRecord.self)
+        count.store(index &+ 1, ordering: .releasing)
+    }
+
+    /// How many were ever appended.
+    var total: UInt64 { count.load(ordering: .acquiring) }
+
+    /// Records from number `first` (from 0) on, at most `limit`.
+    ///
+    /// - Returns: the records; the number of the one behind the last; how many from `first` on are
+    ///   overwritten already.
+    func read(
+        from first: UInt64,
+        limit: Int
+    ) -> (records: [LedgerRecord], next: UInt64, lost: UInt64) {
+        let end = total
+        let capacity = UInt64(self.capacity)
+        let start = min(max(first, end > capacity ? end - capacity : 0), end)
+        let next = start + min(end - start, UInt64(limit))
+        var copies: [LedgerRecord] = []
+        copies.reserveCapacity(Int(next - start))
+        for index in start..<next {
+            copies.append(unsafe place(index).load(as: LedgerRecord.self))
+        }
+        // The record that is being written takes the place of the oldest one.
+        let now = total &+ 1
+        let safe = now > capacity ? now - capacity : 0
+        let torn = min(next, max(start, safe)) - start
+        copies.removeFirst(Int(torn))
+        let lost = start + torn > first ? start + torn - first : 0
+        return (copies, next, lost)
+    }
+}

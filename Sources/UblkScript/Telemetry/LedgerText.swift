@@ -1,0 +1,145 @@
+import CLua
+import SystemPackage
+
+/// A ledger's records as lines: for people, or as JSON for programs.
+///
+///     12.500123456  q0 io 17  read 8388608+4096  faulty.lua:5 bad: fail("ENODATA")
+///     {"t":12500123456,"queue":0,"io":17,"op":"read","offset":8388608,"length":4096,...}
+struct LedgerText {
+    let script: String
+    let rules: [RuleLabel]
+    let seed: UInt64
+    var isJSON = false
+
+    func line(_ record: LedgerRecord, queue: QueueID) -> String {
+        isJSON ? json(record, queue) : text(record, queue)
+    }
+
+    // MARK: For people
+
+    private func text(_ record: LedgerRecord, _ queue: QueueID) -> String {
+        let seconds = record.time / 1_000_000_000
+        let digits = String(record.time % 1_000_000_000)
+        let fraction = String(repeating: "0", count: 9 - digits.count) + digits
+        let flags = flagNames(record).map { " " + $0 }.joined()
+        return "\(seconds).\(fraction)  q\(queue.rawValue) io \(record.sequence)  "
+            + "\(opName(record)) \(record.offset)+\(record.length)\(flags)  \(who(record)): \(action(record))"
+    }
+
+    private func who(_ record: LedgerRecord) -> String {
+        switch record.rule {
+        case LedgerRecord.handler: "\(script) \(opName(record))()"
+        case LedgerRecord.nobody: record.kind == .released ? "ctl" : "server"
+        default:
+            "\(script):\(label(record)?.line ?? 0)"
+                + (label(record).map { $0.name.isEmpty ? "" : " \($0.name)" } ?? "")
+        }
+    }
+
+    private func action(_ record: LedgerRecord) -> String {
+        switch record.kind {
+        case .decided: verdict(record) ?? "acted"
+        case .healed: "healed"
+        case .scriptError: "script error, the IO got \(verdict(record) ?? "no fault")"
+        case .released: "released" + (verdict(record).map { ", \($0)" } ?? "")
+        case .drained:
+            "let go, the device is being taken away" + (verdict(record).map { ", \($0)" } ?? "")
+        }
+    }
+
+    /// As a script would write it; nil for a decision that changes nothing.
+    private func verdict(_ record: LedgerRecord) -> String? {
+        var decision = record.decision
+        guard decision.delay_ns != 0 || decision.hangs != 0 || decision.outcome != 0 else {
+            return nil
+        }
+        var text = [CChar](repeating: 0, count: 256)
+        unsafe us_decision_text(&decision, &text, text.count)
+        return String(
+            decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) },
+            as: UTF8.self
+        )
+    }
+
+    // MARK: For programs
+
+    private func json(_ record: LedgerRecord, _ queue: QueueID) -> String {
+        var fields = [
+            "\"t\":\(record.time)", "\"queue\":\(queue.rawValue)", "\"io\":\(record.sequence)",
+            "\"op\":\(quoted(opName(record)))", "\"offset\":\(record.offset)",
+            "\"length\":\(record.length)",
+        ]
+        let flags = flagNames(record)
+        if !flags.isEmpty {
+            fields.append("\"flags\":[\(flags.map(quoted).joined(separator: ","))]")
+        }
+        fields.append("\"action\":\(quoted(kindName(record)))")
+        if let label = label(record) {
+            fields.append("\"line\":\(label.line)")
+            if !label.name.isEmpty { fields.append("\"rule\":\(quoted(label.name))") }
+        } else if record.rule == LedgerRecord.handler {
+            fields.append("\"handler\":\(quoted(opName(record)))")
+        }
+        let decision = record.decision
+        if decision.delay_ns != 0 { fields.append("\"delay_ns\":\(decision.delay_ns)") }
+        if decision.hangs != 0 { fields.append("\"hang_ns\":\(decision.hang_ns)") }
+        if decision.error != 0 {
+            fields.append("\"errno\":\(quoted(Errno(rawValue: decision.error).name))")
+        }
+        if UInt32(decision.outcome) == US_OUTCOME_REDIRECT.rawValue {
+            fields.append("\"to\":\(decision.to_offset)")
+        }
+        if let verdict = verdict(record) { fields.append("\"verdict\":\(quoted(verdict))") }
+        if let draws = draws(record, queue) { fields.append("\"draws\":\(draws)") }
+        return "{" + fields.joined(separator: ",") + "}"
+    }
+
+    private func kindName(_ record: LedgerRecord) -> String {
+        switch record.kind {
+        case .scriptError: return "script_error"
+        case .decided:
+            let outcomes = ["pass", "fail", "drop", "zero", "redirect"]
+            let outcome = outcomes[Int(record.decision.outcome)]
+            guard outcome == "pass" else { return outcome }
+            return record.decision.hangs != 0
+                ? "hang" : record.decision.delay_ns != 0 ? "delay" : "acted"
+        default: return "\(record.kind)"
+        }
+    }
+
+    /// How many numbers the deciding stream had given; nil when it was not asked.
+    private func draws(_ record: LedgerRecord, _ queue: QueueID) -> UInt64? {
+        guard record.random != 0, record.rule >= LedgerRecord.handler else { return nil }
+        let stream = UInt32(record.rule + 1)
+        let start = us_random_stream(seed, UInt32(queue.rawValue), stream).state
+        return us_random_draws(start, record.random)
+    }
+
+    private func quoted(_ text: String) -> String {
+        var result = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"", "\\": result += "\\" + String(scalar)
+            case _ where scalar.value < 0x20:
+                let digits = String(scalar.value, radix: 16)
+                result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+            default: result.unicodeScalars.append(scalar)
+            }
+        }
+        return result + "\""
+    }
+
+    // MARK: Names
+
+    private func label(_ record: LedgerRecord) -> RuleLabel? {
+        rules.indices.contains(Int(record.rule)) ? rules[Int(record.rule)] : nil
+    }
+
+    private func opName(_ record: LedgerRecord) -> String {
+        IOOp(rawValue: record.op)?.name ?? "op \(record.op)"
+    }
+
+    private func flagNames(_ record: LedgerRecord) -> [String] {
+        RuleConditions.flagBits.filter { $0.bits & record.flags != 0 }.map(\.name)
+    }
+}

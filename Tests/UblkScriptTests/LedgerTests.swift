@@ -159,7 +159,10 @@ import Testing
         #expect(
             entry.op == "read" && entry.offset == 4096 && entry.length == 4096 && entry.queue == 0
         )
-        #expect(entry.action == "fail" && entry.errno == "ETIMEDOUT" && entry.delayNanoseconds == 2_000_000)
+        #expect(
+            entry.action == "fail" && entry.errno == "ETIMEDOUT"
+                && entry.delayNanoseconds == 2_000_000
+        )
         #expect(entry.line == 1 && entry.rule == "a\"\\")
         // The rule's stream is asked once an IO.
         for line in found {

@@ -37,7 +37,7 @@ let package = Package(
         .target(
             name: "CLua",
             cSettings: strictC,
-            linkerSettings: [.linkedLibrary("lua5.4")]
+            linkerSettings: [.linkedLibrary("lua5.4"), .linkedLibrary("m")]
         ),
         .executableTarget(
             name: "UblkScript",

@@ -5,6 +5,24 @@
 #include "include/units.h"
 #include "script_state.h"
 
+static const char *kind_name(enum us_kind kind) {
+    switch (kind) {
+    case US_KIND_IO:
+        return "an io";
+    case US_KIND_VERDICT:
+        return "a verdict";
+    case US_KIND_RANGES:
+        return "a ranges object";
+    case US_KIND_COUNTER:
+        return "a counter";
+    case US_KIND_DIST:
+        return "a distribution";
+    case US_KIND_BUCKET:
+        return "a bucket";
+    }
+    return "an object";
+}
+
 const char *us_describe(lua_State *L, int index) {
     size_t length;
     const char *text;
@@ -24,11 +42,7 @@ const char *us_describe(lua_State *L, int index) {
         lua_pushlstring(L, text, 40);
         return lua_pushfstring(L, "\"%s...\"", lua_tostring(L, -1));
     case LUA_TUSERDATA:
-        if (us_object_at(L, index, US_KIND_VERDICT) != NULL)
-            return "a verdict";
-        if (us_object_at(L, index, US_KIND_COUNTER) != NULL)
-            return "a counter";
-        return us_object_at(L, index, US_KIND_RANGES) != NULL ? "a ranges object" : "an io";
+        return kind_name(*(const enum us_kind *)lua_touserdata(L, index));
     default:
         return lua_pushfstring(L, "a %s", luaL_typename(L, index));
     }

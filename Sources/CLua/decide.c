@@ -3,6 +3,7 @@
  * Owner: the queue's thread. A decision makes no system call and, if the handler makes no objects, no allocation;
  * what it touches per IO is the handler's and the io object's place in the registry. Between calls the Lua stack is
  * empty. A handler's result is judged here, outside of lua_pcall, by functions that cannot raise. */
+#include "include/dist.h"
 #include "script_state.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +57,12 @@ static enum us_status __attribute__((cold)) refuse_place(struct us_script *scrip
     return refuse(script, op, why);
 }
 
+static void __attribute__((noinline)) add_drawn_delay(
+    struct us_script *script, struct us_decision *decision, const struct us_dist *dist) {
+    uint64_t drawn = us_dist_sample(dist, &script->random);
+    decision->delay_ns += drawn < INT64_MAX - decision->delay_ns ? drawn : INT64_MAX - decision->delay_ns;
+}
+
 /* The decision for what the handler of io->op has left on the stack. */
 static inline enum us_status judge(struct us_script *script, const struct us_io *io, struct us_decision *decision) {
     lua_State *L = script->lua;
@@ -76,6 +83,8 @@ static inline enum us_status judge(struct us_script *script, const struct us_io 
             return refuse_place(script, io->op, verdict->to_offset);
     }
     *decision = *verdict;
+    if (object->dist != NULL)
+        add_drawn_delay(script, decision, object->dist);
     return US_OK;
 }
 

@@ -50,7 +50,7 @@ static void refuse_value(lua_State *L, const struct place *place, const char *ke
     if (lua_istable(L, -1))
         luaL_error(L, "%s: key \"%s%s%s\" holds a table inside a table; one level is accepted", place->function, outer,
             dot, key);
-    luaL_error(L, "%s: key \"%s%s%s\" holds %s; a string, number, boolean, ranges or table is expected",
+    luaL_error(L, "%s: key \"%s%s%s\" holds %s; a string, number, boolean, table, ranges, distribution or bucket is expected",
         place->function, outer, dot, key, us_describe(L, -1));
 }
 
@@ -64,9 +64,26 @@ static void copy_number(lua_State *L, struct us_field *field) {
         field->number = lua_tonumber(L, -1);
 }
 
+/* False: an object that a declaration cannot hold. */
+static bool copy_object(lua_State *L, struct us_field *field) {
+    const struct us_ranges_object *ranges = us_object_at(L, -1, US_KIND_RANGES);
+    const struct us_dist_object *dist = us_object_at(L, -1, US_KIND_DIST);
+    const struct us_bucket_object *bucket = us_object_at(L, -1, US_KIND_BUCKET);
+    if (ranges != NULL) {
+        field->type = US_FIELD_RANGES;
+        field->ranges = ranges->set;
+    } else if (dist != NULL) {
+        field->type = US_FIELD_DIST;
+        field->dist = dist->dist;
+    } else if (bucket != NULL) {
+        field->type = US_FIELD_BUCKET;
+        field->bucket = bucket->bucket;
+    }
+    return ranges != NULL || dist != NULL || bucket != NULL;
+}
+
 /* Fills the field from the value on top of the stack. key is its name in messages: "op", or "[1]" for an item. */
 static void copy_value(lua_State *L, const struct place *place, const char *key, struct us_field *field) {
-    const struct us_ranges_object *ranges;
     switch (lua_type(L, -1)) {
     case LUA_TBOOLEAN:
         field->type = US_FIELD_BOOL;
@@ -87,11 +104,8 @@ static void copy_value(lua_State *L, const struct place *place, const char *key,
         copy_table(L, &(struct place){place->function, key}, &field->fields, &field->field_count);
         return;
     case LUA_TUSERDATA:
-        ranges = us_object_at(L, -1, US_KIND_RANGES);
-        if (ranges == NULL)
+        if (!copy_object(L, field))
             break;
-        field->type = US_FIELD_RANGES;
-        field->ranges = ranges->set;
         return;
     }
     refuse_value(L, place, key);

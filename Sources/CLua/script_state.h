@@ -68,7 +68,7 @@ static inline struct us_script *us_script_of(lua_State *L) {
 /* ---- objects: every full userdata that a script can hold is made here and begins with its kind, which is
  * cheaper to check than a metatable. Nothing else hands userdata to scripts. ---- */
 
-enum us_kind { US_KIND_IO = 0x75736901, US_KIND_VERDICT, US_KIND_RANGES, US_KIND_COUNTER };
+enum us_kind { US_KIND_IO = 0x75736901, US_KIND_VERDICT, US_KIND_RANGES, US_KIND_COUNTER, US_KIND_DIST, US_KIND_BUCKET };
 
 struct us_io_object {
     enum us_kind kind;
@@ -78,11 +78,22 @@ struct us_io_object {
 struct us_verdict_object {
     enum us_kind kind;
     struct us_decision decision;
+    const struct us_dist *dist; /* NULL: none; each IO is delayed by a time drawn from it, too */
 };
 
 struct us_ranges_object {
     enum us_kind kind;
     struct us_ranges *set;
+};
+
+struct us_dist_object {
+    enum us_kind kind;
+    const struct us_dist *dist;
+};
+
+struct us_bucket_object {
+    enum us_kind kind;
+    struct us_bucket *bucket;
 };
 
 struct us_counter_object {
@@ -130,6 +141,8 @@ void us_open_sandbox(lua_State *L);
 void us_open_values(lua_State *L);  /* random now log and constants */
 void us_open_declare(lua_State *L); /* device rule */
 void us_open_ranges(lua_State *L);
+void us_open_dist(lua_State *L);
+void us_open_bucket(lua_State *L);
 void us_open_cells(lua_State *L);   /* counter mark state */
 void us_open_verdict(lua_State *L);
 void us_open_io(lua_State *L);

@@ -50,6 +50,7 @@ void us_shared_free(struct us_shared *shared) {
         free(set);
     }
     us_shared_free_cells(shared);
+    us_shared_free_buckets(shared);
     pthread_mutex_destroy(&shared->lock);
     free(shared->readers);
     free(shared);

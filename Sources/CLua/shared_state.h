@@ -46,6 +46,8 @@ struct us_shared {
     struct us_spans *retired; /* newest first */
     struct us_cell *cells;    /* cells.c, newest first */
     size_t cell_count;
+    struct us_bucket *buckets; /* bucket.c, newest first */
+    size_t bucket_count;
     uint32_t cell_numbers[4]; /* by enum us_cell_kind: the last number given */
     _Atomic uint64_t epoch;   /* from 1 */
     _Atomic uint64_t growths; /* ranges.c */
@@ -59,6 +61,7 @@ void us_shared_unlock(struct us_shared *shared);
 void us_shared_publish(struct us_ranges *set, struct us_spans *spans);
 /* cells.c: the cells go with the registry. */
 void us_shared_free_cells(struct us_shared *shared);
+void us_shared_free_buckets(struct us_shared *shared); /* bucket.c */
 /* Copies at most capacity intervals, consistently; returns how many there are. */
 size_t us_ranges_copy(const struct us_ranges *set, struct us_span *to, size_t capacity);
 

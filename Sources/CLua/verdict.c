@@ -17,13 +17,17 @@ enum { METATABLE = 1, MEMORY = 2 };
 
 /* ---- making ---- */
 
-static struct us_decision *push_verdict(lua_State *L) {
+static struct us_verdict_object *push_object(lua_State *L) {
     struct us_verdict_object *object = lua_newuserdatauv(L, sizeof *object, 0);
+    memset(object, 0, sizeof *object);
     object->kind = US_KIND_VERDICT;
-    memset(&object->decision, 0, sizeof object->decision);
     lua_pushvalue(L, lua_upvalueindex(METATABLE));
     lua_setmetatable(L, -2);
-    return &object->decision;
+    return object;
+}
+
+static struct us_decision *push_verdict(lua_State *L) {
+    return &push_object(L)->decision;
 }
 
 /* Pushes the verdict that was kept for the value at index; false, and nothing pushed, when there is none. */
@@ -45,7 +49,7 @@ static void memoise(lua_State *L, int index, unsigned *kept) {
     ++*kept;
 }
 
-static const struct us_decision *check_verdict(lua_State *L, int index, const char *function) {
+static const struct us_verdict_object *check_verdict(lua_State *L, int index, const char *function) {
     const struct us_verdict_object *object = us_object_at(L, index, US_KIND_VERDICT);
     if (object == NULL) {
         /* Not luaL_error: for "x" + verdict it is Lua's string library that calls us, which has no line. */
@@ -53,7 +57,7 @@ static const struct us_decision *check_verdict(lua_State *L, int index, const ch
             us_script_of(L)->chunk_name, us_current_line(L), function, us_describe(L, index));
         lua_error(L);
     }
-    return &object->decision;
+    return object;
 }
 
 /* ---- adding ---- */
@@ -88,10 +92,22 @@ static struct us_decision combine(lua_State *L, const struct us_decision *left, 
     };
 }
 
-static int add(lua_State *L) {
-    struct us_decision sum = combine(L, check_verdict(L, 1, "+"), check_verdict(L, 2, "+"));
-    *push_verdict(L) = sum;
+/* Pushes the verdict of both. */
+static int push_sum(lua_State *L, const struct us_decision *left, const struct us_dist *left_dist,
+    const struct us_verdict_object *right) {
+    if (left_dist != NULL && right->dist != NULL)
+        return luaL_error(L, "a verdict can have one distribution only; dist.mix makes one of several");
+    struct us_decision sum = combine(L, left, &right->decision);
+    const struct us_dist *dist = left_dist != NULL ? left_dist : right->dist;
+    struct us_verdict_object *object = push_object(L);
+    object->decision = sum;
+    object->dist = dist;
     return 1;
+}
+
+static int add(lua_State *L) {
+    const struct us_verdict_object *left = check_verdict(L, 1, "+"), *right = check_verdict(L, 2, "+");
+    return push_sum(L, &left->decision, left->dist, right);
 }
 
 /* ---- constructors ---- */
@@ -133,8 +149,13 @@ static int fail(lua_State *L) {
 static int delay(lua_State *L) {
     if (!lua_isnoneornil(L, 1) && recall(L, 1))
         return 1;
-    uint64_t time = us_check_time(L, 1);
-    push_verdict(L)->delay_ns = time;
+    const struct us_dist_object *dist = us_object_at(L, 1, US_KIND_DIST);
+    if (dist != NULL) {
+        push_object(L)->dist = dist->dist;
+    } else {
+        uint64_t time = us_check_time(L, 1);
+        push_verdict(L)->delay_ns = time;
+    }
     memoise(L, 1, &us_script_of(L)->kept_delays);
     return 1;
 }
@@ -152,9 +173,7 @@ static int hang(lua_State *L) {
     if (!lua_isnoneornil(L, 2)) {
         if (!lua_isnil(L, 1))
             hanging.hang_ns = check_hang_time(L);
-        struct us_decision sum = combine(L, &hanging, check_verdict(L, 2, "hang"));
-        *push_verdict(L) = sum;
-        return 1;
+        return push_sum(L, &hanging, NULL, check_verdict(L, 2, "hang"));
     }
     lua_settop(L, 1);
     if (!lua_isnil(L, 1))
@@ -244,10 +263,20 @@ void us_decision_text(const struct us_decision *verdict, char *text, size_t size
     }
 }
 
+static bool decides_nothing(const struct us_decision *verdict) {
+    return verdict->outcome == US_OUTCOME_PASS && !verdict->hangs && verdict->delay_ns == 0;
+}
+
 static int to_text(lua_State *L) {
     char text[128];
-    us_decision_text(check_verdict(L, 1, "tostring"), text, sizeof text);
-    lua_pushstring(L, text);
+    const struct us_verdict_object *verdict = check_verdict(L, 1, "tostring");
+    us_decision_text(&verdict->decision, text, sizeof text);
+    if (verdict->dist == NULL)
+        lua_pushstring(L, text);
+    else if (decides_nothing(&verdict->decision))
+        lua_pushliteral(L, "delay(dist)");
+    else
+        lua_pushfstring(L, "%s + delay(dist)", text);
     return 1;
 }
 
@@ -262,7 +291,7 @@ static void open_constructor(lua_State *L, const char *name, lua_CFunction funct
 
 static void open_constant(lua_State *L, const char *name, enum us_outcome outcome) {
     struct us_verdict_object *object = lua_newuserdatauv(L, sizeof *object, 0);
-    *object = (struct us_verdict_object){US_KIND_VERDICT, {.outcome = outcome}};
+    *object = (struct us_verdict_object){.kind = US_KIND_VERDICT, .decision = {.outcome = outcome}};
     lua_pushvalue(L, -2);
     lua_setmetatable(L, -2);
     lua_pushcclosure(L, constant, 1);

@@ -5,6 +5,8 @@
  * call is a C function over a C struct, and Swift sees only plain structs and status codes.
  *
  *   units.h      sizes, times and errno names: the one parser for scripts and the command line
+ *   dist.h       distributions of times
+ *   bucket.h     token buckets, shared by the queues
  *   random.h     seeded random streams
  *   decision.h   what is to happen to one IO, and the IO as a script sees it
  *   ranges.h     sets of byte ranges and the registry that the queues of a device share
@@ -12,8 +14,10 @@
  *   script.h     load a script, run its handlers, stop it when it runs away
  */
 #pragma once
+#include "bucket.h"
 #include "cells.h"
 #include "decision.h"
+#include "dist.h"
 #include "random.h"
 #include "ranges.h"
 #include "script.h"

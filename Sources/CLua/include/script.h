@@ -2,7 +2,9 @@
  * A state belongs to one thread at a time (it may be handed over); only us_script_sequence and
  * us_script_interrupt may be called from another one, the watchdog's. */
 #pragma once
+#include "bucket.h"
 #include "decision.h"
+#include "dist.h"
 #include "ranges.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,6 +47,8 @@ enum us_field_type {
     US_FIELD_NUMBER,
     US_FIELD_STRING,
     US_FIELD_RANGES,
+    US_FIELD_DIST,
+    US_FIELD_BUCKET,
     US_FIELD_TABLE,
 };
 
@@ -57,6 +61,8 @@ struct us_field {
     const char *string;             /* US_FIELD_STRING; NUL-terminated, may hold NULs before length */
     size_t length;
     struct us_ranges *ranges;       /* US_FIELD_RANGES */
+    const struct us_dist *dist;     /* US_FIELD_DIST; lives as long as the script */
+    struct us_bucket *bucket;       /* US_FIELD_BUCKET; as long as the registry */
     const struct us_field *fields;  /* US_FIELD_TABLE, one level deep */
     size_t field_count;
 };

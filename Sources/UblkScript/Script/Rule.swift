@@ -53,10 +53,14 @@ struct Rule {
     var healBit: UInt64 = 0
     /// What it adds to the decision.
     var decision = us_decision()
+    /// What it adds to the delay.
+    var timing = RuleTiming()
+    var hasTiming = false
 
     /// The ledger tells of each act; a rule that only heals is told of when it has.
     var isRecorded: Bool {
-        unsafe isTerminal || decision.delay_ns != 0 || isOnce || mark != nil || state != nil
+        unsafe isTerminal || decision.delay_ns != 0 || hasTiming || isOnce || mark != nil
+            || state != nil
     }
 
     /// The search ends at this rule when it acts.
@@ -66,9 +70,11 @@ struct Rule {
 }
 
 extension Rule {
+    static let actions =
+        ["error"] + RuleTiming.keys + ["heal", "once", "drop", "zero", "hang", "mark", "set_state"]
     static let keys =
         ["op", "range"] + RuleConditions.keys + ["skip", "nth", "every", "p", "times", "name"]
-        + ["error", "delay", "heal", "once", "drop", "zero", "hang", "mark", "set_state"]
+        + actions
 
     /// Compiles the settings of one `rule{}`.
     ///
@@ -94,6 +100,8 @@ extension Rule {
             default:
                 if try conditions.read(setting, names) {
                     hasConditions = true
+                } else if try timing.read(setting, line: line, names) {
+                    hasTiming = true
                 } else {
                     try readAction(setting, names)
                 }
@@ -241,9 +249,9 @@ extension Rule {
             throw refuse("content can be looked at in a write only: add op = \"write\"")
         }
         let doesNothing = unsafe !heals && !isTerminal && mark == nil && state == nil
-        if doesNothing, !isOnce, decision.delay_ns == 0 {
+        if doesNothing, !isOnce, !hasTiming, decision.delay_ns == 0 {
             throw refuse(
-                "the rule does nothing: give error, delay, heal, once, drop, zero, hang, mark or set_state"
+                "the rule does nothing: give one of " + Self.actions.joined(separator: ", ")
             )
         }
     }

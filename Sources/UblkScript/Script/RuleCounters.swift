@@ -10,6 +10,7 @@ final class RuleCounters: Sendable {
         let fitting = Atomic<UInt64>(0)
         let acted = Atomic<UInt64>(0)
         let isOff = Atomic<Bool>(false)
+        let stallEnd = Atomic<UInt64>(0)
     }
 
     // Safety: a cell a rule, freed in deinit.
@@ -71,6 +72,14 @@ final class RuleCounters: Sendable {
     func acted(_ index: Int) -> UInt64 {
         precondition(index < count)
         return unsafe cells[index].acted.load(ordering: .relaxed)
+    }
+
+    /// When the rule's stall is over, on the device's clock.
+    @inline(__always)
+    func stallEnd(_ index: Int) -> UInt64 { unsafe cells[index].stallEnd.load(ordering: .relaxed) }
+
+    func stall(_ index: Int, until end: UInt64) {
+        unsafe cells[index].stallEnd.store(end, ordering: .relaxed)
     }
 
     /// A rule that is off matches nothing and counts nothing.

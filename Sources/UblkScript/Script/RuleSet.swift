@@ -12,6 +12,8 @@ struct RuleSet: ~Copyable {
     // Safety: `count` elements each, freed in deinit; `counters` keeps its own memory.
     private let rules: UnsafeMutablePointer<Rule>
     private let streams: UnsafeMutablePointer<us_random>
+    /// When each server of the rules with `service` is free again, on the device's clock.
+    private let servers: UnsafeMutablePointer<UInt64>
     let count: Int
     let counters: RuleCounters
     private let ledger: Ledger
@@ -50,12 +52,20 @@ struct RuleSet: ~Copyable {
                 to: us_random_stream(seed, UInt32(queue.rawValue), UInt32(index + 1))
             )
         }
+        var serverCount = 0
+        for index in 0..<count {
+            unsafe rules[index].timing.service?.firstServer = serverCount
+            unsafe serverCount += rules[index].timing.service?.servers ?? 0
+        }
+        unsafe servers = .allocate(capacity: max(1, serverCount))
+        unsafe servers.initialize(repeating: 0, count: max(1, serverCount))
         unsafe index = RuleIndex(rules, count: count, shared: shared)
     }
 
     deinit {
         unsafe rules.deallocate()
         unsafe streams.deallocate()
+        unsafe servers.deallocate()
     }
 
     /// The time on the device's clock, which starts when faults are armed.
@@ -101,13 +111,16 @@ struct RuleSet: ~Copyable {
                     unsafe us_ranges_overlaps(range, offset, length)
                 else { continue }
             }
-            guard unsafe acts(index, io, moment) else { continue }
+            let stalled = unsafe stall(index, io, moment)
+            guard unsafe stalled != 0 || acts(index, io, moment) else { continue }
             unsafe leaveTraces(rule, offset: offset, length: length, time: moment.time)
-            if unsafe rule.pointee.isRecorded { unsafe record(index, io, moment) }
+            let own =
+                unsafe rule.pointee.hasTiming
+                ? timedDelay(index, length: length, time: moment.time, stalled: stalled)
+                : rule.pointee.decision.delay_ns
+            if unsafe rule.pointee.isRecorded { unsafe record(index, io, moment, delay: own) }
             unsafe heals |= rule.pointee.healBit
-            let (sum, overflow) = unsafe decision.delay_ns.addingReportingOverflow(
-                rule.pointee.decision.delay_ns
-            )
+            let (sum, overflow) = decision.delay_ns.addingReportingOverflow(own)
             let delay = overflow ? UInt64.max : sum
             decision.delay_ns = delay
             guard unsafe rule.pointee.isTerminal else { continue }
@@ -116,6 +129,42 @@ struct RuleSet: ~Copyable {
             return true
         }
         return false
+    }
+
+    /// How much longer the rule's stall goes on for an IO that fits; 0: there is none.
+    @inline(__always)
+    private func stall(
+        _ index: Int,
+        _ io: UnsafePointer<us_io>,
+        _ moment: RuleMoment
+    ) -> UInt64 {
+        let rule = unsafe rules + index
+        guard unsafe rule.pointee.timing.stall != 0, counters.isOn(index) else { return 0 }
+        if unsafe rule.pointee.hasConditions {
+            guard unsafe rule.pointee.conditions.hold(io.pointee, moment) else { return 0 }
+        }
+        let end = counters.stallEnd(index)
+        return end > moment.time ? end - moment.time : 0
+    }
+
+    /// The delay of a rule whose delay is not one fixed time.
+    @inline(never)
+    private func timedDelay(
+        _ index: Int,
+        length: UInt64,
+        time: UInt64,
+        stalled: UInt64
+    ) -> UInt64 {
+        let rule = unsafe rules + index
+        var delay = unsafe rule.pointee.decision.delay_ns
+        if unsafe rule.pointee.timing.stall != 0 {
+            if stalled == 0 {
+                unsafe counters.stall(index, until: time + rule.pointee.timing.stall)
+            }
+            delay += unsafe stalled != 0 ? stalled : rule.pointee.timing.stall
+        }
+        return unsafe delay
+            + rule.pointee.timing.wait(length, now: time, streams + index, servers: servers)
     }
 
     /// Conditions, counting and chance, once op and range fit.
@@ -163,7 +212,12 @@ struct RuleSet: ~Copyable {
     }
 
     @inline(never)
-    private func record(_ index: Int, _ io: UnsafePointer<us_io>, _ moment: RuleMoment) {
+    private func record(
+        _ index: Int,
+        _ io: UnsafePointer<us_io>,
+        _ moment: RuleMoment,
+        delay: UInt64
+    ) {
         var record = unsafe LedgerRecord(
             .decided,
             io.pointee,
@@ -171,7 +225,10 @@ struct RuleSet: ~Copyable {
             rule: Int32(index)
         )
         unsafe record.decision = rules[index].decision
-        if unsafe rules[index].chance != nil { record.random = unsafe streams[index].state }
+        record.decision.delay_ns = delay
+        if unsafe rules[index].chance != nil || rules[index].hasTiming {
+            record.random = unsafe streams[index].state
+        }
         ledger.append(record)
     }
 

@@ -10,6 +10,9 @@ struct Setting: Sendable {
         case string(String)
         /// A `ranges` object; Swift holds only its address.
         case ranges(UInt)
+        /// A distribution or a bucket; as above.
+        case dist(UInt)
+        case bucket(UInt)
         case list([Value])
         case table([String: Value])
     }
@@ -34,6 +37,8 @@ struct Setting: Sendable {
         case .number(let number): "\(number)"
         case .string(let text): "\"\(text)\""
         case .ranges: "ranges"
+        case .dist: "a distribution"
+        case .bucket: "a bucket"
         case .list(let items): "{" + items.map(describe).joined(separator: ", ") + "}"
         case .table(let items):
             "{" + items.keys.sorted().map { "\($0) = ..." }.joined(separator: ", ") + "}"

@@ -37,6 +37,23 @@ final class SharedObjects: Sendable {
         }
     }
 
+    /// The bucket of that name, with a burst of a tenth of a second; nil when it cannot be made.
+    func bucket(_ name: String, rate: UInt64) -> OpaquePointer? {
+        var name = name
+        return name.withUTF8 { bytes in
+            unsafe bytes.withMemoryRebound(to: CChar.self) {
+                unsafe us_shared_bucket(
+                    handle,
+                    $0.baseAddress,
+                    $0.count,
+                    rate,
+                    max(1, rate / 10),
+                    false
+                )
+            }
+        }
+    }
+
     /// The names of the sets that have one, in the order they were made.
     var rangesNames: [String] {
         var sets = unsafe [OpaquePointer?](repeating: nil, count: 1 << 16)

@@ -1,0 +1,167 @@
+import CLua
+import Testing
+
+@testable import UblkScript
+
+/// Rules whose delay is not one fixed time: rate, service, stall, distributions.
+@Suite struct RuleTimingTests {
+    /// When each of so many reads of 4 KiB, all sent at once, ended; ms, in order.
+    private func ends(
+        _ script: String,
+        reads: Int,
+        depth: Int = 128,
+        length: UInt64 = 4096
+    ) throws -> [Double] {
+        try simulate(script) {
+            $0.workload = Workload(Array(repeating: .read(0, length), count: reads))
+            $0.workload.depth = depth
+        }.finished.map { Double($0.endedAt.nanoseconds) / 1e6 }.sorted()
+    }
+
+    @Test func `a rate lets the burst pass and then so many bytes a second`() throws {
+        let script = "local b = bucket { rate = \"4M\", burst = \"64K\" }\nrule { rate = b }"
+        let ends = try ends(script, reads: 80)
+        // 16 of 4 KiB are the burst; each of the others takes a millisecond.
+        #expect(ends[15] < 0.5)
+        #expect(abs(ends[16] - 0.977) < 0.1, "\(ends[16])")
+        #expect(abs(ends[79] - 64 * 0.9766) < 0.2, "\(ends[79])")
+    }
+
+    @Test func `a rate of IOs counts IOs`() throws {
+        let script = "local b = bucket { iops = 1000, burst = 1 }\nrule { rate = b }"
+        let ends = try ends(script, reads: 11, length: 65536)
+        #expect(ends[0] < 0.1)
+        #expect(abs(ends[10] - 10) < 0.1, "\(ends[10])")
+    }
+
+    @Test func `a plain rate is a bucket of its own`() throws {
+        let ends = try ends(
+            "rule { rate = \"40M\" }\nrule { op = \"write\", rate = 1 }",
+            reads: 2048
+        )
+        // 4 MiB are the burst; 4 more take a tenth of a second.
+        #expect(abs(ends[2047] - 100) < 2, "\(ends[2047])")
+    }
+
+    @Test func `a rule that never fits takes nothing from its bucket`() throws {
+        let ends = try ends("rule { op = \"write\", rate = 1 }", reads: 20)
+        #expect(ends[19] < 1)
+    }
+
+    @Test func `a handler takes from a bucket and changes its rate`() throws {
+        let harness = try ScriptHarness(
+            """
+            local b = bucket { rate = 1000, burst = 1, name = "b" }
+            local same = bucket { rate = 1000, burst = 1, name = "b" }
+            function ctl(what)
+              if what == "slow" then return b:rate(10), b:rate(), same:rate() end
+              return b:take(1), same:take(1)
+            end
+            """
+        )
+        #expect(try harness.ctl(now: 1) == "0\t1000000")
+        #expect(try harness.ctl("slow") == "10\t10\t10")
+        #expect(try harness.ctl(now: 1_000_000_000) == "0\t100000000")
+    }
+
+    @Test func `service times add up behind one server and share several`() throws {
+        #expect(abs(try ends("rule { service = \"1ms\" }", reads: 10)[9] - 10) < 0.1)
+        let four = try ends("rule { service = { time = \"1ms\", servers = 4 } }", reads: 10)
+        #expect(abs(four[9] - 3) < 0.1, "\(four[9])")
+        let all = try ends("rule { service = { time = \"1ms\", servers = 64 } }", reads: 10)
+        #expect(abs(all[9] - 1) < 0.1, "\(all[9])")
+    }
+
+    @Test func `a delay overlaps where a service queues`() throws {
+        #expect(abs(try ends("rule { delay = \"1ms\" }", reads: 10)[9] - 1) < 0.1)
+    }
+
+    @Test func `a service has a bandwidth`() throws {
+        let script = "rule { service = { time = \"100us\", bandwidth = \"64M\" } }"
+        let ends = try ends(script, reads: 8, length: 65536)
+        #expect(abs(ends[7] - 8 * (0.1 + 0.9766)) < 0.1, "\(ends[7])")
+    }
+
+    @Test func `an idle service does not save time up`() throws {
+        let result = try simulate(
+            "rule { service = \"1ms\" }\nrule { op = \"flush\", delay = \"1s\" }"
+        ) {
+            $0.workload = Workload([.read(0), .read(0), .read(0)])
+        }
+        #expect(result.finished.allSatisfy { abs(Double($0.nanoseconds) / 1e6 - 1) < 0.05 })
+    }
+
+    @Test func `a stall holds what fits until its end`() throws {
+        let result = try simulate(
+            "rule { op = \"read\", nth = 3, stall = \"20ms\" }\nrule { delay = \"1ms\" }"
+        ) {
+            $0.workload = Workload((0..<12).map { _ in .read(0) } + [.write(0)])
+            $0.workload.depth = 1
+        }
+        let waits = result.finished.map { (Double($0.nanoseconds) / 1e6).rounded() }
+        #expect(waits == [1, 1, 21, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+        let together = try ends("rule { op = \"read\", nth = 3, stall = \"20ms\" }", reads: 10)
+        #expect(together[1] < 0.1)
+        #expect(together[2...].allSatisfy { abs($0 - 20) < 0.1 }, "\(together)")
+    }
+
+    @Test func `what a stall holds are the IOs that fit`() throws {
+        let result = try simulate("rule { range = { 0, 4096 }, nth = 1, stall = \"20ms\" }") {
+            $0.workload = Workload([.read(0), .read(8192), .read(0), .read(4096)])
+            $0.workload.depth = 4
+        }
+        let late = result.finished.filter { $0.nanoseconds > 19_000_000 }
+        #expect(late.count == 2 && late.allSatisfy { $0.request.offsetBytes == 0 })
+    }
+
+    @Test func `the ledger has the delay that was drawn`() throws {
+        let script = "rule { delay = dist.exponential { min = 1*ms, mean = 5*ms } }"
+        let result = try simulate(script) {
+            $0.workload = Workload(Array(repeating: .read(0), count: 100))
+        }
+        let drawn = result.ledger.read(from: 0, limit: .max).records.map(\.decision.delay_ns)
+        #expect(drawn == result.finished.map(\.nanoseconds))
+        #expect(Set(drawn).count > 90)
+    }
+
+    @Test func `a day of a slow disk is simulated in no time`() throws {
+        let script = """
+            local sick = dist.mix { { 0.9, dist.lognormal { median = 2*ms, p99 = 40*ms } }, { 0.1, "2s" } }
+            rule { window = { from = "45s", period = "60s" }, delay = sick }
+            rule { delay = dist.lognormal { median = 90*us, p99 = 600*us } }
+            rule { op = "read", delay = "800ms" }
+            """
+        let result = try simulate(script) {
+            $0.workload.weights = [.read: 1]
+            $0.workload.requests = 110_000
+            $0.workload.depth = 1
+            $0.keepsFinished = false
+        }
+        #expect(result.report.virtualSeconds > 86_400)
+    }
+
+    @Test(arguments: [
+        ("rate = 0", "rate = 0"), ("rate = \"x\"", "rate = \"x\""), ("service = {}", "time"),
+        ("service = { tim = 1 }", "bandwidth"), ("service = { time = 1, servers = 65 }", "1 to 64"),
+        ("stall = 0", "stall = 0"), ("delay = bucket { iops = 1 }", "a bucket"),
+        ("range = dist.const(1), delay = 1", "a distribution"), ("error = dist.const(1)", "one of"),
+    ])
+    func `what is no time is refused`(rule: String, part: String) {
+        let text: String
+        do {
+            _ = try simulate("\nrule { \(rule) }")
+            text = "accepted"
+        } catch { text = "\(error)" }
+        #expect(text.hasPrefix("test.lua:2: ") && text.contains(part), "\(rule): \(text)")
+    }
+
+    @Test(arguments: [
+        ("bucket { rate = 1, iops = 1 }", "only one"), ("bucket { burst = 1 }", "only one"),
+        ("bucket { rate = 0 }", "above 0"), ("bucket { rat = 1 }", "unknown key \"rat\""),
+        ("bucket(5)", "is expected"),
+    ])
+    func `what is no bucket is refused`(text: String, part: String) {
+        let error = loadError("\nlocal b = \(text)")
+        #expect(error?.text.hasPrefix("test.lua:2: ") == true && error?.text.contains(part) == true)
+    }
+}

@@ -11,18 +11,6 @@
 
 enum { RESULT_MAX = 64 * 1024 };
 
-#define BIT(outcome) (1u << (outcome))
-
-/* Which outcomes an operation can have besides pass and fail. A flush has no data and no place; discard and
- * write_zeroes have no data of their own to replace. */
-static const unsigned extra_outcomes[US_OP_COUNT] = {
-    [US_OP_READ] = BIT(US_OUTCOME_ZERO) | BIT(US_OUTCOME_REDIRECT),
-    [US_OP_WRITE] = BIT(US_OUTCOME_DROP) | BIT(US_OUTCOME_ZERO) | BIT(US_OUTCOME_REDIRECT),
-    [US_OP_FLUSH] = BIT(US_OUTCOME_DROP),
-    [US_OP_DISCARD] = BIT(US_OUTCOME_DROP) | BIT(US_OUTCOME_REDIRECT),
-    [US_OP_WRITE_ZEROES] = BIT(US_OUTCOME_DROP) | BIT(US_OUTCOME_REDIRECT),
-};
-
 /* Sets the error "FILE:LINE: why" with the place where the handler of op begins. */
 static enum us_status __attribute__((cold)) refuse(struct us_script *script, unsigned op, const char *why) {
     lua_Debug at;
@@ -74,15 +62,20 @@ static inline enum us_status judge(struct us_script *script, const struct us_io 
         return US_OK;
     }
     const struct us_decision *verdict = &object->decision;
-    if (verdict->outcome > US_OUTCOME_FAIL) {
-        if ((extra_outcomes[io->op] & BIT(verdict->outcome)) == 0)
+    unsigned effects = verdict->corrupt.mode | verdict->store.keep;
+    if (verdict->outcome > US_OUTCOME_FAIL || effects != 0) {
+        if ((us_decision_ops(verdict) & (1u << io->op)) == 0)
             return refuse_outcome(script, io->op, verdict);
         uint64_t size = script->device_size;
-        if (verdict->outcome == US_OUTCOME_REDIRECT && size != 0
+        if (verdict->outcome == US_OUTCOME_REDIRECT && !verdict->is_relative && size != 0
             && (io->length > size || verdict->to_offset > size - io->length))
             return refuse_place(script, io->op, verdict->to_offset);
     }
     *decision = *verdict;
+    if (verdict->corrupt.mode != US_CORRUPT_NOT)
+        decision->corrupt_seed = verdict->corrupt.sticky ? script->options.seed : us_random_next(&script->random);
+    if (verdict->store.keep != US_STORE_NORMAL)
+        decision->store_seed = us_random_next(&script->random);
     if (object->dist != NULL)
         add_drawn_delay(script, decision, object->dist);
     return US_OK;

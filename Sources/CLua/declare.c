@@ -50,7 +50,8 @@ static void refuse_value(lua_State *L, const struct place *place, const char *ke
     if (lua_istable(L, -1))
         luaL_error(L, "%s: key \"%s%s%s\" holds a table inside a table; one level is accepted", place->function, outer,
             dot, key);
-    luaL_error(L, "%s: key \"%s%s%s\" holds %s; a string, number, boolean, table, ranges, distribution or bucket is expected",
+    luaL_error(L, "%s: key \"%s%s%s\" holds %s; a string, number, boolean, table, ranges, distribution, bucket or "
+        "verdict is expected",
         place->function, outer, dot, key, us_describe(L, -1));
 }
 
@@ -79,7 +80,15 @@ static bool copy_object(lua_State *L, struct us_field *field) {
         field->type = US_FIELD_BUCKET;
         field->bucket = bucket->bucket;
     }
-    return ranges != NULL || dist != NULL || bucket != NULL;
+    const struct us_verdict_object *verdict = us_object_at(L, -1, US_KIND_VERDICT);
+    if (verdict != NULL) {
+        struct us_decision *copy = allocate(L, sizeof *copy);
+        *copy = verdict->decision;
+        field->type = US_FIELD_VERDICT;
+        field->verdict = copy;
+        field->dist = verdict->dist;
+    }
+    return ranges != NULL || dist != NULL || bucket != NULL || verdict != NULL;
 }
 
 /* Fills the field from the value on top of the stack. key is its name in messages: "op", or "[1]" for an item. */

@@ -128,6 +128,7 @@ static int open_all(lua_State *L) {
     us_open_dist(L);
     us_open_bucket(L);
     us_open_verdict(L);
+    us_open_effects(L);
     us_open_io(L);
     return 0;
 }

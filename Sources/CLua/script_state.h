@@ -35,7 +35,7 @@ struct us_script {
     uint64_t now;
     struct us_random random;
     const char *io_field[US_IO_FIELD_COUNT]; /* the strings of this state, compared by address */
-    int io_metatable; /* registry reference */
+    int io_metatable, verdict_metatable; /* registry references */
 
     struct us_script_options options;
     size_t memory_used;
@@ -68,7 +68,14 @@ static inline struct us_script *us_script_of(lua_State *L) {
 /* ---- objects: every full userdata that a script can hold is made here and begins with its kind, which is
  * cheaper to check than a metatable. Nothing else hands userdata to scripts. ---- */
 
-enum us_kind { US_KIND_IO = 0x75736901, US_KIND_VERDICT, US_KIND_RANGES, US_KIND_COUNTER, US_KIND_DIST, US_KIND_BUCKET };
+enum us_kind {
+    US_KIND_IO = 0x75736901,
+    US_KIND_VERDICT,
+    US_KIND_RANGES,
+    US_KIND_COUNTER,
+    US_KIND_DIST,
+    US_KIND_BUCKET,
+};
 
 struct us_io_object {
     enum us_kind kind;
@@ -145,7 +152,10 @@ void us_open_dist(lua_State *L);
 void us_open_bucket(lua_State *L);
 void us_open_cells(lua_State *L);   /* counter mark state */
 void us_open_verdict(lua_State *L);
+void us_open_effects(lua_State *L); /* corrupt store misdirect */
 void us_open_io(lua_State *L);
 
+/* Pushes a new verdict that decides nothing yet. Raises. */
+struct us_decision *us_push_verdict(lua_State *L);
 /* "read", "write" ...; NULL for a number that is no operation. */
 const char *us_op_name(unsigned op);

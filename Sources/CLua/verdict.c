@@ -12,8 +12,8 @@
 /* Of each constructor; fail() cannot have more than there are errnos. */
 enum { MEMOISED_MAX = 64 };
 
-/* Upvalues of every constructor. */
-enum { METATABLE = 1, MEMORY = 2 };
+/* The upvalue of every constructor: the verdicts it has made, by argument. */
+enum { MEMORY = 1 };
 
 /* ---- making ---- */
 
@@ -21,12 +21,12 @@ static struct us_verdict_object *push_object(lua_State *L) {
     struct us_verdict_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     memset(object, 0, sizeof *object);
     object->kind = US_KIND_VERDICT;
-    lua_pushvalue(L, lua_upvalueindex(METATABLE));
+    lua_rawgeti(L, LUA_REGISTRYINDEX, us_script_of(L)->verdict_metatable);
     lua_setmetatable(L, -2);
     return object;
 }
 
-static struct us_decision *push_verdict(lua_State *L) {
+struct us_decision *us_push_verdict(lua_State *L) {
     return &push_object(L)->decision;
 }
 
@@ -81,6 +81,10 @@ static struct us_decision combine(lua_State *L, const struct us_decision *left, 
     if (left->outcome != US_OUTCOME_PASS && right->outcome != US_OUTCOME_PASS)
         luaL_error(
             L, "a verdict cannot both %s and %s", outcome_name(left->outcome), outcome_name(right->outcome));
+    if (left->corrupt.mode != US_CORRUPT_NOT && right->corrupt.mode != US_CORRUPT_NOT)
+        luaL_error(L, "a verdict cannot corrupt twice");
+    if (left->store.keep != US_STORE_NORMAL && right->store.keep != US_STORE_NORMAL)
+        luaL_error(L, "a verdict cannot say twice what is stored");
     const struct us_decision *end = left->outcome != US_OUTCOME_PASS ? left : right;
     return (struct us_decision){
         .delay_ns = add_saturating(left->delay_ns, right->delay_ns),
@@ -89,6 +93,9 @@ static struct us_decision combine(lua_State *L, const struct us_decision *left, 
         .outcome = end->outcome,
         .error = end->error,
         .to_offset = end->to_offset,
+        .is_relative = end->is_relative,
+        .corrupt = left->corrupt.mode != US_CORRUPT_NOT ? left->corrupt : right->corrupt,
+        .store = left->store.keep != US_STORE_NORMAL ? left->store : right->store,
     };
 }
 
@@ -135,7 +142,7 @@ static int fail(lua_State *L) {
         const char *name = lua_tolstring(L, 1, &length);
         const struct us_errno *known = us_errno_by_name(name, length);
         if (known != NULL) {
-            struct us_decision *verdict = push_verdict(L);
+            struct us_decision *verdict = us_push_verdict(L);
             verdict->outcome = US_OUTCOME_FAIL;
             verdict->error = known->number;
             memoise(L, 1, &us_script_of(L)->kept_fails);
@@ -154,7 +161,7 @@ static int delay(lua_State *L) {
         push_object(L)->dist = dist->dist;
     } else {
         uint64_t time = us_check_time(L, 1);
-        push_verdict(L)->delay_ns = time;
+        us_push_verdict(L)->delay_ns = time;
     }
     memoise(L, 1, &us_script_of(L)->kept_delays);
     return 1;
@@ -182,7 +189,7 @@ static int hang(lua_State *L) {
         lua_pushboolean(L, true), lua_replace(L, 1); /* the key under which hang() is kept */
     if (recall(L, 1))
         return 1;
-    *push_verdict(L) = hanging;
+    *us_push_verdict(L) = hanging;
     memoise(L, 1, &us_script_of(L)->kept_hangs);
     return 1;
 }
@@ -197,7 +204,7 @@ static int to(lua_State *L) {
     if (!lua_isnoneornil(L, 2))
         return luaL_error(L, "to: other backings are not available");
     uint64_t offset = us_check_bytes(L, 1, "offset");
-    struct us_decision *verdict = push_verdict(L);
+    struct us_decision *verdict = us_push_verdict(L);
     verdict->outcome = US_OUTCOME_REDIRECT;
     verdict->to_offset = offset;
     return 1;
@@ -237,6 +244,8 @@ static void print_outcome(struct text *text, const struct us_decision *verdict) 
     if (verdict->outcome == US_OUTCOME_FAIL) {
         const struct us_errno *known = us_errno_by_number(verdict->error);
         print(text, "fail(\"%s\")", known != NULL ? known->name : "?");
+    } else if (verdict->outcome == US_OUTCOME_REDIRECT && verdict->is_relative) {
+        print(text, "misdirect(%lld)", (long long)verdict->to_offset);
     } else if (verdict->outcome == US_OUTCOME_REDIRECT) {
         print(text, "to(%llu)", (unsigned long long)verdict->to_offset);
     } else if (verdict->outcome != US_OUTCOME_PASS) {
@@ -244,10 +253,20 @@ static void print_outcome(struct text *text, const struct us_decision *verdict) 
     }
 }
 
+static void print_effects(struct text *text, const struct us_decision *verdict) {
+    static const char *const modes[] = {"", "flip", "set", "garbage", "stuck"};
+    static const char *const keeps[] = {"", "all", "none", "prefix", "suffix", "middle"};
+    if (verdict->corrupt.mode != US_CORRUPT_NOT)
+        print(text, "%scorrupt(\"%s\")", text->length > 0 ? " + " : "", modes[verdict->corrupt.mode]);
+    if (verdict->store.keep != US_STORE_NORMAL)
+        print(text, "%sstore(\"%s\")", text->length > 0 ? " + " : "", keeps[verdict->store.keep]);
+}
+
 void us_decision_text(const struct us_decision *verdict, char *text, size_t size) {
     struct text to = {text, size, 0};
     text[0] = '\0';
     print_outcome(&to, verdict);
+    print_effects(&to, verdict);
     if (verdict->delay_ns > 0 || (!verdict->hangs && to.length == 0)) {
         if (to.length > 0)
             print(&to, " + ");
@@ -263,8 +282,9 @@ void us_decision_text(const struct us_decision *verdict, char *text, size_t size
     }
 }
 
-static bool decides_nothing(const struct us_decision *verdict) {
-    return verdict->outcome == US_OUTCOME_PASS && !verdict->hangs && verdict->delay_ns == 0;
+bool us_decides_nothing(const struct us_decision *decision) {
+    return decision->outcome == US_OUTCOME_PASS && !decision->hangs && decision->delay_ns == 0
+        && decision->corrupt.mode == US_CORRUPT_NOT && decision->store.keep == US_STORE_NORMAL;
 }
 
 static int to_text(lua_State *L) {
@@ -273,7 +293,7 @@ static int to_text(lua_State *L) {
     us_decision_text(&verdict->decision, text, sizeof text);
     if (verdict->dist == NULL)
         lua_pushstring(L, text);
-    else if (decides_nothing(&verdict->decision))
+    else if (us_decides_nothing(&verdict->decision))
         lua_pushliteral(L, "delay(dist)");
     else
         lua_pushfstring(L, "%s + delay(dist)", text);
@@ -283,9 +303,8 @@ static int to_text(lua_State *L) {
 /* ---- set-up ---- */
 
 static void open_constructor(lua_State *L, const char *name, lua_CFunction function) {
-    lua_pushvalue(L, -1); /* the metatable */
     lua_newtable(L);
-    lua_pushcclosure(L, function, 2);
+    lua_pushcclosure(L, function, 1);
     lua_setglobal(L, name);
 }
 
@@ -302,7 +321,8 @@ void us_open_verdict(lua_State *L) {
     static const luaL_Reg metatable[] = {{"__tostring", to_text}, {NULL, NULL}};
     us_push_metatable(L, "verdict", metatable);
     lua_pushvalue(L, -1);
-    lua_pushcclosure(L, add, 1);
+    us_script_of(L)->verdict_metatable = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushcfunction(L, add);
     lua_setfield(L, -2, "__add");
     open_constructor(L, "fail", fail);
     open_constructor(L, "delay", delay);

@@ -120,7 +120,7 @@ import Testing
         ("device(5)", "one table is expected"), ("rule({}, {})", "rule: one table is expected"),
         ("rule { a = { b = {} } }", "a table inside a table"),
         ("rule { a = print }", "key \"a\" holds a function"),
-        ("rule { a = fail(\"EIO\") }", "key \"a\" holds a verdict"),
+        ("rule { a = counter(\"c\") }", "key \"a\" holds a counter"),
         ("rule { a = { b = print } }", "key \"a.b\" holds a function"),
         ("rule { [1.5] = 1 }", "bad key 1.5"), ("rule { [true] = 1 }", "bad key true"),
         ("rule { [\"\"] = 1 }", "bad key \"\""), ("rule { [3] = 1 }", "bad key 3"),

@@ -9,6 +9,7 @@
  *   bucket.h     token buckets, shared by the queues
  *   random.h     seeded random streams
  *   decision.h   what is to happen to one IO, and the IO as a script sees it
+ *   effects.h    what a decision does to data
  *   ranges.h     sets of byte ranges and the registry that the queues of a device share
  *   cells.h      named numbers that the queues share: counters, marks, the state
  *   script.h     load a script, run its handlers, stop it when it runs away
@@ -18,6 +19,7 @@
 #include "cells.h"
 #include "decision.h"
 #include "dist.h"
+#include "effects.h"
 #include "random.h"
 #include "ranges.h"
 #include "script.h"

@@ -1,5 +1,6 @@
 /* What is to happen to one IO, and the IO as a script sees it. Flat data, no pointers into Lua. */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,41 @@ enum us_outcome {
     US_OUTCOME_REDIRECT, /* the backing does it at to_offset instead */
 };
 
+enum us_corrupt_mode {
+    US_CORRUPT_NOT = 0,
+    US_CORRUPT_FLIP,    /* so many bits, anywhere */
+    US_CORRUPT_SET,     /* every byte gets the value */
+    US_CORRUPT_GARBAGE, /* every byte is random */
+    US_CORRUPT_STUCK,   /* one bit of each sector is stuck at the value */
+};
+
+/* What a read returns, or a write stores, other than it should; effects.h. */
+struct us_corruption {
+    uint8_t mode;    /* enum us_corrupt_mode */
+    uint8_t sticky;  /* sector by sector, the same every time; for rules only sectors in the rule's range */
+    uint8_t value;
+    uint8_t bit;     /* 0 ... 7 */
+    uint32_t bits;
+    uint32_t at;     /* first byte, of the IO or, when sticky, of each sector */
+    uint32_t length; /* bytes from there on; 0: all */
+};
+
+enum us_store_keep {
+    US_STORE_NORMAL = 0, /* all; nothing when the IO fails */
+    US_STORE_ALL,
+    US_STORE_NONE,
+    US_STORE_PREFIX,
+    US_STORE_SUFFIX,
+    US_STORE_MIDDLE,
+};
+
+/* What a write leaves on the medium, whether it succeeds or fails. */
+struct us_store {
+    uint8_t keep; /* enum us_store_keep */
+    uint32_t unit;  /* bytes */
+    uint32_t units; /* kept; 0: by chance, at least one, not all */
+};
+
 struct us_decision {
     uint64_t delay_ns;  /* service time to add; adds up over rules and handler */
     uint64_t hang_ns;   /* with hangs: how long; 0 = until released */
@@ -29,8 +65,41 @@ struct us_decision {
     int32_t error;      /* US_OUTCOME_FAIL: a positive errno of the block layer's */
     uint8_t outcome;    /* enum us_outcome */
     uint8_t hangs;      /* hold it (after the delay) before the outcome */
-    uint16_t reserved;
+    uint8_t is_relative; /* US_OUTCOME_REDIRECT: to_offset is a distance, modulo 2^64 */
+    struct us_corruption corrupt;
+    struct us_store store;
+    uint32_t rule; /* whose range a sticky corruption keeps to: its number from 1; 0: none */
+    uint64_t corrupt_seed, store_seed; /* of what they choose by chance */
 };
+
+/* Bits of enum us_op: the operations that can end as the decision says. */
+uint32_t us_decision_ops(const struct us_decision *decision);
+
+/* A later decision takes over what an earlier one does to the data, unless it does such a thing itself. */
+static inline void us_decision_inherit(struct us_decision *later, const struct us_decision *earlier) {
+    if (later->corrupt.mode == US_CORRUPT_NOT) {
+        later->corrupt = earlier->corrupt;
+        later->corrupt_seed = earlier->corrupt_seed;
+        later->rule = earlier->rule;
+    }
+    if (later->store.keep == US_STORE_NORMAL) {
+        later->store = earlier->store;
+        later->store_seed = earlier->store_seed;
+    }
+}
+
+/* The decision ends as another one does; its delay and what it does to data stay. */
+static inline void us_decision_settle(struct us_decision *decision, const struct us_decision *end) {
+    decision->outcome = end->outcome;
+    decision->error = end->error;
+    decision->to_offset = end->to_offset;
+    decision->is_relative = end->is_relative;
+    decision->hangs = end->hangs;
+    decision->hang_ns = end->hang_ns;
+}
+
+/* True when the IO goes on as if nobody had been asked. */
+bool us_decides_nothing(const struct us_decision *decision);
 
 /* Writes a decision as a script would, cut at size, NUL-terminated. Any thread. */
 void us_decision_text(const struct us_decision *decision, char *text, size_t size);

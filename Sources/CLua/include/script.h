@@ -49,6 +49,7 @@ enum us_field_type {
     US_FIELD_RANGES,
     US_FIELD_DIST,
     US_FIELD_BUCKET,
+    US_FIELD_VERDICT,
     US_FIELD_TABLE,
 };
 
@@ -61,7 +62,8 @@ struct us_field {
     const char *string;             /* US_FIELD_STRING; NUL-terminated, may hold NULs before length */
     size_t length;
     struct us_ranges *ranges;       /* US_FIELD_RANGES */
-    const struct us_dist *dist;     /* US_FIELD_DIST; lives as long as the script */
+    const struct us_dist *dist;     /* US_FIELD_DIST; of a US_FIELD_VERDICT, or NULL. Lives as long as the script */
+    const struct us_decision *verdict; /* US_FIELD_VERDICT; as long */
     struct us_bucket *bucket;       /* US_FIELD_BUCKET; as long as the registry */
     const struct us_field *fields;  /* US_FIELD_TABLE, one level deep */
     size_t field_count;

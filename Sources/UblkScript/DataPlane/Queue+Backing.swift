@@ -16,9 +16,15 @@ extension Queue where Transport: ~Copyable {
     }
 
     /// Where the request's bytes are in the backing: its own place, or the one it is redirected to.
+    @inline(__always)
     private func place(_ request: UnsafeMutablePointer<Request>) -> UInt64 {
         unsafe request.pointee.decision.outcome == UInt8(US_OUTCOME_REDIRECT.rawValue)
-            ? request.pointee.decision.to_offset : request.pointee.io.offset
+            ? us_redirected(
+                &request.pointee.decision,
+                request.pointee.io.offset,
+                request.pointee.io.length,
+                configuration.sizeBytes
+            ) : request.pointee.io.offset
     }
 
     @inline(__always)
@@ -28,7 +34,13 @@ extension Queue where Transport: ~Copyable {
         let length = unsafe request.pointee.io.length
         switch unsafe IOOp(rawValue: request.pointee.io.op) {
         case .read: unsafe memory.read(at: offset, length: length, into: transport.buffer(tag))
-        case .write: unsafe memory.write(at: offset, length: length, from: transport.buffer(tag))
+        case .write:
+            let first = unsafe request.pointee.doneBytes
+            unsafe memory.write(
+                at: offset + first,
+                length: request.pointee.endBytes - first,
+                from: transport.buffer(tag) + Int(first)
+            )
         case .discard, .writeZeroes: memory.clear(at: offset, length: length)
         case .flush, nil: break
         }
@@ -49,7 +61,7 @@ extension Queue where Transport: ~Copyable {
         let request = unsafe requests[tag]
         let done = unsafe request.pointee.doneBytes
         let offset = unsafe place(request) + done
-        let length = unsafe request.pointee.io.length - done
+        let length = unsafe request.pointee.endBytes - done
         let write: FileOperation.Kind = unsafe isDurable(request, file) ? .writeDurably : .write
         switch unsafe IOOp(rawValue: request.pointee.io.op) {
         case .read: submit(tag, .read, offset, length, bufferOffset: Int(done))
@@ -135,7 +147,9 @@ extension Queue where Transport: ~Copyable {
             )
         }
         unsafe request.pointee.doneBytes += UInt64(result)
-        if unsafe request.pointee.doneBytes < length { return submitFileOperation(tag, file) }
+        if unsafe request.pointee.doneBytes < request.pointee.endBytes {
+            return submitFileOperation(tag, file)
+        }
         complete(tag, Int32(clamping: length))
     }
 

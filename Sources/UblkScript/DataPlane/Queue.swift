@@ -119,6 +119,9 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         unsafe request.pointee.decision = us_decision()
         unsafe request.pointee.heals = 0
         unsafe request.pointee.doneBytes = 0
+        unsafe request.pointee.endBytes = desc.lengthBytes
+        unsafe request.pointee.failsWith = 0
+        unsafe request.pointee.hasEffects = false
         guard let op = IOOp(rawValue: desc.opCode) else {
             control.counters.add(.otherOp)
             return complete(tag, -Errno.notSupported.rawValue)
@@ -184,13 +187,16 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             decision: &verdict
         )
         guard status == US_OK else { return scriptFailed(tag, status) }
-        if verdict.delay_ns | UInt64(verdict.hangs) | UInt64(verdict.outcome) != 0 {
+        if !verdict.isNothing {
             recordVerdict(tag, verdict)
         }
         let (delay, overflow) = unsafe verdict.delay_ns.addingReportingOverflow(
             request.pointee.decision.delay_ns
         )
         verdict.delay_ns = overflow ? .max : delay
+        if unsafe hasEffects(request) {
+            unsafe us_decision_inherit(&verdict, &request.pointee.decision)
+        }
         unsafe request.pointee.decision = verdict
     }
 
@@ -264,6 +270,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     private mutating func finish(_ tag: Tag) {
         let request = unsafe requests[tag]
         let length = unsafe request.pointee.io.length
+        if unsafe hasEffects(request), startEffects(tag) { return }
         switch unsafe UInt32(request.pointee.decision.outcome) {
         case US_OUTCOME_FAIL.rawValue:
             control.counters.add(.failed)
@@ -298,6 +305,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     mutating func complete(_ tag: Tag, _ result: Int32) {
         let request = unsafe requests[tag]
         precondition(unsafe request.pointee.state == .serving || request.pointee.state == .backing)
+        let result = unsafe request.pointee.hasEffects ? endEffects(tag, result) : result
         if unsafe request.pointee.heals != 0, result >= 0 {
             unsafe rules.heal(request.pointee.heals, request.pointee.io, now: transport.now)
         }

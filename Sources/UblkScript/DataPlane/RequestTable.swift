@@ -28,8 +28,14 @@ struct Request {
     var decision = us_decision()
     /// Rules whose range the IO heals when it succeeds.
     var heals: UInt64 = 0
-    /// Bytes that file operations have done so far.
+    /// Bytes that are done so far, or are not to be stored.
     var doneBytes: UInt64 = 0
+    /// Where the bytes to be done end; the IO's length but for a write that is stored in part.
+    var endBytes: UInt64 = 0
+    /// The errno of a write that fails although (a part of) it was stored; 0: it does not.
+    var failsWith: Int32 = 0
+    /// Its data was or is to be changed, or stored in part.
+    var hasEffects = false
     var state = State.withDriver
     /// How far down its list of fallbacks a write-zeroes is.
     var zeroing = Zeroing.zeroRange

@@ -85,6 +85,11 @@ extension Script {
         case US_FIELD_RANGES: return unsafe .ranges(UInt(bitPattern: field.ranges))
         case US_FIELD_DIST: return unsafe .dist(UInt(bitPattern: field.dist))
         case US_FIELD_BUCKET: return unsafe .bucket(UInt(bitPattern: field.bucket))
+        case US_FIELD_VERDICT:
+            return unsafe .verdict(
+                UInt(bitPattern: field.verdict),
+                dist: UInt(bitPattern: field.dist)
+            )
         case US_FIELD_TABLE: return unsafe table(field.fields, field.field_count)
         default:
             let bytes = unsafe UnsafeRawBufferPointer(start: field.string, count: field.length)

@@ -56,10 +56,13 @@ struct Rule {
     /// What it adds to the delay.
     var timing = RuleTiming()
     var hasTiming = false
+    /// It changes data on its way, or stores a part of it.
+    var hasEffects = false
 
     /// The ledger tells of each act; a rule that only heals is told of when it has.
     var isRecorded: Bool {
-        unsafe isTerminal || decision.delay_ns != 0 || hasTiming || isOnce || mark != nil
+        unsafe isTerminal || decision.delay_ns != 0 || hasTiming || hasEffects || isOnce
+            || mark != nil
             || state != nil
     }
 
@@ -71,7 +74,9 @@ struct Rule {
 
 extension Rule {
     static let actions =
-        ["error"] + RuleTiming.keys + ["heal", "once", "drop", "zero", "hang", "mark", "set_state"]
+        ["error"] + RuleTiming.keys + [
+            "heal", "once", "drop", "zero", "hang", "mark", "set_state", "verdict",
+        ]
     static let keys =
         ["op", "range"] + RuleConditions.keys + ["skip", "nth", "every", "p", "times", "name"]
         + actions
@@ -141,6 +146,7 @@ extension Rule {
         case "zero":
             if try setting.bool() { try setOutcome(US_OUTCOME_ZERO, setting) }
         case "hang": try readHang(setting)
+        case "verdict": try readVerdict(setting)
         case "once": isOnce = try setting.bool()
         case "mark": unsafe mark = try names.cell(US_CELL_MARK, try setting.text(), setting)
         case "set_state":
@@ -165,6 +171,24 @@ extension Rule {
         }
         decision.hangs = 1
         decision.hang_ns = try setting.nanoseconds(1...Self.timeMax)
+    }
+
+    /// A verdict says all that `error`, `delay`, `drop`, `zero` and `hang` say, and more.
+    private mutating func readVerdict(_ setting: Setting) throws(ConfigError) {
+        guard case .verdict(let address, let dist) = setting.value,
+            let verdict = unsafe UnsafePointer<us_decision>(bitPattern: address)
+        else { throw setting.refused("a verdict, such as delay(\"5ms\") + fail(\"EIO\"),") }
+        // Settings come sorted by name, so nothing else is read after this one.
+        guard decision.isNothing, unsafe timing.delay == nil else {
+            throw ConfigError(
+                origin: setting.origin,
+                text: "verdict excludes error, delay, drop, zero and hang: say these in the verdict"
+            )
+        }
+        decision = unsafe verdict.pointee
+        unsafe timing.delay = OpaquePointer(bitPattern: dist)
+        hasTiming = hasTiming || dist != 0
+        hasEffects = decision.corrupt.mode | decision.store.keep != 0
     }
 
     private mutating func setOutcome(
@@ -221,9 +245,22 @@ extension Rule {
         p >= 1 ? nil : UInt64(p * 0x1p64)
     }
 
+    /// Every op of the rule must be able to do what the rule says.
+    private func checkOps(origin: String) throws(ConfigError) {
+        var decision = decision
+        let able = unsafe us_decision_ops(&decision)
+        guard ops & ~able != 0 else { return }
+        let unable: String = IOOp.allCases.first { $0.bit & ops & ~able != 0 }?.name ?? ""
+        let names = IOOp.allCases.filter { $0.bit & able != 0 }.map { "\"\($0.name)\"" }
+        throw ConfigError(
+            origin: origin,
+            text:
+                "\(decision.text) cannot apply to a \(unable): add op = \(names.joined(separator: " or "))"
+        )
+    }
+
     private func check(origin: String) throws(ConfigError) {
         func refuse(_ text: String) -> ConfigError { ConfigError(origin: origin, text: text) }
-        let outcome = UInt32(decision.outcome)
         if heals {
             if unsafe range == nil { throw refuse("heal needs the range it heals") }
             let healing = IOOp.write.bit | IOOp.discard.bit | IOOp.writeZeroes.bit
@@ -231,14 +268,7 @@ extension Rule {
                 throw refuse("heal works on op = \"write\", \"discard\" or \"write_zeroes\" only")
             }
         }
-        if outcome == US_OUTCOME_DROP.rawValue, ops & IOOp.read.bit != 0 {
-            throw refuse(
-                "drop cannot apply to a read, which must answer something: add op = \"write\""
-            )
-        }
-        if outcome == US_OUTCOME_ZERO.rawValue, ops & ~(IOOp.read.bit | IOOp.write.bit) != 0 {
-            throw refuse("zero applies to op = \"read\" and \"write\" only")
-        }
+        try checkOps(origin: origin)
         if unsafe range != nil, ops == IOOp.flush.bit {
             throw refuse("a flush has no range")
         }
@@ -249,7 +279,7 @@ extension Rule {
             throw refuse("content can be looked at in a write only: add op = \"write\"")
         }
         let doesNothing = unsafe !heals && !isTerminal && mark == nil && state == nil
-        if doesNothing, !isOnce, !hasTiming, decision.delay_ns == 0 {
+        if doesNothing, !isOnce, !hasTiming, !hasEffects, decision.delay_ns == 0 {
             throw refuse(
                 "the rule does nothing: give one of " + Self.actions.joined(separator: ", ")
             )

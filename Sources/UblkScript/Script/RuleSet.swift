@@ -17,6 +17,7 @@ struct RuleSet: ~Copyable {
     let count: Int
     let counters: RuleCounters
     private let ledger: Ledger
+    private let seed: UInt64
     private var index: RuleIndex
     /// Some rule looks at how much the device has been asked for so far.
     let needsTotals: Bool
@@ -38,6 +39,7 @@ struct RuleSet: ~Copyable {
         }
         self.counters = counters
         self.ledger = ledger
+        self.seed = seed
         unsafe rules = .allocate(capacity: max(1, count))
         unsafe streams = .allocate(capacity: max(1, count))
         var healBit: UInt64 = 1
@@ -123,9 +125,9 @@ struct RuleSet: ~Copyable {
             let (sum, overflow) = decision.delay_ns.addingReportingOverflow(own)
             let delay = overflow ? UInt64.max : sum
             decision.delay_ns = delay
+            if unsafe rule.pointee.hasEffects { addEffects(index, to: &decision) }
             guard unsafe rule.pointee.isTerminal else { continue }
-            decision = unsafe rule.pointee.decision
-            decision.delay_ns = delay
+            unsafe us_decision_settle(&decision, &rule.pointee.decision)
             return true
         }
         return false
@@ -209,6 +211,31 @@ struct RuleSet: ~Copyable {
         if unsafe rule.pointee.isOnce, let range = unsafe rule.pointee.range {
             unsafe us_ranges_remove(range, offset, length)
         }
+    }
+
+    /// The decision gets what the rule does to data, and its chance.
+    @inline(never)
+    private func addEffects(_ index: Int, to decision: inout us_decision) {
+        let own = unsafe rules[index].decision
+        if own.corrupt.mode != 0 {
+            decision.corrupt = own.corrupt
+            decision.rule = UInt32(index + 1)
+            decision.corrupt_seed =
+                unsafe own.corrupt.sticky != 0 ? seed : us_random_next(streams + index)
+        }
+        if own.store.keep != 0 {
+            decision.store = own.store
+            decision.store_seed = unsafe us_random_next(streams + index)
+        }
+    }
+
+    /// Changes the data of an IO as it was decided.
+    ///
+    /// - Parameter data: the IO's bytes.
+    func corrupt(_ decision: us_decision, _ io: us_io, _ data: UnsafeMutableRawPointer) {
+        var decision = decision
+        let range = decision.rule == 0 ? nil : unsafe rules[Int(decision.rule) - 1].range
+        unsafe us_corrupt(&decision, range, io.offset, data, io.length)
     }
 
     @inline(never)

@@ -13,6 +13,8 @@ struct Setting: Sendable {
         /// A distribution or a bucket; as above.
         case dist(UInt)
         case bucket(UInt)
+        /// A verdict: the address of its decision, and that of its distribution or 0.
+        case verdict(UInt, dist: UInt)
         case list([Value])
         case table([String: Value])
     }
@@ -39,6 +41,7 @@ struct Setting: Sendable {
         case .ranges: "ranges"
         case .dist: "a distribution"
         case .bucket: "a bucket"
+        case .verdict: "a verdict"
         case .list(let items): "{" + items.map(describe).joined(separator: ", ") + "}"
         case .table(let items):
             "{" + items.keys.sorted().map { "\($0) = ..." }.joined(separator: ", ") + "}"

@@ -1,9 +1,11 @@
+import Glibc
+
 /// What a block on the device says about itself: whose data it is, and of which write.
 ///
 ///     each 512-byte sector of the block:   | number, version |  ... zeroes ...  | number, version |
 ///
 /// Both ends of every sector are stamped, so that a copy that starts late, ends early or mixes two
-/// writes shows.
+/// writes shows; and what is between must be zeroes, so that a changed bit shows, wherever it is.
 struct BlockStamp: Equatable {
     /// Bytes of a stamp: what is never cut in two when a transfer is.
     static let bytes = 16
@@ -44,5 +46,16 @@ struct BlockStamp: Equatable {
             }
         }
         return found
+    }
+
+    /// True when a bit between the stamps of some sector is set.
+    static func isChanged(_ block: UnsafeRawPointer, count: Int) -> Bool {
+        stride(from: bytes, to: count, by: sectorBytes).contains { start in
+            let length = sectorBytes - 2 * bytes
+            let between = unsafe block + start
+            // All bytes are equal to the one before them, and the first is zero.
+            return unsafe between.load(as: UInt8.self) != 0
+                || memcmp(between, between + 1, length - 1) != 0
+        }
     }
 }

@@ -90,11 +90,7 @@ struct DataOracle {
             check.reads += 1
             for unit in units(request) {
                 let place = Int(unit * unitBytes - request.offsetBytes)
-                unsafe compare(
-                    unit,
-                    start,
-                    BlockStamp.all(in: buffer + place, count: Int(unitBytes))
-                )
+                unsafe compare(unit, start, buffer + place)
             }
         case .write, .writeZeroes:
             for unit in units(request) { settle(unit, start, replaces: outcome == .done) }
@@ -134,9 +130,10 @@ struct DataOracle {
         }
     }
 
-    /// - Parameter found: the stamps in the block that was read.
-    private mutating func compare(_ unit: UInt64, _ start: UInt64, _ found: [BlockStamp]) {
+    /// - Parameter block: what was read of the unit.
+    private mutating func compare(_ unit: UInt64, _ start: UInt64, _ block: UnsafeRawPointer) {
         check.blocks += 1
+        let found = unsafe BlockStamp.all(in: block, count: Int(unitBytes))
         let versions = blocks[unit] ?? Self.untouched
         func isAllowed(_ stamp: BlockStamp) -> Bool {
             versions.contains { version in
@@ -148,7 +145,10 @@ struct DataOracle {
         }
         // Disks do not promise to keep overlapping requests apart: a mix of allowed versions is
         // allowed.
-        if found.allSatisfy(isAllowed) { return }
+        if found.allSatisfy(isAllowed) {
+            if unsafe BlockStamp.isChanged(block, count: Int(unitBytes)) { check.corrupt += 1 }
+            return
+        }
         guard found.count == 1, let stamp = found.first else { return check.torn += 1 }
         if stamp == .zeroes {
             check.zeroes += 1
@@ -174,7 +174,9 @@ struct DataCheck: Codable, Equatable, Sendable {
     var foreign = 0
     /// Blocks whose sectors are of different writes.
     var torn = 0
+    /// Blocks of the right write with changed bits.
+    var corrupt = 0
 
     /// Blocks that differ from the last acknowledged write.
-    var differing: Int { stale + zeroes + foreign + torn }
+    var differing: Int { stale + zeroes + foreign + torn + corrupt }
 }

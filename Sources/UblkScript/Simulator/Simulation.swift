@@ -157,7 +157,8 @@ struct Simulation {
     ) -> SimulationReport {
         let application = transport.application
         let actions: [QueueCounters.Kind] = [
-            .failed, .dropped, .zeroed, .redirected, .delayed, .hung, .backingErrors,
+            .failed, .dropped, .zeroed, .redirected, .corrupted, .torn, .delayed, .hung,
+            .backingErrors,
             .scriptErrors,
         ]
         return SimulationReport(

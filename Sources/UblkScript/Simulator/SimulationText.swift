@@ -41,7 +41,7 @@ struct SimulationText {
         guard data.differing > 0 else { return checked + ", all as last acknowledged" }
         let kinds = [
             (data.stale, "older"), (data.zeroes, "zeroes"), (data.foreign, "of another place"),
-            (data.torn, "mixed"),
+            (data.torn, "mixed"), (data.corrupt, "corrupt"),
         ].filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }.joined(separator: ", ")
         return checked + "; \(data.differing) differ from the last acknowledged write: \(kinds)"
     }

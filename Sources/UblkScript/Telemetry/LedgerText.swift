@@ -49,16 +49,7 @@ struct LedgerText {
 
     /// As a script would write it; nil for a decision that changes nothing.
     private func verdict(_ record: LedgerRecord) -> String? {
-        var decision = record.decision
-        guard decision.delay_ns != 0 || decision.hangs != 0 || decision.outcome != 0 else {
-            return nil
-        }
-        var text = [CChar](repeating: 0, count: 256)
-        unsafe us_decision_text(&decision, &text, text.count)
-        return String(
-            decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) },
-            as: UTF8.self
-        )
+        record.decision.isNothing ? nil : record.decision.text
     }
 
     // MARK: For programs
@@ -101,6 +92,8 @@ struct LedgerText {
             let outcomes = ["pass", "fail", "drop", "zero", "redirect"]
             let outcome = outcomes[Int(record.decision.outcome)]
             guard outcome == "pass" else { return outcome }
+            if record.decision.corrupt.mode != 0 { return "corrupt" }
+            if record.decision.store.keep != 0 { return "torn" }
             return record.decision.hangs != 0
                 ? "hang" : record.decision.delay_ns != 0 ? "delay" : "acted"
         default: return "\(record.kind)"

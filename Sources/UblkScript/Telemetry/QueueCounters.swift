@@ -24,6 +24,10 @@ final class QueueCounters: Sendable {
         case dropped
         case zeroed
         case redirected
+        /// IOs whose data was changed.
+        case corrupted
+        /// Writes of which only a part was stored.
+        case torn
         /// IOs that waited for a delay.
         case delayed
         /// IOs that were held by a hang.

@@ -1,0 +1,116 @@
+/* Effects: chance comes from the decision's seed only, drawn once when the IO was decided about. */
+#include "include/effects.h"
+#include "include/random.h"
+#include <string.h>
+
+static uint64_t below(struct us_random *stream, uint64_t count) {
+    return (uint64_t)(((unsigned __int128)us_random_next(stream) * count) >> 64);
+}
+
+/* One stretch of bytes: the whole IO, or one sector of it. */
+static void change(const struct us_corruption *what, struct us_random *stream, unsigned char *data, uint64_t length) {
+    uint64_t first = what->at < length ? what->at : length;
+    uint64_t count = what->length != 0 && what->length < length - first ? what->length : length - first;
+    if (count == 0)
+        return;
+    data += first;
+    switch (what->mode) {
+    case US_CORRUPT_FLIP:
+        for (uint32_t i = 0; i < what->bits; i++) {
+            uint64_t bit = below(stream, count * 8);
+            data[bit / 8] ^= (unsigned char)(1u << (bit % 8));
+        }
+        break;
+    case US_CORRUPT_SET:
+        memset(data, what->value, count);
+        break;
+    case US_CORRUPT_GARBAGE:
+        for (uint64_t i = 0; i < count; i += 8) {
+            uint64_t noise = us_random_next(stream);
+            memcpy(data + i, &noise, count - i < 8 ? count - i : 8);
+        }
+        break;
+    case US_CORRUPT_STUCK:
+        if (what->value != 0)
+            data[0] |= (unsigned char)(1u << what->bit);
+        else
+            data[0] &= (unsigned char)~(1u << what->bit);
+        break;
+    }
+}
+
+void us_corrupt(const struct us_decision *decision, const struct us_ranges *range, uint64_t offset, void *data,
+    uint64_t length) {
+    const struct us_corruption *what = &decision->corrupt;
+    if (!what->sticky) {
+        struct us_random stream = {decision->corrupt_seed};
+        change(what, &stream, data, length);
+        return;
+    }
+    for (uint64_t at = 0; at < length; at += US_SECTOR_BYTES) {
+        if (range != NULL && !us_ranges_overlaps(range, offset + at, US_SECTOR_BYTES))
+            continue;
+        struct us_random stream = {decision->corrupt_seed ^ (offset + at) * 0x9e3779b97f4a7c15u};
+        stream.state = us_random_next(&stream);
+        change(what, &stream, (unsigned char *)data + at, US_SECTOR_BYTES);
+    }
+}
+
+void us_stored_part(const struct us_decision *decision, uint64_t length, uint64_t *from, uint64_t *to) {
+    const struct us_store *store = &decision->store;
+    struct us_random stream = {decision->store_seed};
+    uint64_t units = (length + store->unit - 1) / store->unit;
+    /* At least one unit is lost, and one kept: the rest would be no torn write. */
+    uint64_t kept = store->units != 0 ? store->units : units > 1 ? 1 + below(&stream, units - 1) : 0;
+    uint64_t bytes = kept < units ? kept * store->unit : length;
+    *from = 0;
+    *to = length;
+    switch (store->keep) {
+    case US_STORE_NONE:
+        *to = 0;
+        break;
+    case US_STORE_PREFIX:
+        *to = bytes;
+        break;
+    case US_STORE_SUFFIX:
+        *from = (length - bytes) / store->unit * store->unit;
+        break;
+    case US_STORE_MIDDLE:
+        if (kept < units)
+            *from = below(&stream, units - kept + 1) * store->unit;
+        *to = *from + bytes < length ? *from + bytes : length;
+        break;
+    }
+}
+
+static bool fits(uint64_t offset, uint64_t length, uint64_t device_size) {
+    return length <= device_size && offset <= device_size - length;
+}
+
+uint64_t us_redirected(const struct us_decision *decision, uint64_t offset, uint64_t length, uint64_t device_size) {
+    if (!decision->is_relative)
+        return decision->to_offset;
+    uint64_t there = offset + decision->to_offset, other = offset - decision->to_offset; /* modulo 2^64 */
+    if (fits(there, length, device_size))
+        return there;
+    return fits(other, length, device_size) ? other : offset;
+}
+
+#define BIT(number) (1u << (number))
+
+uint32_t us_decision_ops(const struct us_decision *decision) {
+    /* A flush has no data and no place; discard and write_zeroes have no data of their own; a read must answer. */
+    static const uint32_t by_outcome[] = {
+        [US_OUTCOME_PASS] = ~0u,
+        [US_OUTCOME_FAIL] = ~0u,
+        [US_OUTCOME_DROP] = ~BIT(US_OP_READ),
+        [US_OUTCOME_ZERO] = BIT(US_OP_READ) | BIT(US_OP_WRITE),
+        [US_OUTCOME_REDIRECT] = ~BIT(US_OP_FLUSH),
+    };
+    uint32_t ops = by_outcome[decision->outcome];
+    if (decision->corrupt.mode != US_CORRUPT_NOT)
+        ops &= BIT(US_OP_READ) | BIT(US_OP_WRITE);
+    if (decision->store.keep != US_STORE_NORMAL)
+        ops &= BIT(US_OP_WRITE);
+    return ops;
+}

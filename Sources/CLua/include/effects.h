@@ -1,0 +1,22 @@
+/* What a decision does to data: bytes that change on the way, and writes of which only a part arrives.
+ *
+ * Plain data in, plain data out: the same decision on the same IO does the same to it. No allocation. Any thread. */
+#pragma once
+#include "decision.h"
+#include "ranges.h"
+#include <stdint.h>
+
+/* Media corrupt sector by sector, whatever the device's block size is. */
+enum { US_SECTOR_BYTES = 512 };
+
+/* Changes the length bytes at data, which belong at that offset of the device. A sticky corruption changes only
+ * sectors in range (NULL: all), each the same way every time. length is whole sectors. */
+void us_corrupt(const struct us_decision *decision, const struct us_ranges *range, uint64_t offset, void *data,
+    uint64_t length);
+
+/* Which bytes of a write of that length are stored: [*from, *to). */
+void us_stored_part(const struct us_decision *decision, uint64_t length, uint64_t *from, uint64_t *to);
+
+/* Where an IO goes that is redirected: to_offset, or so much further than its own place. What would not fit the device
+ * goes as far the other way, or stays where it is. */
+uint64_t us_redirected(const struct us_decision *decision, uint64_t offset, uint64_t length, uint64_t device_size);

@@ -19,6 +19,8 @@ static const char *kind_name(enum us_kind kind) {
         return "a distribution";
     case US_KIND_BUCKET:
         return "a bucket";
+    case US_KIND_BACKING:
+        return "a backing";
     }
     return "an object";
 }

@@ -38,11 +38,41 @@ static enum us_status __attribute__((cold)) refuse_outcome(
     return refuse(script, op, why);
 }
 
-static enum us_status __attribute__((cold)) refuse_place(struct us_script *script, unsigned op, uint64_t to) {
-    char why[160];
-    snprintf(why, sizeof why, "to(%llu): offset + length is past the end of the device (%llu bytes)",
-        (unsigned long long)to, (unsigned long long)script->device_size);
+static enum us_status __attribute__((cold)) refuse_place(
+    struct us_script *script, unsigned op, uint64_t to, unsigned backing) {
+    char why[160], where[32] = "the device";
+    if (backing != 0)
+        snprintf(where, sizeof where, "backing %u", backing);
+    snprintf(why, sizeof why, "to(%llu): offset + length is past the end of %s (%llu bytes)", (unsigned long long)to,
+        where, (unsigned long long)script->backing_size[backing]);
     return refuse(script, op, why);
+}
+
+static enum us_status __attribute__((cold)) refuse_part(
+    struct us_script *script, const struct us_io *io, const struct us_leg *leg) {
+    char why[160];
+    snprintf(why, sizeof why, "to(): bytes %llu to %llu are asked for of an IO of %llu", (unsigned long long)leg->at,
+        (unsigned long long)(leg->at + leg->length), (unsigned long long)io->length);
+    return refuse(script, io->op, why);
+}
+
+/* Every place a verdict sends an IO to exists, and every part of the IO that it names. */
+static enum us_status __attribute__((noinline)) check_places(
+    struct us_script *script, const struct us_io *io, const struct us_decision *verdict) {
+    if (verdict->is_relative)
+        return US_OK;
+    struct us_leg whole = {.offset = verdict->to_offset, .backing = verdict->to_backing};
+    unsigned count = verdict->leg_count > 0 ? verdict->leg_count : 1;
+    for (unsigned i = 0; i < count; i++) {
+        const struct us_leg *leg = verdict->leg_count > 0 ? &us_legs_of(verdict)[i] : &whole;
+        if (leg->at >= io->length || leg->length > io->length - leg->at)
+            return refuse_part(script, io, leg);
+        uint64_t length = leg->length > 0 ? leg->length : io->length - leg->at;
+        uint64_t size = script->backing_size[leg->backing];
+        if (size != 0 && (length > size || leg->offset > size - length))
+            return refuse_place(script, io->op, leg->offset, leg->backing);
+    }
+    return US_OK;
 }
 
 static void __attribute__((noinline)) add_drawn_delay(
@@ -52,7 +82,8 @@ static void __attribute__((noinline)) add_drawn_delay(
 }
 
 /* The decision for what the handler of io->op has left on the stack. */
-static inline enum us_status judge(struct us_script *script, const struct us_io *io, struct us_decision *decision) {
+static inline enum us_status judge(
+    struct us_script *script, const struct us_io *io, struct us_decision *decision, struct us_leg *legs) {
     lua_State *L = script->lua;
     const struct us_verdict_object *object = us_object_at(L, -1, US_KIND_VERDICT);
     if (object == NULL) {
@@ -66,12 +97,15 @@ static inline enum us_status judge(struct us_script *script, const struct us_io 
     if (verdict->outcome > US_OUTCOME_FAIL || effects != 0) {
         if ((us_decision_ops(verdict) & (1u << io->op)) == 0)
             return refuse_outcome(script, io->op, verdict);
-        uint64_t size = script->device_size;
-        if (verdict->outcome == US_OUTCOME_REDIRECT && !verdict->is_relative && size != 0
-            && (io->length > size || verdict->to_offset > size - io->length))
-            return refuse_place(script, io->op, verdict->to_offset);
+        if (verdict->outcome == US_OUTCOME_REDIRECT) {
+            enum us_status status = check_places(script, io, verdict);
+            if (status != US_OK)
+                return status;
+        }
     }
     *decision = *verdict;
+    if (verdict->leg_count > 0)
+        memcpy(legs, us_legs_of(verdict), verdict->leg_count * sizeof *legs);
     if (verdict->corrupt.mode != US_CORRUPT_NOT)
         decision->corrupt_seed = verdict->corrupt.sticky ? script->options.seed : us_random_next(&script->random);
     if (verdict->store.keep != US_STORE_NORMAL)
@@ -81,7 +115,8 @@ static inline enum us_status judge(struct us_script *script, const struct us_io 
     return US_OK;
 }
 
-enum us_status us_script_decide(struct us_script *script, const struct us_io *io, struct us_decision *decision) {
+enum us_status us_script_decide(
+    struct us_script *script, const struct us_io *io, struct us_decision *decision, struct us_leg *legs) {
     if (io->op >= US_OP_COUNT || (script->handlers & (1u << io->op)) == 0) {
         memset(decision, 0, sizeof *decision);
         return US_OK;
@@ -97,7 +132,7 @@ enum us_status us_script_decide(struct us_script *script, const struct us_io *io
     lua_pushinteger(L, (lua_Integer)io->length);
     enum us_status status = us_run(script, 3, 1);
     if (__builtin_expect(status == US_OK, 1))
-        status = judge(script, io, decision);
+        status = judge(script, io, decision, legs);
     lua_settop(L, 0);
     return status;
 }

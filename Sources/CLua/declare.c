@@ -50,8 +50,8 @@ static void refuse_value(lua_State *L, const struct place *place, const char *ke
     if (lua_istable(L, -1))
         luaL_error(L, "%s: key \"%s%s%s\" holds a table inside a table; one level is accepted", place->function, outer,
             dot, key);
-    luaL_error(L, "%s: key \"%s%s%s\" holds %s; a string, number, boolean, table, ranges, distribution, bucket or "
-        "verdict is expected",
+    luaL_error(L, "%s: key \"%s%s%s\" holds %s; a string, number, boolean, table, ranges, distribution, bucket, "
+        "verdict or backing is expected",
         place->function, outer, dot, key, us_describe(L, -1));
 }
 
@@ -82,13 +82,19 @@ static bool copy_object(lua_State *L, struct us_field *field) {
     }
     const struct us_verdict_object *verdict = us_object_at(L, -1, US_KIND_VERDICT);
     if (verdict != NULL) {
-        struct us_decision *copy = allocate(L, sizeof *copy);
-        *copy = verdict->decision;
+        size_t size = sizeof(struct us_decision) + verdict->decision.leg_count * sizeof(struct us_leg);
+        struct us_decision *copy = allocate(L, size);
+        memcpy(copy, &verdict->decision, size);
         field->type = US_FIELD_VERDICT;
         field->verdict = copy;
         field->dist = verdict->dist;
     }
-    return ranges != NULL || dist != NULL || bucket != NULL || verdict != NULL;
+    const struct us_backing_object *backing = us_object_at(L, -1, US_KIND_BACKING);
+    if (backing != NULL) {
+        field->type = US_FIELD_BACKING;
+        field->integer = backing->number;
+    }
+    return ranges != NULL || dist != NULL || bucket != NULL || verdict != NULL || backing != NULL;
 }
 
 /* Fills the field from the value on top of the stack. key is its name in messages: "op", or "[1]" for an item. */
@@ -203,7 +209,7 @@ static void append(lua_State *L, const struct us_declaration *declaration) {
     script->declarations[script->declaration_count++] = *declaration;
 }
 
-static void declare(lua_State *L, const char *function, enum us_declaration_kind kind) {
+void us_declare(lua_State *L, const char *function, enum us_declaration_kind kind) {
     us_require_phase(L, function, US_PHASE_LOAD);
     if (!lua_istable(L, 1) || lua_gettop(L) != 1)
         luaL_error(L, "%s: one table is expected, as in %s{...}", function, function);
@@ -217,7 +223,7 @@ static int device(lua_State *L) {
     us_require_phase(L, "device", US_PHASE_LOAD);
     if (script->has_device)
         return luaL_error(L, "device: it is declared already, on line %d", script->device_line);
-    declare(L, "device", US_DECLARES_DEVICE);
+    us_declare(L, "device", US_DECLARES_DEVICE);
     script->has_device = true;
     script->device_line = script->declarations[script->declaration_count - 1].line;
     return 0;
@@ -227,7 +233,7 @@ static int rule(lua_State *L) {
     struct us_script *script = us_script_of(L);
     if (script->rule_count == RULES_MAX)
         return luaL_error(L, "rule: there are %d rules already, the most there can be", RULES_MAX);
-    declare(L, "rule", US_DECLARES_RULE);
+    us_declare(L, "rule", US_DECLARES_RULE);
     script->rule_count++;
     return 0;
 }

@@ -39,14 +39,14 @@ static void change(const struct us_corruption *what, struct us_random *stream, u
     }
 }
 
-void us_corrupt(const struct us_decision *decision, const struct us_ranges *range, uint64_t offset, void *data,
-    uint64_t length) {
+void us_corrupt(const struct us_decision *decision, uint64_t offset, void *data, uint64_t length) {
     const struct us_corruption *what = &decision->corrupt;
     if (!what->sticky) {
         struct us_random stream = {decision->corrupt_seed};
         change(what, &stream, data, length);
         return;
     }
+    const struct us_ranges *range = (const struct us_ranges *)decision->corrupt_range;
     for (uint64_t at = 0; at < length; at += US_SECTOR_BYTES) {
         if (range != NULL && !us_ranges_overlaps(range, offset + at, US_SECTOR_BYTES))
             continue;

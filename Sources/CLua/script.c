@@ -129,6 +129,7 @@ static int open_all(lua_State *L) {
     us_open_bucket(L);
     us_open_verdict(L);
     us_open_effects(L);
+    us_open_targets(L);
     us_open_io(L);
     return 0;
 }
@@ -270,8 +271,9 @@ bool us_script_has_ctl(const struct us_script *script) {
     return script->ctl != LUA_NOREF;
 }
 
-void us_script_set_device_size(struct us_script *script, uint64_t bytes) {
-    script->device_size = bytes;
+void us_script_set_backing_size(struct us_script *script, unsigned backing, uint64_t bytes) {
+    if (backing < US_BACKINGS_MAX)
+        script->backing_size[backing] = bytes;
 }
 
 void us_script_set_now(struct us_script *script, uint64_t nanoseconds) {

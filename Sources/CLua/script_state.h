@@ -31,7 +31,7 @@ struct us_script {
     int handler[US_OP_COUNT]; /* registry references */
     int *io; /* registry references by tag; LUA_NOREF: not bound */
     size_t io_count;
-    uint64_t device_size;
+    uint64_t backing_size[US_BACKINGS_MAX];
     uint64_t now;
     struct us_random random;
     const char *io_field[US_IO_FIELD_COUNT]; /* the strings of this state, compared by address */
@@ -44,7 +44,7 @@ struct us_script {
     unsigned char *arena; /* declare.c: the rest of the newest block of copies */
     size_t arena_left;
     struct us_declaration *declarations;
-    size_t declaration_count, declaration_capacity, rule_count;
+    size_t declaration_count, declaration_capacity, rule_count, backing_count;
     bool has_device;
     int device_line; /* of device{} */
     int ctl;         /* registry reference */
@@ -75,6 +75,7 @@ enum us_kind {
     US_KIND_COUNTER,
     US_KIND_DIST,
     US_KIND_BUCKET,
+    US_KIND_BACKING,
 };
 
 struct us_io_object {
@@ -84,9 +85,18 @@ struct us_io_object {
 
 struct us_verdict_object {
     enum us_kind kind;
-    struct us_decision decision;
     const struct us_dist *dist; /* NULL: none; each IO is delayed by a time drawn from it, too */
+    struct us_decision decision;
+    struct us_leg legs[]; /* decision.leg_count, right behind it */
 };
+_Static_assert(offsetof(struct us_verdict_object, legs)
+        == offsetof(struct us_verdict_object, decision) + sizeof(struct us_decision),
+    "legs follow the decision");
+
+/* The legs of a decision that a script made. */
+static inline const struct us_leg *us_legs_of(const struct us_decision *decision) {
+    return (const struct us_leg *)(decision + 1);
+}
 
 struct us_ranges_object {
     enum us_kind kind;
@@ -101,6 +111,11 @@ struct us_dist_object {
 struct us_bucket_object {
     enum us_kind kind;
     struct us_bucket *bucket;
+};
+
+struct us_backing_object {
+    enum us_kind kind;
+    unsigned number; /* 1 ... US_BACKINGS_MAX - 1 */
 };
 
 struct us_counter_object {
@@ -153,9 +168,17 @@ void us_open_bucket(lua_State *L);
 void us_open_cells(lua_State *L);   /* counter mark state */
 void us_open_verdict(lua_State *L);
 void us_open_effects(lua_State *L); /* corrupt store misdirect */
+void us_open_targets(lua_State *L); /* to backing */
 void us_open_io(lua_State *L);
 
 /* Pushes a new verdict that decides nothing yet. Raises. */
 struct us_decision *us_push_verdict(lua_State *L);
+/* ... with room for so many legs. */
+struct us_verdict_object *us_push_legs(lua_State *L, unsigned legs);
+/* The legs of two verdicts that redirect, in this order. Pushes a verdict with them; raises when it cannot be. */
+struct us_verdict_object *us_push_both_legs(
+    lua_State *L, const struct us_decision *left, const struct us_decision *right);
+/* declare.c: keeps the table in argument 1 as a declaration. Raises. */
+void us_declare(lua_State *L, const char *function, enum us_declaration_kind kind);
 /* "read", "write" ...; NULL for a number that is no operation. */
 const char *us_op_name(unsigned op);

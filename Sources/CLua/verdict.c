@@ -1,4 +1,4 @@
-/* Verdicts: fail delay hang drop zero to, and their sum.
+/* Verdicts: fail delay hang drop zero, and sums of any.
  *
  * A verdict is an immutable us_decision in a userdata. Constructors keep what they made for their argument, so
  * `return fail("EIO")` in a handler allocates nothing from the second time on; how many are kept is bounded,
@@ -17,13 +17,19 @@ enum { MEMORY = 1 };
 
 /* ---- making ---- */
 
-static struct us_verdict_object *push_object(lua_State *L) {
-    struct us_verdict_object *object = lua_newuserdatauv(L, sizeof *object, 0);
-    memset(object, 0, sizeof *object);
+struct us_verdict_object *us_push_legs(lua_State *L, unsigned legs) {
+    size_t size = sizeof(struct us_verdict_object) + legs * sizeof(struct us_leg);
+    struct us_verdict_object *object = lua_newuserdatauv(L, size, 0);
+    memset(object, 0, size);
     object->kind = US_KIND_VERDICT;
+    object->decision.leg_count = (uint8_t)legs;
     lua_rawgeti(L, LUA_REGISTRYINDEX, us_script_of(L)->verdict_metatable);
     lua_setmetatable(L, -2);
     return object;
+}
+
+static struct us_verdict_object *push_object(lua_State *L) {
+    return us_push_legs(L, 0);
 }
 
 struct us_decision *us_push_verdict(lua_State *L) {
@@ -76,9 +82,10 @@ static uint64_t add_saturating(uint64_t left, uint64_t right) {
 static struct us_decision combine(lua_State *L, const struct us_decision *left, const struct us_decision *right) {
     if (left->hangs && right->hangs)
         luaL_error(L, "a verdict cannot hang twice");
-    if (left->outcome != US_OUTCOME_PASS && left->outcome == right->outcome)
+    bool both_redirect = left->outcome == US_OUTCOME_REDIRECT && right->outcome == US_OUTCOME_REDIRECT;
+    if (left->outcome != US_OUTCOME_PASS && left->outcome == right->outcome && !both_redirect)
         luaL_error(L, "a verdict cannot %s twice", outcome_name(left->outcome));
-    if (left->outcome != US_OUTCOME_PASS && right->outcome != US_OUTCOME_PASS)
+    if (left->outcome != US_OUTCOME_PASS && right->outcome != US_OUTCOME_PASS && !both_redirect)
         luaL_error(
             L, "a verdict cannot both %s and %s", outcome_name(left->outcome), outcome_name(right->outcome));
     if (left->corrupt.mode != US_CORRUPT_NOT && right->corrupt.mode != US_CORRUPT_NOT)
@@ -93,6 +100,8 @@ static struct us_decision combine(lua_State *L, const struct us_decision *left, 
         .outcome = end->outcome,
         .error = end->error,
         .to_offset = end->to_offset,
+        .to_backing = end->to_backing,
+        .leg_count = end->leg_count,
         .is_relative = end->is_relative,
         .corrupt = left->corrupt.mode != US_CORRUPT_NOT ? left->corrupt : right->corrupt,
         .store = left->store.keep != US_STORE_NORMAL ? left->store : right->store,
@@ -106,7 +115,8 @@ static int push_sum(lua_State *L, const struct us_decision *left, const struct u
         return luaL_error(L, "a verdict can have one distribution only; dist.mix makes one of several");
     struct us_decision sum = combine(L, left, &right->decision);
     const struct us_dist *dist = left_dist != NULL ? left_dist : right->dist;
-    struct us_verdict_object *object = push_object(L);
+    struct us_verdict_object *object = us_push_both_legs(L, left, &right->decision);
+    sum.leg_count = object->decision.leg_count;
     object->decision = sum;
     object->dist = dist;
     return 1;
@@ -200,16 +210,6 @@ static int constant(lua_State *L) {
     return 1;
 }
 
-static int to(lua_State *L) {
-    if (!lua_isnoneornil(L, 2))
-        return luaL_error(L, "to: other backings are not available");
-    uint64_t offset = us_check_bytes(L, 1, "offset");
-    struct us_decision *verdict = us_push_verdict(L);
-    verdict->outcome = US_OUTCOME_REDIRECT;
-    verdict->to_offset = offset;
-    return 1;
-}
-
 /* ---- as text ---- */
 
 struct text {
@@ -246,6 +246,10 @@ static void print_outcome(struct text *text, const struct us_decision *verdict) 
         print(text, "fail(\"%s\")", known != NULL ? known->name : "?");
     } else if (verdict->outcome == US_OUTCOME_REDIRECT && verdict->is_relative) {
         print(text, "misdirect(%lld)", (long long)verdict->to_offset);
+    } else if (verdict->outcome == US_OUTCOME_REDIRECT && verdict->leg_count > 0) {
+        print(text, "to(%u places)", verdict->leg_count);
+    } else if (verdict->outcome == US_OUTCOME_REDIRECT && verdict->to_backing > 0) {
+        print(text, "to(%llu, backing %u)", (unsigned long long)verdict->to_offset, verdict->to_backing);
     } else if (verdict->outcome == US_OUTCOME_REDIRECT) {
         print(text, "to(%llu)", (unsigned long long)verdict->to_offset);
     } else if (verdict->outcome != US_OUTCOME_PASS) {
@@ -327,7 +331,6 @@ void us_open_verdict(lua_State *L) {
     open_constructor(L, "fail", fail);
     open_constructor(L, "delay", delay);
     open_constructor(L, "hang", hang);
-    open_constructor(L, "to", to);
     open_constant(L, "drop", US_OUTCOME_DROP);
     open_constant(L, "zero", US_OUTCOME_ZERO);
     lua_pop(L, 1);

@@ -93,8 +93,8 @@ import Testing
         decision.corrupt_seed = seed
         var data = [UInt8](repeating: byte, count: 4096)
         let range = set.flatMap { shared.makeRanges(offset: $0.offset, length: $0.length) }
-        let address = unsafe range.flatMap { unsafe OpaquePointer(bitPattern: $0) }
-        unsafe us_corrupt(&decision, address, offset, &data, UInt64(data.count))
+        decision.corrupt_range = range ?? 0
+        unsafe us_corrupt(&decision, offset, &data, UInt64(data.count))
         return data
     }
 

@@ -143,6 +143,7 @@ import Testing
                 if let set = rule.set, contents[set].isDisjoint(with: first..<end) { continue }
                 acted[index] += 1
             }
+            let requests = RequestTable(depth: 1, queue: QueueID(0))
             var decision = us_decision()
             var heals: UInt64 = 0
             var io = us_io()
@@ -156,6 +157,7 @@ import Testing
                 inFlight: 1,
                 data: nil,
                 decision: &decision,
+                legs: requests.legs(Tag(0)),
                 heals: &heals
             )
             let found = model.indices.map { counters.acted($0) }

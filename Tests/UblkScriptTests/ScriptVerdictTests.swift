@@ -80,7 +80,7 @@ import Testing
         ("to(-1)", "bad offset -1"),
         ("to(1.5)", "bad offset 1.5"),
         ("to(\"4Q\")", "bad offset \"4Q\""),
-        ("to(0, \"other\")", "other backings are not available"),
+        ("to(0, \"other\")", "is no backing"),
     ])
     func `bad arguments are refused with their value`(expression: String, message: String) {
         #expect { try verdict(expression) } throws: { error in

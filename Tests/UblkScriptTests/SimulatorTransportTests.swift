@@ -25,7 +25,7 @@ import Testing
                 oracle: DataOracle(unitBytes: 512, depth: depth),
                 keepsFinished: true
             ),
-            file: nil,
+            files: [],
             depth: depth,
             maxIOBytes: 65536,
             bell: bell,

@@ -1,4 +1,4 @@
-/* What is to happen to one IO, and the IO as a script sees it. Flat data, no pointers into Lua. */
+/* What is to happen to one IO, and the IO as a script sees it. Flat data. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -58,17 +58,30 @@ struct us_store {
     uint32_t units; /* kept; 0: by chance, at least one, not all */
 };
 
+/* Backings of a device: its own, number 0, and those that a script makes. */
+enum { US_BACKINGS_MAX = 16 };
+
+/* A part of what a redirected IO does: length bytes from the IO's byte at on stand at offset of a backing. */
+struct us_leg {
+    uint64_t offset, at, length; /* length 0: to the end of the IO */
+    uint32_t backing;
+};
+
+enum { US_LEGS_MAX = 8 };
+
 struct us_decision {
     uint64_t delay_ns;  /* service time to add; adds up over rules and handler */
     uint64_t hang_ns;   /* with hangs: how long; 0 = until released */
-    uint64_t to_offset; /* US_OUTCOME_REDIRECT: bytes */
+    uint64_t to_offset; /* US_OUTCOME_REDIRECT without legs: the whole IO, bytes */
     int32_t error;      /* US_OUTCOME_FAIL: a positive errno of the block layer's */
     uint8_t outcome;    /* enum us_outcome */
     uint8_t hangs;      /* hold it (after the delay) before the outcome */
     uint8_t is_relative; /* US_OUTCOME_REDIRECT: to_offset is a distance, modulo 2^64 */
+    uint8_t leg_count;  /* US_OUTCOME_REDIRECT: so many legs, which follow the decision where a script made it */
+    uint32_t to_backing; /* US_OUTCOME_REDIRECT without legs */
     struct us_corruption corrupt;
     struct us_store store;
-    uint32_t rule; /* whose range a sticky corruption keeps to: its number from 1; 0: none */
+    uintptr_t corrupt_range; /* address of the registry's us_ranges which a sticky corruption keeps to; 0: everywhere */
     uint64_t corrupt_seed, store_seed; /* of what they choose by chance */
 };
 
@@ -80,7 +93,7 @@ static inline void us_decision_inherit(struct us_decision *later, const struct u
     if (later->corrupt.mode == US_CORRUPT_NOT) {
         later->corrupt = earlier->corrupt;
         later->corrupt_seed = earlier->corrupt_seed;
-        later->rule = earlier->rule;
+        later->corrupt_range = earlier->corrupt_range;
     }
     if (later->store.keep == US_STORE_NORMAL) {
         later->store = earlier->store;
@@ -93,6 +106,8 @@ static inline void us_decision_settle(struct us_decision *decision, const struct
     decision->outcome = end->outcome;
     decision->error = end->error;
     decision->to_offset = end->to_offset;
+    decision->to_backing = end->to_backing;
+    decision->leg_count = end->leg_count;
     decision->is_relative = end->is_relative;
     decision->hangs = end->hangs;
     decision->hang_ns = end->hang_ns;

@@ -10,9 +10,8 @@
 enum { US_SECTOR_BYTES = 512 };
 
 /* Changes the length bytes at data, which belong at that offset of the device. A sticky corruption changes only
- * sectors in range (NULL: all), each the same way every time. length is whole sectors. */
-void us_corrupt(const struct us_decision *decision, const struct us_ranges *range, uint64_t offset, void *data,
-    uint64_t length);
+ * sectors in corrupt_range, each the same way every time. length is whole sectors. */
+void us_corrupt(const struct us_decision *decision, uint64_t offset, void *data, uint64_t length);
 
 /* Which bytes of a write of that length are stored: [*from, *to). */
 void us_stored_part(const struct us_decision *decision, uint64_t length, uint64_t *from, uint64_t *to);

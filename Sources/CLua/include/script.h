@@ -50,6 +50,7 @@ enum us_field_type {
     US_FIELD_DIST,
     US_FIELD_BUCKET,
     US_FIELD_VERDICT,
+    US_FIELD_BACKING,
     US_FIELD_TABLE,
 };
 
@@ -57,7 +58,7 @@ enum us_field_type {
 struct us_field {
     const char *key;
     enum us_field_type type;
-    int64_t integer;                /* US_FIELD_BOOL (0 or 1), US_FIELD_INTEGER */
+    int64_t integer;                /* US_FIELD_BOOL (0 or 1), US_FIELD_INTEGER, US_FIELD_BACKING (its number) */
     double number;                  /* US_FIELD_NUMBER (not a whole number) */
     const char *string;             /* US_FIELD_STRING; NUL-terminated, may hold NULs before length */
     size_t length;
@@ -69,7 +70,7 @@ struct us_field {
     size_t field_count;
 };
 
-enum us_declaration_kind { US_DECLARES_DEVICE, US_DECLARES_RULE };
+enum us_declaration_kind { US_DECLARES_DEVICE, US_DECLARES_RULE, US_DECLARES_BACKING };
 
 struct us_declaration {
     enum us_declaration_kind kind;
@@ -92,14 +93,16 @@ bool us_script_has_ctl(const struct us_script *script);
 /* Tells the state which us_io belongs to a tag (0 ... 4095). False: no memory. */
 bool us_script_bind_io(struct us_script *script, uint16_t tag, struct us_io *io);
 
-/* Size of the device, which to() is checked against; 0 (the default): not checked. */
-void us_script_set_device_size(struct us_script *script, uint64_t bytes);
+/* Size of a backing, which to() is checked against; 0 (the default): not checked. */
+void us_script_set_backing_size(struct us_script *script, unsigned backing, uint64_t bytes);
 
 /* What now() answers, nanoseconds on the clock of the queue; 0 in the load phase. */
 void us_script_set_now(struct us_script *script, uint64_t nanoseconds);
 
-/* Runs the handler of io->op. US_OK: *decision is filled. Otherwise *decision is untouched. */
-enum us_status us_script_decide(struct us_script *script, const struct us_io *io, struct us_decision *decision);
+/* Runs the handler of io->op. US_OK: *decision is filled, and its legs, for which there is room for US_LEGS_MAX.
+ * Otherwise *decision is untouched. */
+enum us_status us_script_decide(
+    struct us_script *script, const struct us_io *io, struct us_decision *decision, struct us_leg *legs);
 
 /* Runs ctl(argv...). US_OK: *result holds what it returned as text, values separated by tabs ("" for none),
  * valid until the next call. */

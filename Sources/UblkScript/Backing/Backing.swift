@@ -10,6 +10,15 @@ enum Backing {
     case memory(MemoryStore.View)
     /// A file or block device, through the queue's own ring.
     case file(FileStore.View)
+
+    /// Bytes that can be asked for; nil: any.
+    var sizeBytes: UInt64? {
+        switch self {
+        case .null: nil
+        case .memory(let view): view.sizeBytes
+        case .file(let view): view.sizeBytes
+        }
+    }
 }
 
 /// One operation on a file backing, as the transport sends it to the kernel.
@@ -32,6 +41,8 @@ struct FileOperation {
     }
 
     let kind: Kind
+    /// ``FileStore/View/file``.
+    let file: Int32
     let offsetBytes: UInt64
     let lengthBytes: UInt64
     /// First byte of the tag's buffer that is meant, for reads and writes.

@@ -25,12 +25,12 @@ struct DriverTransport: QueueTransport, ~Copyable {
     /// Registered files of the ring, by index.
     private enum FixedFile {
         static let device: Int32 = 0
-        static let backing: Int32 = 1
+        static let firstBacking: Int32 = 1
     }
 
     /// - Parameters: - characterFD: the open `/dev/ublkcN`; stays the caller's. - wakeupFD: an
-    ///   eventfd that other threads write to; stays the caller's. - backingFD: of a file backing;
-    ///   stays the caller's.
+    ///   eventfd that other threads write to; stays the caller's. - backingFDs: of file backings, in
+    ///   their order; stay the caller's.
     /// - Throws: ``DeviceError`` when the ring or a mapping cannot be made.
     init(
         queue: QueueID,
@@ -38,10 +38,9 @@ struct DriverTransport: QueueTransport, ~Copyable {
         maxIOBytes: Int,
         characterFD: Int32,
         wakeupFD: Int32,
-        backingFD: Int32?
+        backingFDs: [Int32]
     ) throws(DeviceError) {
-        let files = [characterFD] + (backingFD.map { [$0] } ?? [])
-        let ring = try Self.makeRing(depth: depth, files: files)
+        let ring = try Self.makeRing(depth: depth, files: [characterFD] + backingFDs)
         let descriptorBytes = SystemPage.roundUp(depth * MemoryLayout<ublk_io_desc>.stride)
         let descriptors = unsafe try Self.mapDescriptors(
             queue: queue,
@@ -197,7 +196,7 @@ struct DriverTransport: QueueTransport, ~Copyable {
     mutating func submit(_ operation: FileOperation, for tag: Tag) {
         let data = unsafe buffer(tag) + operation.bufferOffset
         let length = UInt32(clamping: operation.lengthBytes)
-        let file = FixedFile.backing
+        let file = FixedFile.firstBacking + operation.file
         let sqe = unsafe ring.submission()
         switch operation.kind {
         case .read: unsafe io_uring_prep_read(sqe, file, data, length, operation.offsetBytes)

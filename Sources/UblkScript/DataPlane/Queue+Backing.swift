@@ -1,50 +1,62 @@
 import CLua
 import SystemPackage
 
-/// Doing what a request asks for.
+/// Doing what a request asks for, in one or more steps, each in one backing.
 ///
 /// Memory answers at once; a file answers through the ring, in one or more operations.
 extension Queue where Transport: ~Copyable {
-    /// Hands the request to the backing.
+    /// Hands the request to its backings.
     @inline(__always)
     mutating func perform(_ tag: Tag) {
-        switch configuration.backing {
-        case .null: unsafe complete(tag, Int32(clamping: requests[tag].pointee.io.length))
+        let request = unsafe requests[tag]
+        let isElsewhere =
+            unsafe request.pointee.decision.outcome == UInt8(US_OUTCOME_REDIRECT.rawValue)
+        if isElsewhere || backings.count > 1 { return performSteps(tag) }
+        unsafe begin(request, backing: 0, place: request.pointee.io.offset)
+        performStep(tag)
+    }
+
+    /// The next step: bytes of the request's part at a place of a backing.
+    ///
+    /// - Parameter place: where the IO's first byte would be.
+    @inline(__always)
+    func begin(_ request: UnsafeMutablePointer<Request>, backing: UInt32, place: UInt64) {
+        unsafe request.pointee.backing = backing
+        unsafe request.pointee.place = place
+        unsafe request.pointee.doneBytes = request.pointee.partFrom
+        unsafe request.pointee.endBytes = request.pointee.partTo
+    }
+
+    @inline(__always)
+    mutating func performStep(_ tag: Tag) {
+        let number = unsafe Int(requests[tag].pointee.backing)
+        switch backings[number] {
+        case .null: stepIsDone(tag)
         case .memory(let memory): perform(tag, on: memory)
         case .file(let file): perform(tag, on: file)
         }
     }
 
-    /// Where the request's bytes are in the backing: its own place, or the one it is redirected to.
-    @inline(__always)
-    private func place(_ request: UnsafeMutablePointer<Request>) -> UInt64 {
-        unsafe request.pointee.decision.outcome == UInt8(US_OUTCOME_REDIRECT.rawValue)
-            ? us_redirected(
-                &request.pointee.decision,
-                request.pointee.io.offset,
-                request.pointee.io.length,
-                configuration.sizeBytes
-            ) : request.pointee.io.offset
-    }
-
     @inline(__always)
     private mutating func perform(_ tag: Tag, on memory: MemoryStore.View) {
         let request = unsafe requests[tag]
-        let offset = unsafe place(request)
-        let length = unsafe request.pointee.io.length
+        let first = unsafe request.pointee.doneBytes
+        let offset = unsafe request.pointee.place &+ first
+        let length = unsafe request.pointee.endBytes - first
+        let data = unsafe transport.buffer(tag) + Int(first)
         switch unsafe IOOp(rawValue: request.pointee.io.op) {
-        case .read: unsafe memory.read(at: offset, length: length, into: transport.buffer(tag))
-        case .write:
-            let first = unsafe request.pointee.doneBytes
-            unsafe memory.write(
-                at: offset + first,
-                length: request.pointee.endBytes - first,
-                from: transport.buffer(tag) + Int(first)
-            )
+        case .read: unsafe memory.read(at: offset, length: length, into: data)
+        case .write: unsafe memory.write(at: offset, length: length, from: data)
         case .discard, .writeZeroes: memory.clear(at: offset, length: length)
         case .flush, nil: break
         }
-        complete(tag, Int32(clamping: length))
+        stepIsDone(tag)
+    }
+
+    @inline(__always)
+    mutating func stepIsDone(_ tag: Tag) {
+        if unsafe requests[tag].pointee.nextStep != 0 { return performNextStep(tag) }
+        unsafe complete(tag, Int32(clamping: requests[tag].pointee.io.length))
     }
 
     // MARK: Files
@@ -52,7 +64,8 @@ extension Queue where Transport: ~Copyable {
     private mutating func perform(_ tag: Tag, on file: FileStore.View) {
         let request = unsafe requests[tag]
         unsafe request.pointee.state = .backing
-        unsafe request.pointee.zeroing = isDurable(request, file) ? .writing : firstZeroing(request)
+        unsafe request.pointee.zeroing =
+            isDurable(request, file) ? .writing : firstZeroing(request, file)
         submitFileOperation(tag, file)
     }
 
@@ -60,19 +73,19 @@ extension Queue where Transport: ~Copyable {
     private mutating func submitFileOperation(_ tag: Tag, _ file: FileStore.View) {
         let request = unsafe requests[tag]
         let done = unsafe request.pointee.doneBytes
-        let offset = unsafe place(request) + done
+        let offset = unsafe request.pointee.place &+ done
         let length = unsafe request.pointee.endBytes - done
         let write: FileOperation.Kind = unsafe isDurable(request, file) ? .writeDurably : .write
         switch unsafe IOOp(rawValue: request.pointee.io.op) {
-        case .read: submit(tag, .read, offset, length, bufferOffset: Int(done))
-        case .write: submit(tag, write, offset, length, bufferOffset: Int(done))
-        case .flush: submit(tag, .sync, 0, 0)
-        case .discard: submit(tag, .punchHole, offset, length)
+        case .read: submit(tag, file, .read, offset, length, bufferOffset: Int(done))
+        case .write: submit(tag, file, write, offset, length, bufferOffset: Int(done))
+        case .flush: submit(tag, file, .sync, 0, 0)
+        case .discard: submit(tag, file, .punchHole, offset, length)
         case .writeZeroes:
             switch unsafe request.pointee.zeroing {
-            case .zeroRange: submit(tag, .zeroRange, offset, length)
-            case .punchHole: submit(tag, .punchHole, offset, length)
-            case .writing: writeZeroesByHand(tag, write, offset, length)
+            case .zeroRange: submit(tag, file, .zeroRange, offset, length)
+            case .punchHole: submit(tag, file, .punchHole, offset, length)
+            case .writing: writeZeroesByHand(tag, file, write, offset, length)
             }
         case nil: preconditionFailure("an unknown op reached the backing")
         }
@@ -89,6 +102,7 @@ extension Queue where Transport: ~Copyable {
 
     private mutating func submit(
         _ tag: Tag,
+        _ file: FileStore.View,
         _ kind: FileOperation.Kind,
         _ offset: UInt64,
         _ length: UInt64,
@@ -97,6 +111,7 @@ extension Queue where Transport: ~Copyable {
         transport.submit(
             FileOperation(
                 kind: kind,
+                file: file.file,
                 offsetBytes: offset,
                 lengthBytes: length,
                 bufferOffset: bufferOffset
@@ -108,6 +123,7 @@ extension Queue where Transport: ~Copyable {
     /// The last resort of write-zeroes: the tag's own buffer, zeroed, as often as it takes.
     private mutating func writeZeroesByHand(
         _ tag: Tag,
+        _ file: FileStore.View,
         _ kind: FileOperation.Kind,
         _ offset: UInt64,
         _ length: UInt64
@@ -118,27 +134,26 @@ extension Queue where Transport: ~Copyable {
             repeating: 0,
             count: Int(chunk)
         )
-        submit(tag, kind, offset, chunk)
+        submit(tag, file, kind, offset, chunk)
     }
 
     /// A file operation is over: go on with the rest, fall back, or complete.
     mutating func backingFinished(_ tag: Tag, _ result: Int32) {
-        guard case .file(let file) = configuration.backing else {
-            preconditionFailure("a file operation ended on a backing that is no file")
-        }
         let request = unsafe requests[tag]
         precondition(unsafe request.pointee.state == .backing)
-        let length = unsafe request.pointee.io.length
+        guard case .file(let file) = unsafe backings[Int(request.pointee.backing)] else {
+            preconditionFailure("a file operation ended on a backing that is no file")
+        }
         if result < 0 {
             let errno = Errno(rawValue: -result)
             if errno == .interrupted || errno == .resourceTemporarilyUnavailable {
                 return submitFileOperation(tag, file)
             }
-            if unsafe hasFallback(errno, request) { return submitFileOperation(tag, file) }
-            if isAdvisory(errno, tag) { return complete(tag, Int32(clamping: length)) }
+            if unsafe hasFallback(errno, request, file) { return submitFileOperation(tag, file) }
+            if isAdvisory(errno, tag) { return stepIsDone(tag) }
             return backingFailed(tag, errno.rawValue, "")
         }
-        guard unsafe transfersBytes(request) else { return complete(tag, Int32(clamping: length)) }
+        guard unsafe transfersBytes(request) else { return stepIsDone(tag) }
         if result == 0 {
             return backingFailed(
                 tag,
@@ -150,7 +165,7 @@ extension Queue where Transport: ~Copyable {
         if unsafe request.pointee.doneBytes < request.pointee.endBytes {
             return submitFileOperation(tag, file)
         }
-        complete(tag, Int32(clamping: length))
+        stepIsDone(tag)
     }
 
     /// True when results of the request's operations are byte counts.
@@ -164,24 +179,30 @@ extension Queue where Transport: ~Copyable {
 
     /// The first way to zero that is worth trying for this request: what this backing refused once
     /// is not asked again, and a hole is no answer to a request that must keep its blocks.
-    private func firstZeroing(_ request: UnsafeMutablePointer<Request>) -> Request.Zeroing {
+    private func firstZeroing(
+        _ request: UnsafeMutablePointer<Request>,
+        _ file: FileStore.View
+    ) -> FileStore.Zeroing {
         let mustKeepBlocks = unsafe request.pointee.io.flags & IOFlags.noUnmap.rawValue != 0
-        return zeroing == .punchHole && mustKeepBlocks ? .writing : zeroing
+        return file.zeroing == .punchHole && mustKeepBlocks ? .writing : file.zeroing
     }
 
     /// Steps a refused write-zeroes down: zero range, punch hole, plain writes.
     private mutating func hasFallback(
         _ errno: Errno,
-        _ request: UnsafeMutablePointer<Request>
+        _ request: UnsafeMutablePointer<Request>,
+        _ file: FileStore.View
     ) -> Bool {
         guard unsafe request.pointee.io.op == IOOp.writeZeroes.rawValue, Self.isRefusal(errno)
         else { return false }
+        var file = file
         switch unsafe request.pointee.zeroing {
-        case .zeroRange: zeroing = max(zeroing, .punchHole)
-        case .punchHole: zeroing = .writing
+        case .zeroRange: file.zeroing = max(file.zeroing, .punchHole)
+        case .punchHole: file.zeroing = .writing
         case .writing: return false
         }
-        unsafe request.pointee.zeroing = firstZeroing(request)
+        unsafe backings[Int(request.pointee.backing)] = .file(file)
+        unsafe request.pointee.zeroing = firstZeroing(request, file)
         return true
     }
 
@@ -194,7 +215,8 @@ extension Queue where Transport: ~Copyable {
         errno == .notSupported || errno == .invalidArgument
     }
 
-    private mutating func backingFailed(_ tag: Tag, _ errno: Int32, _ note: String) {
+    mutating func backingFailed(_ tag: Tag, _ errno: Int32, _ note: String) {
+        unsafe requests[tag].pointee.nextStep = 0
         control.counters.add(.backingErrors)
         unsafe report.backingFailed(IOSummary(requests[tag].pointee.io), errno: errno, note)
         complete(tag, -errno)

@@ -22,7 +22,8 @@ extension Queue where Transport: ~Copyable {
         var decision = unsafe request.pointee.decision
         if decision.corrupt.mode != 0 {
             control.counters.add(.corrupted)
-            unsafe rules.corrupt(decision, request.pointee.io, transport.buffer(tag))
+            let io = unsafe request.pointee.io
+            unsafe us_corrupt(&decision, io.offset, transport.buffer(tag), io.length)
         }
         guard decision.store.keep != 0, decision.outcome != UInt8(US_OUTCOME_DROP.rawValue) else {
             return false
@@ -31,10 +32,10 @@ extension Queue where Transport: ~Copyable {
         unsafe us_stored_part(
             &decision,
             length,
-            &request.pointee.doneBytes,
-            &request.pointee.endBytes
+            &request.pointee.partFrom,
+            &request.pointee.partTo
         )
-        let stored = unsafe request.pointee.endBytes - request.pointee.doneBytes
+        let stored = unsafe request.pointee.partTo - request.pointee.partFrom
         if stored < length { control.counters.add(.torn) }
         if decision.outcome == UInt8(US_OUTCOME_FAIL.rawValue) {
             guard stored > 0 else { return false }
@@ -56,10 +57,11 @@ extension Queue where Transport: ~Copyable {
         let request = unsafe requests[tag]
         guard result >= 0 else { return result }
         if unsafe request.pointee.failsWith != 0 { return unsafe -request.pointee.failsWith }
-        let decision = unsafe request.pointee.decision
+        var decision = unsafe request.pointee.decision
         if decision.corrupt.mode != 0, unsafe request.pointee.io.op == IOOp.read.rawValue {
             control.counters.add(.corrupted)
-            unsafe rules.corrupt(decision, request.pointee.io, transport.buffer(tag))
+            let io = unsafe request.pointee.io
+            unsafe us_corrupt(&decision, io.offset, transport.buffer(tag), io.length)
         }
         return result
     }

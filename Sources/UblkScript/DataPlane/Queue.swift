@@ -22,6 +22,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     var requests: RequestTable
     var timers: TimerHeap
     let configuration: QueueConfiguration
+    let backings: BackingTable
     let shared: SharedObjects
     let control: QueueControl
     let report: any QueueReport
@@ -35,8 +36,6 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     /// What arrives is held before anything is decided about it.
     var isPaused = false
     private var hasQuit = false
-    /// The best way to zero that the backing has not refused yet.
-    var zeroing = Request.Zeroing.zeroRange
 
     init(
         transport: consuming Transport,
@@ -51,6 +50,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         self.script = script
         self.rules = rules
         self.configuration = configuration
+        backings = BackingTable(configuration.backings)
         self.shared = shared
         self.control = control
         self.report = report
@@ -69,7 +69,10 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
                 throw .noMemoryForTags(source: self.script.sourceName, depth: configuration.depth)
             }
         }
-        unsafe us_script_set_device_size(self.script.handle, configuration.sizeBytes)
+        for (number, backing) in configuration.backings.enumerated() {
+            let size = backing.sizeBytes ?? configuration.sizeBytes
+            unsafe us_script_set_backing_size(self.script.handle, UInt32(number), size)
+        }
     }
 
     /// Serves until the driver has taken every tag back, or ``QueueMessage/quit``.
@@ -118,8 +121,8 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         unsafe request.pointee.io.sequence = sequence
         unsafe request.pointee.decision = us_decision()
         unsafe request.pointee.heals = 0
-        unsafe request.pointee.doneBytes = 0
-        unsafe request.pointee.endBytes = desc.lengthBytes
+        unsafe request.pointee.partFrom = 0
+        unsafe request.pointee.partTo = desc.lengthBytes
         unsafe request.pointee.failsWith = 0
         unsafe request.pointee.hasEffects = false
         guard let op = IOOp(rawValue: desc.opCode) else {
@@ -174,6 +177,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
                 inFlight: inFlight,
                 data: op == .write ? UnsafeRawPointer(transport.buffer(tag)) : nil,
                 decision: &request.pointee.decision,
+                legs: requests.legs(tag),
                 heals: &request.pointee.heals
             )
             if isSettled { return }
@@ -184,7 +188,8 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         let status = unsafe script.decide(
             UnsafePointer(requests.io(tag)),
             now: rules.deviceTime(transport.now),
-            decision: &verdict
+            decision: &verdict,
+            legs: requests.legs(tag)
         )
         guard status == US_OK else { return scriptFailed(tag, status) }
         if !verdict.isNothing {

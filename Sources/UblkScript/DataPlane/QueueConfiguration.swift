@@ -6,7 +6,8 @@ struct QueueConfiguration {
     let depth: Int
     let sizeBytes: UInt64
     let maxIOBytes: Int
-    let backing: Backing
+    /// By number; 0 is the device's own.
+    let backings: [Backing]
     let onError: DeviceConfig.ErrorPolicy
     /// The script's rules and the seed, for people who ask.
     let rules: [RuleLabel]

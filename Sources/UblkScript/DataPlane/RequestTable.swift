@@ -28,25 +28,25 @@ struct Request {
     var decision = us_decision()
     /// Rules whose range the IO heals when it succeeds.
     var heals: UInt64 = 0
-    /// Bytes that are done so far, or are not to be stored.
+    /// The part of the IO that is to be done: all of it, but for a write that is stored in part.
+    var partFrom: UInt64 = 0
+    var partTo: UInt64 = 0
+    /// The step under way: bytes up to `doneBytes` of the IO are done, up to `endBytes` they are to be.
     var doneBytes: UInt64 = 0
-    /// Where the bytes to be done end; the IO's length but for a write that is stored in part.
     var endBytes: UInt64 = 0
+    /// Where the IO's first byte would be in the step's backing; modulo 2^64.
+    var place: UInt64 = 0
+    /// Number of the step's backing.
+    var backing: UInt32 = 0
+    /// The next step, for an IO that has several.
+    var nextStep: UInt8 = 0
     /// The errno of a write that fails although (a part of) it was stored; 0: it does not.
     var failsWith: Int32 = 0
     /// Its data was or is to be changed, or stored in part.
     var hasEffects = false
     var state = State.withDriver
     /// How far down its list of fallbacks a write-zeroes is.
-    var zeroing = Zeroing.zeroRange
-
-    /// Ways to zero a file's bytes, best first.
-    enum Zeroing: UInt8, Comparable {
-        case zeroRange
-        case punchHole
-        case writing
-        static func < (a: Zeroing, b: Zeroing) -> Bool { a.rawValue < b.rawValue }
-    }
+    var zeroing = FileStore.Zeroing.zeroRange
 }
 
 /// One ``Request`` a tag, at fixed addresses.
@@ -54,21 +54,29 @@ struct Request {
 /// Queue thread only.
 @safe
 struct RequestTable: ~Copyable {
-    // Safety: `depth` elements, freed in deinit; tags are checked against it.
+    // Safety: `depth` elements each, freed in deinit; tags are checked against it.
     private let requests: UnsafeMutablePointer<Request>
+    /// ``legsEach`` a request.
+    private let legs: UnsafeMutablePointer<us_leg>
     let depth: Int
+    private static let legsEach = Int(US_LEGS_MAX)
 
     init(depth: Int, queue: QueueID) {
         self.depth = depth
         unsafe requests = .allocate(capacity: depth)
         unsafe requests.initialize(repeating: Request(), count: depth)
+        unsafe legs = .allocate(capacity: depth * Self.legsEach)
+        unsafe legs.initialize(repeating: us_leg(), count: depth * Self.legsEach)
         for index in 0..<depth {
             unsafe requests[index].io.tag = UInt16(index)
             unsafe requests[index].io.queue = queue.rawValue
         }
     }
 
-    deinit { unsafe requests.deallocate() }
+    deinit {
+        unsafe requests.deallocate()
+        unsafe legs.deallocate()
+    }
 
     /// The tag's request.
     ///
@@ -87,6 +95,13 @@ struct RequestTable: ~Copyable {
         return unsafe UnsafeMutableRawPointer(requests + tag.index).assumingMemoryBound(
             to: us_io.self
         )
+    }
+
+    /// Room for the legs of the tag's decision.
+    @inline(__always)
+    func legs(_ tag: Tag) -> UnsafeMutablePointer<us_leg> {
+        precondition(tag.index < depth)
+        return unsafe legs + tag.index * Self.legsEach
     }
 
     func state(_ tag: Tag) -> Request.State { unsafe self[tag].pointee.state }

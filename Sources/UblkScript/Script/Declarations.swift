@@ -5,6 +5,8 @@ struct Declarations {
     /// The settings of `device{}`; empty when the script has none.
     var device: [Setting] = []
     var rules: [Rule] = []
+    /// `backing{}`, in file order.
+    var backings: [BackingConfig] = []
     /// One a rule.
     var labels: [RuleLabel] = []
 }
@@ -20,7 +22,7 @@ struct RuleLabel: Sendable, Equatable {
 }
 
 extension Script {
-    /// Reads `device{}` and `rule{}`.
+    /// Reads `device{}`, `backing{}` and `rule{}`.
     ///
     /// - Throws: the first rule that is refused, with its file and line. `device{}` is checked
     ///   later, together with the command line.
@@ -34,9 +36,11 @@ extension Script {
                 raw.pointee.field_count,
                 origin: origin
             )
-            if unsafe raw.pointee.kind == US_DECLARES_DEVICE {
-                result.device = settings
-            } else {
+            switch unsafe raw.pointee.kind {
+            case US_DECLARES_DEVICE: result.device = settings
+            case US_DECLARES_BACKING:
+                result.backings.append(try BackingConfig(settings, origin: origin))
+            default:
                 let rule = try unsafe Rule(
                     settings,
                     line: raw.pointee.line,
@@ -90,6 +94,7 @@ extension Script {
                 UInt(bitPattern: field.verdict),
                 dist: UInt(bitPattern: field.dist)
             )
+        case US_FIELD_BACKING: return unsafe .backing(Int(field.integer))
         case US_FIELD_TABLE: return unsafe table(field.fields, field.field_count)
         default:
             let bytes = unsafe UnsafeRawBufferPointer(start: field.string, count: field.length)

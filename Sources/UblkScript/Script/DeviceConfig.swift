@@ -9,6 +9,10 @@ struct DeviceConfig: Sendable, Equatable {
     var sizeBytes: UInt64?
     var file: String?
     var backing = BackingKind.memory
+    /// What `backing{}` declared.
+    var backings: [BackingConfig] = []
+    /// The one of these that is the device's own, from 1; 0: none, it has one for itself.
+    var ownBacking = 0
     var queues: UInt16 = 1
     var depth: UInt16 = 128
     var maxIOBytes: UInt32 = 512 << 10
@@ -66,7 +70,8 @@ extension DeviceConfig {
     /// Checks settings and fills in defaults.
     ///
     /// Later settings replace earlier ones of the same key.
-    init(_ settings: [Setting]) throws(ConfigError) {
+    init(_ settings: [Setting], backings: [BackingConfig] = []) throws(ConfigError) {
+        self.backings = backings
         var byKey: [String: Setting] = [:]
         for setting in settings {
             guard Self.keys.contains(setting.key) else {
@@ -93,7 +98,9 @@ extension DeviceConfig {
             file = try setting.text()
             backing = .file
         }
-        if let setting = settings["backing"] {
+        if let setting = settings["backing"], case .backing(let number) = setting.value {
+            try useBacking(number, file: settings["file"])
+        } else if let setting = settings["backing"] {
             let kind = try setting.choice(["memory", "file", "null"])
             backing = BackingKind(rawValue: kind) ?? .memory
             if backing == .file, file == nil {
@@ -109,6 +116,28 @@ extension DeviceConfig {
         if let setting = settings["read_only"] { isReadOnly = try setting.bool() }
         if let setting = settings["rotational"] { isRotational = try setting.bool() }
         if let setting = settings["partitions"] { scansPartitions = try setting.bool() }
+    }
+
+    /// `backing = b`: the device's bytes are in a declared backing.
+    private mutating func useBacking(_ number: Int, file setting: Setting?) throws(ConfigError) {
+        let own = backings[number - 1]
+        if let setting {
+            throw ConfigError(
+                origin: setting.origin,
+                text: "file is of no use with backing = a backing object: give the file there"
+            )
+        }
+        ownBacking = number
+        file = own.file
+        backing = own.file == nil ? .memory : .file
+        sizeBytes = sizeBytes ?? own.sizeBytes
+        if let size = own.sizeBytes, let wanted = sizeBytes, wanted > size {
+            throw ConfigError(
+                origin: own.origin,
+                text: "the backing has \(Quantity.text(bytes: size)), "
+                    + "the device needs \(Quantity.text(bytes: wanted))"
+            )
+        }
     }
 
     private mutating func readShape(_ settings: [String: Setting]) throws(ConfigError) {
@@ -141,12 +170,15 @@ extension DeviceConfig {
         }
     }
 
+    /// Some backing is a file, so that there is something to flush.
+    private var hasFile: Bool { backing == .file || backings.contains { $0.file != nil } }
+
     private mutating func readCache(_ settings: [String: Setting]) throws(ConfigError) {
-        hasVolatileCache = backing == .file
+        hasVolatileCache = hasFile
         if let setting = settings["cache"] {
             hasVolatileCache = try setting.choice(["volatile", "none"]) == "volatile"
         }
-        hasFUA = hasVolatileCache && backing == .file
+        hasFUA = hasVolatileCache && hasFile
         guard let setting = settings["fua"] else { return }
         hasFUA = try setting.bool()
         // The driver looks at FUA only together with a volatile cache and ignores it otherwise,

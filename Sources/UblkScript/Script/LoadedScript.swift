@@ -103,7 +103,10 @@ struct LoadedScript: ~Copyable {
             let declarations = try script.declarations()
             return Plan(
                 source: source,
-                config: try DeviceConfig(declarations.device + overrides),
+                config: try DeviceConfig(
+                    declarations.device + overrides,
+                    backings: declarations.backings
+                ),
                 seed: options.seed,
                 rules: declarations.labels,
                 handlers: script.handlers,

@@ -53,6 +53,9 @@ struct Rule {
     var healBit: UInt64 = 0
     /// What it adds to the decision.
     var decision = us_decision()
+    // Safety: of the script, which outlives the rules.
+    /// The legs of the decision; nil: it has none.
+    var legs: UnsafePointer<us_leg>?
     /// What it adds to the delay.
     var timing = RuleTiming()
     var hasTiming = false
@@ -186,6 +189,9 @@ extension Rule {
             )
         }
         decision = unsafe verdict.pointee
+        if decision.leg_count != 0 {
+            unsafe legs = UnsafeRawPointer(verdict + 1).assumingMemoryBound(to: us_leg.self)
+        }
         unsafe timing.delay = OpaquePointer(bitPattern: dist)
         hasTiming = hasTiming || dist != 0
         hasEffects = decision.corrupt.mode | decision.store.keep != 0

@@ -81,6 +81,7 @@ struct RuleSet: ~Copyable {
     /// - Parameters:
     ///   - op: the IO's.
     ///   - inFlight: IOs that are with the queue, this one included.
+    ///   - legs: room for US_LEGS_MAX.
     ///   - heals: gets a bit for each heal rule that matched, for ``heal(_:offset:length:)``.
     ///   - data: what a write brings.
     /// - Returns: true when a rule settled the outcome, so that the script's handler is not asked.
@@ -92,6 +93,7 @@ struct RuleSet: ~Copyable {
         inFlight: Int,
         data: UnsafeRawPointer?,
         decision: inout us_decision,
+        legs: UnsafeMutablePointer<us_leg>,
         heals: inout UInt64
     ) -> Bool {
         let offset = unsafe io.pointee.offset
@@ -128,6 +130,9 @@ struct RuleSet: ~Copyable {
             if unsafe rule.pointee.hasEffects { addEffects(index, to: &decision) }
             guard unsafe rule.pointee.isTerminal else { continue }
             unsafe us_decision_settle(&decision, &rule.pointee.decision)
+            if let own = unsafe rule.pointee.legs {
+                unsafe legs.update(from: own, count: Int(decision.leg_count))
+            }
             return true
         }
         return false
@@ -219,7 +224,7 @@ struct RuleSet: ~Copyable {
         let own = unsafe rules[index].decision
         if own.corrupt.mode != 0 {
             decision.corrupt = own.corrupt
-            decision.rule = UInt32(index + 1)
+            decision.corrupt_range = UInt(bitPattern: unsafe rules[index].range)
             decision.corrupt_seed =
                 unsafe own.corrupt.sticky != 0 ? seed : us_random_next(streams + index)
         }
@@ -227,15 +232,6 @@ struct RuleSet: ~Copyable {
             decision.store = own.store
             decision.store_seed = unsafe us_random_next(streams + index)
         }
-    }
-
-    /// Changes the data of an IO as it was decided.
-    ///
-    /// - Parameter data: the IO's bytes.
-    func corrupt(_ decision: us_decision, _ io: us_io, _ data: UnsafeMutableRawPointer) {
-        var decision = decision
-        let range = decision.rule == 0 ? nil : unsafe rules[Int(decision.rule) - 1].range
-        unsafe us_corrupt(&decision, range, io.offset, data, io.length)
     }
 
     @inline(never)

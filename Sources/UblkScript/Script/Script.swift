@@ -74,16 +74,18 @@ struct Script: ~Copyable {
     /// Asks the handler of the IO's op.
     ///
     /// - Precondition: ``handlers`` has the op's bit.
+    /// - Parameter legs: room for US_LEGS_MAX.
     /// - Returns: US_OK with `decision` filled; otherwise it is untouched and ``lastError(_:)``
     ///   tells.
     @inline(__always)
     func decide(
         _ io: UnsafePointer<us_io>,
         now: Instant,
-        decision: inout us_decision
+        decision: inout us_decision,
+        legs: UnsafeMutablePointer<us_leg>
     ) -> us_status {
         unsafe us_script_set_now(handle, now.nanoseconds)
-        return unsafe us_script_decide(handle, io, &decision)
+        return unsafe us_script_decide(handle, io, &decision, legs)
     }
 
     /// Why the last call did not give US_OK.

@@ -15,6 +15,8 @@ struct Setting: Sendable {
         case bucket(UInt)
         /// A verdict: the address of its decision, and that of its distribution or 0.
         case verdict(UInt, dist: UInt)
+        /// A backing, by its number.
+        case backing(Int)
         case list([Value])
         case table([String: Value])
     }
@@ -42,6 +44,7 @@ struct Setting: Sendable {
         case .dist: "a distribution"
         case .bucket: "a bucket"
         case .verdict: "a verdict"
+        case .backing: "a backing"
         case .list(let items): "{" + items.map(describe).joined(separator: ", ") + "}"
         case .table(let items):
             "{" + items.keys.sorted().map { "\($0) = ..." }.joined(separator: ", ") + "}"

@@ -27,10 +27,10 @@ final class DeviceServer {
 
     private let request: Request
     private let plan: LoadedScript.Plan
+    private var sizeBytes: UInt64 { backings.sizeBytes }
     private let control: ControlDevice
     private let lines: LinePipe
-    private var store: BackingStore
-    private var sizeBytes: UInt64 = 0
+    private let backings: BackingStores
     private(set) var id = DeviceID(0)
     private(set) var info = DeviceInfo(id: nil, queues: 0, depth: 0, maxIOBytes: 0, features: [])
     private var characterFD: Int32 = -1
@@ -55,7 +55,7 @@ final class DeviceServer {
         plan = try LoadedScript.plan(request.source, overrides: request.overrides)
         control = try ControlDevice()
         lines = try LinePipe()
-        (store, sizeBytes) = try BackingStore.open(plan.config)
+        backings = try BackingStores(plan.config)
         ruleCounters = RuleCounters(count: plan.ruleCount)
         endedFD = try Self.makeEventFD()
         let name = request.source.name
@@ -145,7 +145,7 @@ final class DeviceServer {
 
     private func record() -> DeviceRecord {
         var file: String?
-        if case .file(let store, _) = store { file = AbsolutePath.of(store.path) }
+        if case .file(let store, _) = backings.stores[0] { file = AbsolutePath.of(store.path) }
         return DeviceRecord(
             id: id.rawValue,
             serverPID: getpid(),
@@ -180,7 +180,7 @@ final class DeviceServer {
                 queue: queue,
                 plan: plan,
                 sizeBytes: sizeBytes,
-                backing: store,
+                backings: backings,
                 characterFD: characterFD,
                 wakeupFD: wakeup,
                 affinity: try control.affinity(of: queue, device: id),
@@ -312,7 +312,7 @@ final class DeviceServer {
     private func undo() {
         endThreads()
         closeFiles()
-        if case .file(let store, _) = store { store.removeIfNew() }
+        backings.removeIfNew()
         guard isAdded else { return }
         // Before DEL: afterwards the number, and with it these names, may be another device's.
         request.state.remove(id)

@@ -6,7 +6,7 @@ struct QueueSeat: Sendable {
     let queue: QueueID
     let plan: LoadedScript.Plan
     let sizeBytes: UInt64
-    let backing: BackingStore
+    let backings: BackingStores
     let characterFD: Int32
     let wakeupFD: Int32
     /// The CPUs of the queue, as the driver answers.
@@ -18,27 +18,6 @@ struct QueueSeat: Sendable {
     let watchdog: Watchdog
     /// Told once whether the queue came up: nil, or why not.
     let ready: Promise<String?>
-}
-
-/// Where a device's bytes live, with its owner; shared by all queues.
-enum BackingStore: Sendable {
-    case null
-    case memory(MemoryStore)
-    case file(FileStore, writesThrough: Bool)
-
-    /// For the IO path: no owners inside.
-    var view: Backing {
-        switch self {
-        case .null: .null
-        case .memory(let store): .memory(store.view)
-        case .file(_, let writesThrough): .file(FileStore.View(writesThrough: writesThrough))
-        }
-    }
-
-    var fd: Int32? {
-        if case .file(let store, _) = self { return store.fd }
-        return nil
-    }
 }
 
 /// The life of a queue's thread: pin, load the script, offer the tags, serve, end.
@@ -77,7 +56,7 @@ enum QueueThread {
             maxIOBytes: Int(config.maxIOBytes),
             characterFD: seat.characterFD,
             wakeupFD: seat.wakeupFD,
-            backingFD: seat.backing.fd
+            backingFDs: seat.backings.files.map(\.fd)
         )
         transport.fetchAll()
         transport.sendFetches()
@@ -90,7 +69,7 @@ enum QueueThread {
                 depth: Int(config.depth),
                 sizeBytes: seat.sizeBytes,
                 maxIOBytes: Int(config.maxIOBytes),
-                backing: seat.backing.view,
+                backings: seat.backings.stores.map(\.view),
                 onError: config.onError,
                 rules: seat.plan.rules,
                 seed: seat.plan.seed

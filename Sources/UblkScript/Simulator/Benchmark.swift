@@ -119,7 +119,7 @@ struct Benchmark {
                 depth: depth(plan),
                 sizeBytes: sizeBytes(plan),
                 maxIOBytes: Int(plan.config.maxIOBytes),
-                backing: .null,
+                backings: [.null],
                 onError: plan.config.onError,
                 rules: plan.rules,
                 seed: plan.seed

@@ -25,7 +25,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     private(set) var now = Instant(nanoseconds: 0)
     private(set) var application: SimulatedApplication
-    private(set) var file: SimulatedFile?
+    private(set) var files: [SimulatedFile]
     /// How many requests were held when nothing else could happen any more; nil: that did not
     /// happen.
     private(set) var heldForEver: Int?
@@ -64,7 +64,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     init(
         application: SimulatedApplication,
-        file: SimulatedFile?,
+        files: [SimulatedFile],
         depth: Int,
         maxIOBytes: Int,
         bell: Doorbell,
@@ -73,7 +73,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         seed: UInt64
     ) {
         self.application = application
-        self.file = file
+        self.files = files
         self.depth = depth
         self.bell = bell
         self.control = control
@@ -139,7 +139,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     }
 
     mutating func submit(_ operation: FileOperation, for tag: Tag) {
-        precondition(file != nil, "a file operation without a file")
+        precondition(files.indices.contains(Int(operation.file)), "an operation on no file")
         precondition(
             slots[tag.index].owner == .server,
             "a file operation for a tag without a request"
@@ -188,7 +188,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
             return
         }
         let place = unsafe buffer(tag) + operation.bufferOffset
-        let result = unsafe file?.perform(operation, place) ?? -Errno.badFileDescriptor.rawValue
+        let result = unsafe files[Int(operation.file)].perform(operation, place)
         slots[tag.index].operation = nil
         batch.append(.backing(tag, result: result))
     }

@@ -53,12 +53,17 @@ struct Simulation {
             ledger: ledger,
             logFD: logFD
         )
-        // The store outlives the queue: views of it are in both transport and queue.
-        let store = plan.config.backing == .null ? nil : try MemoryStore(sizeBytes: sizeBytes)
+        // They outlive the queue: views of them are in both transport and queue.
+        let backings = try SimulatedBackings(
+            plan.config,
+            sizeBytes: sizeBytes,
+            faults: faults,
+            seed: plan.seed
+        )
         control.armed.store(isArmed, ordering: .relaxed)
         let log = SimulationLog(bell: bell, control: control)
         var queue = try Queue(
-            transport: transport(plan, sizeBytes, store, bell, control),
+            transport: transport(plan, sizeBytes, backings, bell, control),
             script: loaded.script,
             rules: loaded.rules,
             configuration: QueueConfiguration(
@@ -66,7 +71,7 @@ struct Simulation {
                 depth: Int(plan.config.depth),
                 sizeBytes: sizeBytes,
                 maxIOBytes: Int(plan.config.maxIOBytes),
-                backing: backing(plan.config, store),
+                backings: backings.backings,
                 onError: plan.config.onError,
                 rules: plan.rules,
                 seed: plan.seed
@@ -79,10 +84,12 @@ struct Simulation {
         let result = Result(
             report: report(plan, sizeBytes, queue.transport, control, counters, log),
             finished: queue.transport.application.finished,
-            fileOperations: queue.transport.file?.asked ?? [:],
+            fileOperations: queue.transport.files.reduce(into: [:]) {
+                $0.merge($1.asked, uniquingKeysWith: +)
+            },
             ledger: ledger
         )
-        withExtendedLifetime(store) {}
+        withExtendedLifetime(backings) {}
         return result
     }
 
@@ -106,23 +113,17 @@ struct Simulation {
         watchdog.remove(queue.script)
     }
 
-    private func backing(_ config: DeviceConfig, _ store: MemoryStore?) -> Backing {
-        guard let store else { return .null }
-        return config.backing == .file
-            ? .file(FileStore.View(writesThrough: !config.hasVolatileCache)) : .memory(store.view)
-    }
-
     private func transport(
         _ plan: LoadedScript.Plan,
         _ sizeBytes: UInt64,
-        _ store: MemoryStore?,
+        _ backings: SimulatedBackings,
         _ bell: Doorbell,
         _ control: QueueControl
     ) -> SimulatedTransport {
         let config = plan.config
         let depth = Int(config.depth)
         // What a null backing returns is nobody's promise.
-        let isChecked = checksData && store != nil
+        let isChecked = checksData && backings.stores[0] != nil
         let unitBytes = workload.unitBytes(logicalBlockBytes: config.logicalBlockBytes)
         let application = SimulatedApplication(
             RequestStream(workload, config: config, sizeBytes: sizeBytes, seed: plan.seed),
@@ -131,13 +132,9 @@ struct Simulation {
             oracle: isChecked ? DataOracle(unitBytes: unitBytes, depth: depth) : nil,
             keepsFinished: keepsFinished
         )
-        var file: SimulatedFile?
-        if config.backing == .file, let store {
-            file = SimulatedFile(store.view, faults: faults, seed: plan.seed)
-        }
         return SimulatedTransport(
             application: application,
-            file: file,
+            files: backings.files,
             depth: depth,
             maxIOBytes: Int(config.maxIOBytes),
             bell: bell,

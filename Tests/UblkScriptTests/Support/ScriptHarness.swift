@@ -52,6 +52,8 @@ final class ScriptHarness {
     let script: Script
     let shared: SharedObjects
     private let ios: UnsafeMutablePointer<us_io>
+    /// Lends its room for legs.
+    private let requests = RequestTable(depth: 1, queue: QueueID(0))
     private var sequence: UInt64 = 0
     static let tags = 4
 
@@ -78,7 +80,7 @@ final class ScriptHarness {
     var hasCtl: Bool { script.hasCtl }
 
     var deviceBytes: UInt64 = 0 {
-        didSet { unsafe us_script_set_device_size(script.handle, deviceBytes) }
+        didSet { unsafe us_script_set_backing_size(script.handle, 0, deviceBytes) }
     }
 
     /// Asks the handler of `op` about one IO, which is over afterwards.
@@ -101,7 +103,12 @@ final class ScriptHarness {
         unsafe io.pointee.live = 1
         defer { unsafe io.pointee.live = 0 }
         var decision = us_decision()
-        let status = unsafe script.decide(io, now: Instant(nanoseconds: now), decision: &decision)
+        let status = unsafe script.decide(
+            io,
+            now: Instant(nanoseconds: now),
+            decision: &decision,
+            legs: requests.legs(Tag(0))
+        )
         guard status == US_OK else { throw script.lastError(status) }
         return Verdict(decision)
     }

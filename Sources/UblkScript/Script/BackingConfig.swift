@@ -1,0 +1,35 @@
+/// One `backing{}` of a script, checked: another place for bytes, which `to(offset, backing)` names.
+///
+/// Its number is its place in ``DeviceConfig/backings``, from 1; 0 is the device's own.
+struct BackingConfig: Sendable, Equatable {
+    /// nil: memory.
+    var file: String?
+    /// nil: the size of ``file``.
+    var sizeBytes: UInt64?
+    /// Where it was declared.
+    let origin: String
+
+    static let keys = ["size", "file"]
+
+    init(_ settings: [Setting], origin: String) throws(ConfigError) {
+        self.origin = origin
+        for setting in settings {
+            switch setting.key {
+            case "size": sizeBytes = try setting.bytes(512...DeviceConfig.sizeMax)
+            case "file": file = try setting.text()
+            default:
+                throw ConfigError(
+                    origin: origin,
+                    text: "backing has no key \"\(setting.key)\". It has: "
+                        + Self.keys.joined(separator: ", ")
+                )
+            }
+        }
+        if file == nil, sizeBytes == nil {
+            throw ConfigError(
+                origin: origin,
+                text: "backing needs a size, as in backing { size = \"1G\" }, or a file"
+            )
+        }
+    }
+}

@@ -1,15 +1,15 @@
-/* The io phase and the ctl phase: from an IO to a decision, from words to an answer.
+/* The io phase: from an IO to a decision.
  *
  * Owner: the queue's thread. A decision makes no system call and, if the handler makes no objects, no allocation;
- * what it touches per IO is the handler's and the io object's place in the registry. Between calls the Lua stack is
- * empty. A handler's result is judged here, outside of lua_pcall, by functions that cannot raise. */
+ * what it touches per IO is the handler's and the io object's place in the registry. Handlers run in coroutines, one
+ * that is used again and again, so that one which reads from a backing can wait for the data: its coroutine stays
+ * with the tag, and the next handler gets another. Between calls the stacks of those that do not wait are empty. A
+ * handler's result is judged here, outside of lua_resume, by functions that cannot raise. */
 #include "include/dist.h"
 #include "script_state.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { RESULT_MAX = 64 * 1024 };
 
 /* Sets the error "FILE:LINE: why" with the place where the handler of op begins. */
 static enum us_status __attribute__((cold)) refuse(struct us_script *script, unsigned op, const char *why) {
@@ -23,10 +23,9 @@ static enum us_status __attribute__((cold)) refuse(struct us_script *script, uns
     return US_RUNTIME;
 }
 
-static enum us_status __attribute__((cold)) refuse_type(struct us_script *script, unsigned op) {
+static enum us_status __attribute__((cold)) refuse_type(struct us_script *script, unsigned op, const char *type) {
     char why[160];
-    snprintf(why, sizeof why, "%s returned a %s; a verdict (fail, delay, ...) or nil is expected", us_op_name(op),
-        luaL_typename(script->lua, -1));
+    snprintf(why, sizeof why, "%s returned a %s; a verdict (fail, delay, ...) or nil is expected", us_op_name(op), type);
     return refuse(script, op, why);
 }
 
@@ -81,38 +80,168 @@ static void __attribute__((noinline)) add_drawn_delay(
     decision->delay_ns += drawn < INT64_MAX - decision->delay_ns ? drawn : INT64_MAX - decision->delay_ns;
 }
 
-/* The decision for what the handler of io->op has left on the stack. */
-static inline enum us_status judge(
-    struct us_script *script, const struct us_io *io, struct us_decision *decision, struct us_leg *legs) {
-    lua_State *L = script->lua;
-    const struct us_verdict_object *object = us_object_at(L, -1, US_KIND_VERDICT);
-    if (object == NULL) {
-        if (!lua_isnil(L, -1))
-            return refuse_type(script, io->op);
-        memset(decision, 0, sizeof *decision);
-        return US_OK;
+/* done(data): the data goes to where the driver takes it from. */
+static enum us_status __attribute__((noinline)) copy_data(
+    struct us_script *script, lua_State *L, int index, const struct us_io *io) {
+    size_t length = 0;
+    if (!lua_checkstack(L, 1))
+        return us_fail_memory(script);
+    lua_getiuservalue(L, index, 1);
+    const char *data = lua_tolstring(L, -1, &length);
+    if (length != io->length) {
+        char why[160];
+        snprintf(why, sizeof why, "done(): %zu bytes for a read of %llu", length, (unsigned long long)io->length);
+        return refuse(script, io->op, why);
     }
-    const struct us_decision *verdict = &object->decision;
-    unsigned effects = verdict->corrupt.mode | verdict->store.keep;
-    if (verdict->outcome > US_OUTCOME_FAIL || effects != 0) {
-        if ((us_decision_ops(verdict) & (1u << io->op)) == 0)
-            return refuse_outcome(script, io->op, verdict);
-        if (verdict->outcome == US_OUTCOME_REDIRECT) {
-            enum us_status status = check_places(script, io, verdict);
-            if (status != US_OK)
-                return status;
-        }
-    }
-    *decision = *verdict;
-    if (verdict->leg_count > 0)
-        memcpy(legs, us_legs_of(verdict), verdict->leg_count * sizeof *legs);
-    if (verdict->corrupt.mode != US_CORRUPT_NOT)
-        decision->corrupt_seed = verdict->corrupt.sticky ? script->options.seed : us_random_next(&script->random);
-    if (verdict->store.keep != US_STORE_NORMAL)
-        decision->store_seed = us_random_next(&script->random);
-    if (object->dist != NULL)
-        add_drawn_delay(script, decision, object->dist);
+    memcpy(script->tags[io->tag].object->data, data, length);
     return US_OK;
+}
+
+/* The handler has noted changes to the data. */
+static enum us_status __attribute__((noinline)) add_patches(
+    struct us_script *script, const struct us_io *io, struct us_decision *decision) {
+    const struct us_patches *patches = script->tags[io->tag].object->patches;
+    if (patches->sequence != io->sequence || patches->count == 0)
+        return US_OK;
+    if (decision->corrupt.mode != US_CORRUPT_NOT)
+        return refuse(script, io->op, "corrupt() and io:flip() or io:patch() exclude each other");
+    decision->corrupt.mode = US_CORRUPT_PATCH;
+    return US_OK;
+}
+
+/* Whether an IO can do what the verdict at index says, and what has to be done at once for it. */
+static inline enum us_status check(struct us_script *script, lua_State *L, int index, const struct us_io *io,
+    const struct us_decision *verdict) {
+    unsigned effects = verdict->corrupt.mode | verdict->store.keep;
+    if (verdict->outcome <= US_OUTCOME_FAIL && effects == 0)
+        return US_OK;
+    if ((us_decision_ops(verdict) & (1u << io->op)) == 0)
+        return refuse_outcome(script, io->op, verdict);
+    if (verdict->outcome == US_OUTCOME_REDIRECT)
+        return check_places(script, io, verdict);
+    return verdict->has_data ? copy_data(script, L, index, io) : US_OK;
+}
+
+/* The decision for what the handler of io->op has returned: the value at index, if it is not 0. */
+static inline enum us_status judge(struct us_script *script, lua_State *L, int index, const struct us_io *io,
+    struct us_decision *decision, struct us_leg *legs) {
+    const struct us_verdict_object *object = index != 0 ? us_object_at(L, index, US_KIND_VERDICT) : NULL;
+    if (object == NULL) {
+        if (index != 0 && !lua_isnil(L, index))
+            return refuse_type(script, io->op, luaL_typename(L, index));
+        memset(decision, 0, sizeof *decision);
+    } else {
+        const struct us_decision *verdict = &object->decision;
+        enum us_status status = check(script, L, index, io, verdict);
+        if (status != US_OK)
+            return status;
+        *decision = *verdict;
+        if (verdict->leg_count > 0)
+            memcpy(legs, us_legs_of(verdict), verdict->leg_count * sizeof *legs);
+        if (verdict->corrupt.mode != US_CORRUPT_NOT)
+            decision->corrupt_seed = verdict->corrupt.sticky ? script->options.seed : us_random_next(&script->random);
+        if (verdict->store.keep != US_STORE_NORMAL)
+            decision->store_seed = us_random_next(&script->random);
+        if (object->dist != NULL)
+            add_drawn_delay(script, decision, object->dist);
+    }
+    return script->any_patches ? add_patches(script, io, decision) : US_OK;
+}
+
+/* ---- coroutines ---- */
+
+/* Calls itself so deep that what Lua keeps for each level of calls is there before the first IO. */
+static int warm_up(lua_State *L) {
+    lua_Integer depth = lua_tointeger(L, 1);
+    if (depth > 0) {
+        lua_pushcfunction(L, warm_up);
+        lua_pushinteger(L, depth - 1);
+        lua_call(L, 1, 0);
+    }
+    return 0;
+}
+
+/* Below lua_pcall. */
+static int make_coroutine(lua_State *L) {
+    struct us_script *script = us_script_of(L);
+    lua_State *coroutine = lua_newthread(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, coroutine); /* or it would be collected */
+    int results;
+    lua_pushcfunction(coroutine, warm_up);
+    lua_pushinteger(coroutine, 8);
+    if (lua_resume(coroutine, L, 1, &results) != LUA_OK)
+        return luaL_error(L, "no memory for a coroutine");
+    script->spare = coroutine;
+    return 0;
+}
+
+bool us_make_spare(struct us_script *script) {
+    if (script->idle_count > 0) {
+        script->spare = script->idle[--script->idle_count];
+        return true;
+    }
+    /* Room for all of them to be idle at once. */
+    lua_State **more = realloc(script->idle, (script->coroutine_count + 1) * sizeof *more);
+    if (more == NULL)
+        return false;
+    script->idle = more;
+    lua_pushcfunction(script->lua, make_coroutine);
+    bool made = lua_pcall(script->lua, 0, 0, 0) == LUA_OK;
+    lua_settop(script->lua, 0);
+    if (made)
+        script->coroutine_count++;
+    return made;
+}
+
+/* The coroutine's handler is over. */
+static inline void give_back(struct us_script *script, lua_State *coroutine) {
+    lua_settop(coroutine, 0);
+    if (coroutine != script->spare)
+        script->idle[script->idle_count++] = coroutine;
+}
+
+/* The coroutine's handler has failed. One that was interrupted is left to the collector: the hook's error leaves Lua
+ * with hooks switched off in it, so it could not be interrupted again. */
+static void __attribute__((noinline, cold)) clear_up(
+    struct us_script *script, lua_State *coroutine, bool was_interrupted) {
+    if (!was_interrupted && us_reset(script, coroutine)) {
+        give_back(script, coroutine);
+        return;
+    }
+    lua_pushnil(script->lua);
+    lua_rawsetp(script->lua, LUA_REGISTRYINDEX, coroutine);
+    script->coroutine_count--;
+    if (coroutine == script->spare) {
+        script->spare = NULL;
+        us_make_spare(script); /* or it is tried again for the next IO */
+    }
+}
+
+/* The handler reads: its coroutine stays with the tag. */
+static enum us_status __attribute__((noinline)) wait(
+    struct us_script *script, lua_State *coroutine, const struct us_io *io) {
+    if (coroutine == script->spare && !us_make_spare(script)) {
+        clear_up(script, coroutine, false);
+        return us_fail_memory(script);
+    }
+    script->tags[io->tag].waiting = coroutine;
+    script->tags[io->tag].pcall_depth = script->pcall_depth;
+    return US_WAITS;
+}
+
+static inline enum us_status go_on(struct us_script *script, lua_State *coroutine, int arguments,
+    const struct us_io *io, struct us_decision *decision, struct us_leg *legs) {
+    int results;
+    enum us_status status = us_resume(script, coroutine, arguments, &results);
+    if (__builtin_expect(status == US_WAITS, 0))
+        return wait(script, coroutine, io);
+    if (__builtin_expect(status != US_OK, 0)) {
+        clear_up(script, coroutine, status == US_BUDGET);
+        return status;
+    }
+    status = judge(script, coroutine, results > 0 ? lua_gettop(coroutine) - results + 1 : 0, io, decision, legs);
+    give_back(script, coroutine);
+    return status;
 }
 
 enum us_status us_script_decide(
@@ -121,83 +250,44 @@ enum us_status us_script_decide(
         memset(decision, 0, sizeof *decision);
         return US_OK;
     }
-    if (io->tag >= script->io_count || script->io[io->tag] == LUA_NOREF) {
+    if (io->tag >= script->tag_count || script->tags[io->tag].reference == LUA_NOREF) {
         us_set_error(script, "%s: tag %d is not bound", script->chunk_name, io->tag);
         return US_RUNTIME;
     }
-    lua_State *L = script->lua;
+    const struct us_tag *tag = &script->tags[io->tag];
+    lua_State *L = script->spare;
+    if (__builtin_expect(L == NULL, 0)) {
+        if (!us_make_spare(script))
+            return us_fail_memory(script);
+        L = script->spare;
+    }
+    script->pcall_depth = 0;
     lua_rawgeti(L, LUA_REGISTRYINDEX, script->handler[io->op]);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, script->io[io->tag]);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, tag->reference);
     lua_pushinteger(L, (lua_Integer)io->offset);
     lua_pushinteger(L, (lua_Integer)io->length);
-    enum us_status status = us_run(script, 3, 1);
-    if (__builtin_expect(status == US_OK, 1))
-        status = judge(script, io, decision, legs);
-    lua_settop(L, 0);
-    return status;
+    return go_on(script, L, 3, io, decision, legs);
 }
 
-/* ---- ctl ---- */
-
-struct ctl_call {
-    size_t argc;
-    const char *const *argv;
-};
-
-static void append(struct us_script *script, const char *text, size_t length) {
-    size_t room = RESULT_MAX - script->result_length;
-    if (length > room)
-        length = room;
-    memcpy(script->result + script->result_length, text, length);
-    script->result_length += length;
-    script->result[script->result_length] = '\0';
+struct us_want us_script_wanted(const struct us_script *script) {
+    return script->want;
 }
 
-/* The whole of a ctl call, results to text included: __tostring is script code too. */
-static int call_ctl(lua_State *L) {
-    struct us_script *script = us_script_of(L);
-    const struct ctl_call *call = lua_touserdata(L, 1);
-    lua_settop(L, 0);
-    if (call->argc > 1000)
-        return luaL_error(L, "ctl takes at most 1000 words");
-    luaL_checkstack(L, (int)call->argc + LUA_MINSTACK, "too many words");
-    lua_rawgeti(L, LUA_REGISTRYINDEX, script->ctl);
-    for (size_t i = 0; i < call->argc; i++)
-        lua_pushstring(L, call->argv[i]);
-    lua_call(L, (int)call->argc, LUA_MULTRET);
-    luaL_checkstack(L, LUA_MINSTACK, "too many results");
-    int results = lua_gettop(L);
-    for (int i = 1; i <= results; i++) {
-        size_t length;
-        const char *text = luaL_tolstring(L, i, &length);
-        if (i > 1)
-            append(script, "\t", 1);
-        append(script, text, length);
-        lua_pop(L, 1);
-    }
-    return 0;
+enum us_status us_script_resume(struct us_script *script, const struct us_io *io, int error, const void *data,
+    struct us_decision *decision, struct us_leg *legs) {
+    struct us_tag *tag = &script->tags[io->tag];
+    lua_State *coroutine = tag->waiting;
+    tag->waiting = NULL;
+    script->arrived = data;
+    script->arrived_error = error;
+    script->pcall_depth = tag->pcall_depth;
+    return go_on(script, coroutine, 0, io, decision, legs);
 }
 
-enum us_status us_script_ctl(
-    struct us_script *script, size_t argc, const char *const *argv, const char **result, size_t *result_length) {
-    if (script->ctl == LUA_NOREF) {
-        us_set_error(script, "the script has no ctl function");
-        return US_RUNTIME;
-    }
-    if (script->result == NULL && (script->result = malloc(RESULT_MAX + 1)) == NULL)
-        return us_fail_memory(script);
-    script->result[0] = '\0';
-    script->result_length = 0;
-    struct ctl_call call = {argc, argv};
-    script->phase = US_PHASE_CTL;
-    lua_pushcfunction(script->lua, call_ctl);
-    lua_pushlightuserdata(script->lua, &call);
-    enum us_status status = us_run(script, 1, 0);
-    script->phase = US_PHASE_IO;
-    lua_settop(script->lua, 0);
-    if (status == US_OK) {
-        *result = script->result;
-        *result_length = script->result_length;
-    }
-    return status;
+void us_script_forget(struct us_script *script, uint16_t tag) {
+    lua_State *coroutine = script->tags[tag].waiting;
+    if (coroutine == NULL)
+        return;
+    script->tags[tag].waiting = NULL;
+    clear_up(script, coroutine, false);
 }

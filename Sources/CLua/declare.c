@@ -81,6 +81,8 @@ static bool copy_object(lua_State *L, struct us_field *field) {
         field->bucket = bucket->bucket;
     }
     const struct us_verdict_object *verdict = us_object_at(L, -1, US_KIND_VERDICT);
+    if (verdict != NULL && verdict->decision.has_data)
+        luaL_error(L, "done(data) is for handlers: a rule has no data");
     if (verdict != NULL) {
         size_t size = sizeof(struct us_decision) + verdict->decision.leg_count * sizeof(struct us_leg);
         struct us_decision *copy = allocate(L, size);

@@ -39,8 +39,21 @@ static void change(const struct us_corruption *what, struct us_random *stream, u
     }
 }
 
-void us_corrupt(const struct us_decision *decision, uint64_t offset, void *data, uint64_t length) {
+static void apply(const struct us_patches *patches, unsigned char *data, uint64_t length) {
+    for (uint32_t i = 0; i < patches->count; i++) {
+        const struct us_patch *patch = &patches->list[i];
+        for (unsigned b = 0; b < patch->length && patch->at + b < length; b++)
+            data[patch->at + b] = patch->is_flip ? data[patch->at + b] ^ patch->bytes[b] : patch->bytes[b];
+    }
+}
+
+void us_corrupt(const struct us_decision *decision, const struct us_patches *patches, uint64_t offset, void *data,
+    uint64_t length) {
     const struct us_corruption *what = &decision->corrupt;
+    if (what->mode == US_CORRUPT_PATCH) {
+        apply(patches, data, length);
+        return;
+    }
     if (!what->sticky) {
         struct us_random stream = {decision->corrupt_seed};
         change(what, &stream, data, length);
@@ -106,8 +119,9 @@ uint32_t us_decision_ops(const struct us_decision *decision) {
         [US_OUTCOME_DROP] = ~BIT(US_OP_READ),
         [US_OUTCOME_ZERO] = BIT(US_OP_READ) | BIT(US_OP_WRITE),
         [US_OUTCOME_REDIRECT] = ~BIT(US_OP_FLUSH),
+        [US_OUTCOME_DONE] = ~BIT(US_OP_READ),
     };
-    uint32_t ops = by_outcome[decision->outcome];
+    uint32_t ops = decision->has_data ? BIT(US_OP_READ) : by_outcome[decision->outcome];
     if (decision->corrupt.mode != US_CORRUPT_NOT)
         ops &= BIT(US_OP_READ) | BIT(US_OP_WRITE);
     if (decision->store.keep != US_STORE_NORMAL)

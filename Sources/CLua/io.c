@@ -16,6 +16,8 @@ static const char *const op_names[US_OP_COUNT] = {
     [US_OP_WRITE_ZEROES] = "write_zeroes",
 };
 
+enum { METHOD_COUNT = US_IO_NAME_COUNT - US_IO_FIELD_COUNT };
+
 /* The commonest first: a name is looked for from the front. */
 enum field { OP, OFFSET, LENGTH, FUA, META, FAILFAST, NOUNMAP, SWAP, SEQ, TAG, QUEUE };
 
@@ -41,7 +43,9 @@ const char *us_op_name(unsigned op) {
 
 static int refuse_field(lua_State *L) {
     return luaL_error(L,
-        "io has no field %s; it has op offset length fua meta failfast nounmap swap queue tag seq", us_describe(L, 2));
+        "io has no field %s; it has op offset length fua meta failfast nounmap swap queue tag seq, and the methods "
+        "byte u16 u32 u64 data hash flip patch",
+        us_describe(L, 2));
 }
 
 static int push_flag(lua_State *L, const struct us_io *io, uint32_t flag) {
@@ -84,7 +88,7 @@ static int push_field(lua_State *L, const struct us_io *io, enum field field) {
 }
 
 /* __index(io, name). Scripts cannot get hold of it (__metatable), so its first argument is an io. The upvalues are
- * the names of the operations. */
+ * the names of the operations, then the methods. */
 static int get_field(lua_State *L) {
     const struct us_io_object *object = lua_touserdata(L, 1);
     if (!object->io->live)
@@ -95,6 +99,11 @@ static int get_field(lua_State *L) {
         for (int field = 0; field < US_IO_FIELD_COUNT; field++)
             if (script->io_field[field] == name)
                 return push_field(L, object->io, (enum field)field);
+        for (int method = 0; method < METHOD_COUNT; method++)
+            if (script->io_field[US_IO_FIELD_COUNT + method] == name) {
+                lua_pushvalue(L, lua_upvalueindex(1 + US_OP_COUNT + method));
+                return 1;
+            }
     }
     return refuse_field(L);
 }
@@ -115,56 +124,59 @@ static int to_text(lua_State *L) {
 /* ---- binding ---- */
 
 static bool make_room(struct us_script *script, uint16_t tag) {
-    if (tag < script->io_count)
+    if (tag < script->tag_count)
         return true;
-    size_t count = script->io_count * 2 > tag + 1u ? script->io_count * 2 : tag + 1u;
-    int *more = realloc(script->io, count * sizeof *more);
+    size_t count = script->tag_count * 2 > tag + 1u ? script->tag_count * 2 : tag + 1u;
+    struct us_tag *more = realloc(script->tags, count * sizeof *more);
     if (more == NULL)
         return false;
-    for (size_t i = script->io_count; i < count; i++)
-        more[i] = LUA_NOREF;
-    script->io = more;
-    script->io_count = count;
+    for (size_t i = script->tag_count; i < count; i++)
+        more[i] = (struct us_tag){.reference = LUA_NOREF};
+    script->tags = more;
+    script->tag_count = count;
     return true;
 }
 
-/* Below lua_pcall; its argument is the us_io, its result a reference. */
+/* Below lua_pcall; its argument is the us_tag that gets the object. */
 static int make_object(lua_State *L) {
-    const struct us_io *io = lua_touserdata(L, 1);
+    struct us_tag *tag = lua_touserdata(L, 1);
     struct us_io_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     object->kind = US_KIND_IO;
-    object->io = io;
+    object->io = NULL;
     lua_rawgeti(L, LUA_REGISTRYINDEX, us_script_of(L)->io_metatable);
     lua_setmetatable(L, -2);
-    lua_pushinteger(L, luaL_ref(L, LUA_REGISTRYINDEX));
-    return 1;
+    tag->reference = luaL_ref(L, LUA_REGISTRYINDEX);
+    tag->object = object;
+    return 0;
 }
 
-bool us_script_bind_io(struct us_script *script, uint16_t tag, struct us_io *io) {
+bool us_script_bind_io(
+    struct us_script *script, uint16_t number, struct us_io *io, void *data, struct us_patches *patches) {
     lua_State *L = script->lua;
-    if (tag >= US_TAG_COUNT || !make_room(script, tag))
+    if (number >= US_TAG_COUNT || !make_room(script, number))
         return false;
-    if (script->io[tag] != LUA_NOREF) {
-        lua_rawgeti(L, LUA_REGISTRYINDEX, script->io[tag]);
-        ((struct us_io_object *)lua_touserdata(L, -1))->io = io;
+    struct us_tag *tag = &script->tags[number];
+    if (tag->reference == LUA_NOREF) {
+        lua_pushcfunction(L, make_object);
+        lua_pushlightuserdata(L, tag);
+        bool made = lua_pcall(L, 1, 0, 0) == LUA_OK;
         lua_settop(L, 0);
-        return true;
+        if (!made)
+            return false;
     }
-    lua_pushcfunction(L, make_object);
-    lua_pushlightuserdata(L, io);
-    bool made = lua_pcall(L, 1, 1, 0) == LUA_OK;
-    if (made)
-        script->io[tag] = (int)lua_tointeger(L, -1);
-    lua_settop(L, 0);
-    return made;
+    tag->object->io = io;
+    tag->object->data = data;
+    tag->object->patches = patches;
+    return true;
 }
 
 /* ---- set-up ---- */
 
 static void keep_field_names(lua_State *L) {
     struct us_script *script = us_script_of(L);
-    for (int field = 0; field < US_IO_FIELD_COUNT; field++) {
-        script->io_field[field] = lua_pushstring(L, field_names[field]);
+    for (int field = 0; field < US_IO_NAME_COUNT; field++) {
+        const char *method = us_io_methods[field < US_IO_FIELD_COUNT ? 0 : field - US_IO_FIELD_COUNT].name;
+        script->io_field[field] = lua_pushstring(L, field < US_IO_FIELD_COUNT ? field_names[field] : method);
         luaL_ref(L, LUA_REGISTRYINDEX);
     }
 }
@@ -175,7 +187,9 @@ void us_open_io(lua_State *L) {
     us_push_metatable(L, "io", metatable);
     for (unsigned op = 0; op < US_OP_COUNT; op++)
         lua_pushstring(L, us_op_name(op)); /* nil for a number that is none */
-    lua_pushcclosure(L, get_field, US_OP_COUNT);
+    for (int method = 0; method < METHOD_COUNT; method++)
+        lua_pushcfunction(L, us_io_methods[method].function);
+    lua_pushcclosure(L, get_field, US_OP_COUNT + METHOD_COUNT);
     lua_setfield(L, -2, "__index");
     us_script_of(L)->io_metatable = luaL_ref(L, LUA_REGISTRYINDEX);
 }

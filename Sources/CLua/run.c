@@ -56,8 +56,9 @@ static void load_hook(lua_State *L, lua_Debug *at) {
 
 /* ---- a run ---- */
 
-static inline void enter(struct us_script *script) {
+static inline void enter(struct us_script *script, lua_State *L) {
     uint64_t sequence = atomic_load_explicit(&script->sequence, memory_order_relaxed);
+    script->active = L;
     running = script; /* first: whoever sees the odd number can interrupt */
     atomic_signal_fence(memory_order_seq_cst);
     atomic_store_explicit(&script->sequence, sequence + 1, memory_order_release);
@@ -68,13 +69,13 @@ static inline void leave(struct us_script *script) {
     running = NULL; /* from here on the handler sets no hook, and what it has set goes away */
     atomic_signal_fence(memory_order_seq_cst);
     if (__builtin_expect(atomic_load_explicit(&script->kill, memory_order_relaxed) == sequence, 0))
-        lua_sethook(script->lua, NULL, 0, 0);
+        lua_sethook(script->active, NULL, 0, 0);
     atomic_store_explicit(&script->sequence, sequence + 1, memory_order_release);
 }
 
 /* Apart from us_run to keep that short. An interrupted run has failed even if a pcall of the script's swallowed
  * the error and had no instruction left to meet the next one. */
-static enum us_status __attribute__((noinline, cold)) failed(struct us_script *script, int status) {
+static enum us_status __attribute__((noinline, cold)) failed(struct us_script *script, lua_State *L, int status) {
     if (script->interrupted) {
         script->interrupted = false;
         us_set_error(script, "%s", script->interrupted_at);
@@ -82,17 +83,39 @@ static enum us_status __attribute__((noinline, cold)) failed(struct us_script *s
     }
     if (status == LUA_ERRMEM)
         return us_fail_memory(script);
-    us_keep_error(script);
+    us_keep_error(script, L);
     return US_RUNTIME;
 }
 
 enum us_status us_run(struct us_script *script, int arguments, int results) {
-    enter(script);
+    script->pcall_depth = 0;
+    enter(script, script->lua);
     int status = lua_pcall(script->lua, arguments, results, 0);
     leave(script);
     if (__builtin_expect(status == LUA_OK && !script->interrupted, 1))
         return US_OK;
-    return failed(script, status);
+    return failed(script, script->lua, status);
+}
+
+enum us_status us_resume(struct us_script *script, lua_State *coroutine, int arguments, int *results) {
+    enter(script, coroutine);
+    int status = lua_resume(coroutine, script->lua, arguments, results);
+    leave(script);
+    if (__builtin_expect(status == LUA_OK && !script->interrupted, 1))
+        return US_OK;
+    if (status == LUA_YIELD && !script->interrupted)
+        return US_WAITS;
+    return failed(script, coroutine, status);
+}
+
+bool us_reset(struct us_script *script, lua_State *coroutine) {
+    enter(script, coroutine);
+    lua_resetthread(coroutine);
+    leave(script);
+    lua_settop(coroutine, 0);
+    bool interrupted = script->interrupted;
+    script->interrupted = false; /* its IO has an end already */
+    return !interrupted;
 }
 
 enum us_status us_run_limited(struct us_script *script, int arguments, int results, uint64_t limit_ns) {
@@ -117,7 +140,7 @@ static void on_kill_signal(int number) {
     /* Compared here and not only by the sender: the run it meant may be over and the next one innocent. */
     uint64_t sequence = atomic_load_explicit(&script->sequence, memory_order_relaxed);
     if ((sequence & 1) != 0 && atomic_load_explicit(&script->kill, memory_order_acquire) == sequence)
-        lua_sethook(script->lua, kill_hook, LUA_MASKCOUNT, 1);
+        lua_sethook(script->active, kill_hook, LUA_MASKCOUNT, 1);
 }
 
 void us_script_bind_thread(struct us_script *script) {

@@ -7,6 +7,8 @@
 #include "script_state.h"
 #include <string.h>
 
+enum { PCALLS_MAX = 100 };
+
 /* More elements than any memory limit in practice holds: a table slot takes 16 bytes. */
 #define ELEMENTS_MAX ((lua_Integer)1 << 26)
 
@@ -80,6 +82,31 @@ static int guarded_concat(lua_State *L) {
 static int guarded_move(lua_State *L) {
     check_span(L, 2, 3);
     return call_original(L);
+}
+
+/* Ends a pcall, at once or after a read of the handler's. */
+static int finish_pcall(lua_State *L, int status, lua_KContext depth) {
+    us_script_of(L)->pcall_depth = (unsigned)depth;
+    if (status == LUA_OK || status == LUA_YIELD)
+        return lua_gettop(L);
+    lua_pushboolean(L, false);
+    lua_pushvalue(L, -2);
+    return 2;
+}
+
+/* In a coroutine Lua itself bounds how deep pcalls nest by memory only. A kill is caught by each of them, and each
+ * catch looks at the whole stack, so thousands would take seconds to be stopped. */
+static int guarded_pcall(lua_State *L) {
+    struct us_script *script = us_script_of(L);
+    luaL_checkany(L, 1);
+    unsigned depth = script->pcall_depth;
+    if (depth == PCALLS_MAX)
+        return luaL_error(L, "pcall: nested more than %d deep", PCALLS_MAX);
+    script->pcall_depth++;
+    lua_pushboolean(L, true);
+    lua_insert(L, 1);
+    int status = lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, (lua_KContext)depth, finish_pcall);
+    return finish_pcall(L, status, (lua_KContext)depth);
 }
 
 /* ---- globals after the load phase ---- */
@@ -159,6 +186,8 @@ void us_open_sandbox(lua_State *L) {
     keep_allowed_globals(L);
     lua_pushcfunction(L, guarded_setmetatable);
     lua_setglobal(L, "setmetatable");
+    lua_pushcfunction(L, guarded_pcall);
+    lua_setglobal(L, "pcall");
     open_library(L, LUA_TABLIBNAME, luaopen_table);
     open_library(L, LUA_STRLIBNAME, luaopen_string);
     open_library(L, LUA_MATHLIBNAME, luaopen_math);

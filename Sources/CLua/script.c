@@ -35,7 +35,7 @@ static void *reallocate(void *context, void *block, size_t old_size, size_t new_
         /* By the time the error arrives the stack that could tell the place is gone. Later versions may be
          * moving the stack at this moment, with its pointers already turned into offsets. */
 #if LUA_VERSION_RELEASE_NUM <= 50404
-        script->over_memory_line = script->lua != NULL ? us_current_line(script->lua) : 0;
+        script->over_memory_line = script->active != NULL ? us_current_line(script->active) : 0;
 #endif
         return NULL;
     }
@@ -82,8 +82,7 @@ void us_set_error(struct us_script *script, const char *format, ...) {
     va_end(list);
 }
 
-void us_keep_error(struct us_script *script) {
-    lua_State *L = script->lua;
+void us_keep_error(struct us_script *script, lua_State *L) {
     if (lua_type(L, -1) == LUA_TSTRING) {
         size_t length;
         const char *text = lua_tolstring(L, -1, &length);
@@ -154,7 +153,7 @@ struct us_script *us_script_new(const struct us_script_options *options) {
     }
     *(struct us_script **)lua_getextraspace(script->lua) = script;
     lua_pushcfunction(script->lua, open_all);
-    if (lua_pcall(script->lua, 0, 0, 0) != LUA_OK) {
+    if (lua_pcall(script->lua, 0, 0, 0) != LUA_OK || !us_make_spare(script)) {
         us_script_free(script);
         return NULL;
     }
@@ -165,7 +164,8 @@ void us_script_free(struct us_script *script) {
     if (script == NULL)
         return;
     lua_close(script->lua);
-    free(script->io);
+    free(script->tags);
+    free(script->idle);
     free(script->result);
     free(script);
 }
@@ -226,7 +226,7 @@ static enum us_status compile(struct us_script *script, const char *text, size_t
         return US_OK;
     if (status == LUA_ERRMEM)
         return us_fail_memory(script);
-    us_keep_error(script);
+    us_keep_error(script, script->lua);
     /* "C stack overflow", of too deep nesting, comes without a place. */
     if (strncmp(script->error, script->chunk_name, strlen(script->chunk_name)) != 0) {
         char text[US_ERROR_MAX];

@@ -16,27 +16,47 @@ enum {
     US_CHUNK_NAME_MAX = 256,
     US_TAG_COUNT = 4096,
     US_IO_FIELD_COUNT = 11,
+    US_IO_NAME_COUNT = 19, /* fields and methods */
+};
+
+/* What a state knows of a tag. */
+struct us_tag {
+    int reference;                /* of its io object; LUA_NOREF: not bound */
+    struct us_io_object *object;  /* which the reference keeps */
+    lua_State *waiting;           /* the coroutine of a handler that reads; NULL: none */
+    unsigned pcall_depth;         /* of that one */
 };
 
 enum us_phase { US_PHASE_LOAD = 1, US_PHASE_IO = 2, US_PHASE_CTL = 4 };
 
+struct us_io_object;
+
 struct us_script {
     /* What a decision touches comes first. */
     lua_State *lua;
+    lua_State *spare;           /* the coroutine that the next handler runs in; NULL: there was no memory for one */
+    lua_State *volatile active; /* what runs, for the signal handler */
     _Atomic uint64_t sequence; /* odd while a script runs */
     _Atomic uint64_t kill;     /* the run that is to be stopped */
     enum us_phase phase;
+    unsigned pcall_depth; /* of what runs */
     bool interrupted; /* the kill hook raised in this run; whatever pcall made of it */
     uint32_t handlers; /* bit per enum us_op */
     int handler[US_OP_COUNT]; /* registry references */
-    int *io; /* registry references by tag; LUA_NOREF: not bound */
-    size_t io_count;
+    struct us_tag *tags; /* by tag */
+    size_t tag_count;
+    bool any_patches; /* some handler has noted changes to data once */
     uint64_t backing_size[US_BACKINGS_MAX];
     uint64_t now;
     struct us_random random;
-    const char *io_field[US_IO_FIELD_COUNT]; /* the strings of this state, compared by address */
+    const char *io_field[US_IO_NAME_COUNT]; /* the strings of this state, compared by address */
     int io_metatable, verdict_metatable; /* registry references */
 
+    struct us_want want;      /* of the handler that has just yielded */
+    const void *arrived;      /* what it gets */
+    int arrived_error;
+    lua_State **idle;         /* coroutines without a handler, besides the spare one */
+    size_t idle_count, coroutine_count;
     struct us_script_options options;
     size_t memory_used;
     bool over_memory;     /* the allocator refused, rather than the system */
@@ -81,6 +101,8 @@ enum us_kind {
 struct us_io_object {
     enum us_kind kind;
     const struct us_io *io;
+    unsigned char *data; /* the tag's buffer */
+    struct us_patches *patches;
 };
 
 struct us_verdict_object {
@@ -134,12 +156,17 @@ static inline void *us_object_at(lua_State *L, int index, enum us_kind kind) {
 /* ---- script.c ---- */
 void us_set_error(struct us_script *script, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Keeps the error object on top of the stack as text. Runs no script code. */
-void us_keep_error(struct us_script *script);
+void us_keep_error(struct us_script *script, lua_State *L);
 enum us_status us_fail_memory(struct us_script *script);
 
 /* ---- run.c ---- */
 /* lua_pcall between the two ends of a run, so that the watchdog sees it. The error is kept. */
 enum us_status us_run(struct us_script *script, int arguments, int results);
+/* The same for a coroutine, with lua_resume. US_WAITS: it yielded. */
+enum us_status us_resume(struct us_script *script, lua_State *coroutine, int arguments, int *results);
+/* Empties a coroutine whose handler has raised, or is to go no further. Runs the __close of what it left open. False:
+ * that was interrupted, and the coroutine must not be used again. */
+bool us_reset(struct us_script *script, lua_State *coroutine);
 /* The same below a limit on the load phase. */
 enum us_status us_run_limited(struct us_script *script, int arguments, int results, uint64_t limit_ns);
 /* For the allocator: a few instructions of the load phase can spend seconds in large strings. */
@@ -170,6 +197,13 @@ void us_open_verdict(lua_State *L);
 void us_open_effects(lua_State *L); /* corrupt store misdirect */
 void us_open_targets(lua_State *L); /* to backing */
 void us_open_io(lua_State *L);
+extern const struct us_io_method {
+    const char *name;
+    lua_CFunction function;
+} us_io_methods[US_IO_NAME_COUNT - US_IO_FIELD_COUNT]; /* io_data.c */
+
+/* False: no memory. decide.c */
+bool us_make_spare(struct us_script *script);
 
 /* Pushes a new verdict that decides nothing yet. Raises. */
 struct us_decision *us_push_verdict(lua_State *L);

@@ -1,20 +1,65 @@
-/* backing{} and to(): other places for the bytes of an IO. backing{} in the load phase; to() in any.
+/* backing{}, b:read() and to(): other places for the bytes of an IO. backing{} in the load phase; to() in any; b:read()
+ * in handlers, which wait for the data while the queue goes on.
  *
  * A to() for a whole IO is plain numbers in the decision. Parts of an IO, and sums of several to(), are legs: done in
  * the order in which they are written, the first error ends the IO. */
+#include "include/units.h"
 #include "script_state.h"
 #include <string.h>
 
-/* Like device{}, a declaration that Swift checks and opens; scripts get its number as an object. */
+static int push_backing(lua_State *L, unsigned number) {
+    struct us_backing_object *object = lua_newuserdatauv(L, sizeof *object, 0);
+    object->kind = US_KIND_BACKING;
+    object->number = number;
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+/* Like device{}, a declaration that Swift checks and opens; scripts get its number as an object. Without a table: the
+ * device's own. */
 static int backing(lua_State *L) {
     struct us_script *script = us_script_of(L);
+    us_require_phase(L, "backing", US_PHASE_LOAD);
+    if (lua_gettop(L) == 0)
+        return push_backing(L, 0);
     if (script->backing_count == US_BACKINGS_MAX - 1)
         return luaL_error(L, "backing: there are %d already, the most there can be", US_BACKINGS_MAX - 1);
     us_declare(L, "backing", US_DECLARES_BACKING);
-    struct us_backing_object *object = lua_newuserdatauv(L, sizeof *object, 0);
-    object->kind = US_KIND_BACKING;
-    object->number = (unsigned)++script->backing_count;
-    return 1;
+    return push_backing(L, (unsigned)++script->backing_count);
+}
+
+/* The handler goes on: b:read() gives the data, or nil and the name of an errno. */
+static int arrived(lua_State *L, int status, lua_KContext length) {
+    (void)status;
+    const struct us_script *script = us_script_of(L);
+    if (script->arrived_error == 0) {
+        lua_pushlstring(L, script->arrived, (size_t)length);
+        return 1;
+    }
+    const struct us_errno *known = us_errno_by_number(script->arrived_error);
+    lua_pushnil(L);
+    lua_pushstring(L, known != NULL ? known->name : "EIO");
+    return 2;
+}
+
+static int read_backing(lua_State *L) {
+    struct us_script *script = us_script_of(L);
+    const struct us_backing_object *object = us_object_at(L, 1, US_KIND_BACKING);
+    us_require_phase(L, "read", US_PHASE_IO);
+    if (object == NULL)
+        return luaL_error(L, "a backing is expected before the colon, as in b:read(offset, length); got %s",
+            us_describe(L, 1));
+    struct us_want want = {us_check_bytes(L, 2, "offset"), us_check_bytes(L, 3, "length"), object->number};
+    uint64_t size = script->backing_size[want.backing];
+    if (want.length == 0 || want.length > US_READ_MAX)
+        return luaL_error(L, "read: length = %s: 1 to %d bytes are expected", us_describe(L, 3), US_READ_MAX);
+    if (want.length > size || want.offset > size - want.length)
+        return luaL_error(L, "read: offset + length is past the end of the backing (%I bytes)", (LUAI_UACINT)size);
+    if (!lua_isyieldable(L))
+        return luaL_error(L, "read: not inside of a sort, gsub or metamethod");
+    script->want = want;
+    return lua_yieldk(L, 0, (lua_KContext)want.length, arrived);
 }
 
 static unsigned check_backing(lua_State *L, int index) {
@@ -77,6 +122,13 @@ struct us_verdict_object *us_push_both_legs(
 }
 
 void us_open_targets(lua_State *L) {
-    lua_register(L, "backing", backing);
+    static const luaL_Reg metatable[] = {{NULL, NULL}};
+    us_push_metatable(L, "backing", metatable);
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, read_backing);
+    lua_setfield(L, -2, "read");
+    lua_setfield(L, -2, "__index");
+    lua_pushcclosure(L, backing, 1);
+    lua_setglobal(L, "backing");
     lua_register(L, "to", to);
 }

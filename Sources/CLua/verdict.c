@@ -1,4 +1,4 @@
-/* Verdicts: fail delay hang drop zero, and sums of any.
+/* Verdicts: fail delay hang drop zero done, and sums of any.
  *
  * A verdict is an immutable us_decision in a userdata. Constructors keep what they made for their argument, so
  * `return fail("EIO")` in a handler allocates nothing from the second time on; how many are kept is bounded,
@@ -19,7 +19,7 @@ enum { MEMORY = 1 };
 
 struct us_verdict_object *us_push_legs(lua_State *L, unsigned legs) {
     size_t size = sizeof(struct us_verdict_object) + legs * sizeof(struct us_leg);
-    struct us_verdict_object *object = lua_newuserdatauv(L, size, 0);
+    struct us_verdict_object *object = lua_newuserdatauv(L, size, 1); /* the value: data of done() */
     memset(object, 0, size);
     object->kind = US_KIND_VERDICT;
     object->decision.leg_count = (uint8_t)legs;
@@ -69,7 +69,7 @@ static const struct us_verdict_object *check_verdict(lua_State *L, int index, co
 /* ---- adding ---- */
 
 static const char *outcome_name(unsigned outcome) {
-    static const char *const names[] = {"pass", "fail", "drop", "zero", "redirect"};
+    static const char *const names[] = {"pass", "fail", "drop", "zero", "redirect", "done"};
     return names[outcome];
 }
 
@@ -99,6 +99,7 @@ static struct us_decision combine(lua_State *L, const struct us_decision *left, 
         .hangs = left->hangs || right->hangs,
         .outcome = end->outcome,
         .error = end->error,
+        .has_data = end->has_data,
         .to_offset = end->to_offset,
         .to_backing = end->to_backing,
         .leg_count = end->leg_count,
@@ -119,6 +120,14 @@ static int push_sum(lua_State *L, const struct us_decision *left, const struct u
     sum.leg_count = object->decision.leg_count;
     object->decision = sum;
     object->dist = dist;
+    if (sum.has_data) /* an argument has it */
+        for (int index = 1; index <= 2; index++)
+            if (us_object_at(L, index, US_KIND_VERDICT) != NULL) {
+                if (lua_getiuservalue(L, index, 1) == LUA_TSTRING)
+                    lua_setiuservalue(L, -2, 1);
+                else
+                    lua_pop(L, 1);
+            }
     return 1;
 }
 
@@ -204,6 +213,22 @@ static int hang(lua_State *L) {
     return 1;
 }
 
+/* Data of a read goes with the verdict until the handler has returned it. */
+static int done(lua_State *L) {
+    if (lua_isnoneornil(L, 1)) {
+        us_push_verdict(L)->outcome = US_OUTCOME_DONE;
+        return 1;
+    }
+    if (lua_type(L, 1) != LUA_TSTRING)
+        return luaL_error(L, "done: the data of a read is expected, a string, or nothing; got %s", us_describe(L, 1));
+    struct us_decision *verdict = us_push_verdict(L);
+    verdict->outcome = US_OUTCOME_DONE;
+    verdict->has_data = 1;
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    return 1;
+}
+
 /* drop() and zero(): the verdict itself is the upvalue. */
 static int constant(lua_State *L) {
     lua_pushvalue(L, lua_upvalueindex(1));
@@ -258,7 +283,7 @@ static void print_outcome(struct text *text, const struct us_decision *verdict) 
 }
 
 static void print_effects(struct text *text, const struct us_decision *verdict) {
-    static const char *const modes[] = {"", "flip", "set", "garbage", "stuck"};
+    static const char *const modes[] = {"", "flip", "set", "garbage", "stuck", "patch"};
     static const char *const keeps[] = {"", "all", "none", "prefix", "suffix", "middle"};
     if (verdict->corrupt.mode != US_CORRUPT_NOT)
         print(text, "%scorrupt(\"%s\")", text->length > 0 ? " + " : "", modes[verdict->corrupt.mode]);
@@ -313,10 +338,7 @@ static void open_constructor(lua_State *L, const char *name, lua_CFunction funct
 }
 
 static void open_constant(lua_State *L, const char *name, enum us_outcome outcome) {
-    struct us_verdict_object *object = lua_newuserdatauv(L, sizeof *object, 0);
-    *object = (struct us_verdict_object){.kind = US_KIND_VERDICT, .decision = {.outcome = outcome}};
-    lua_pushvalue(L, -2);
-    lua_setmetatable(L, -2);
+    us_push_verdict(L)->outcome = (uint8_t)outcome;
     lua_pushcclosure(L, constant, 1);
     lua_setglobal(L, name);
 }
@@ -331,6 +353,7 @@ void us_open_verdict(lua_State *L) {
     open_constructor(L, "fail", fail);
     open_constructor(L, "delay", delay);
     open_constructor(L, "hang", hang);
+    lua_register(L, "done", done);
     open_constant(L, "drop", US_OUTCOME_DROP);
     open_constant(L, "zero", US_OUTCOME_ZERO);
     lua_pop(L, 1);

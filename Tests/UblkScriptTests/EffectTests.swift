@@ -94,7 +94,7 @@ import Testing
         var data = [UInt8](repeating: byte, count: 4096)
         let range = set.flatMap { shared.makeRanges(offset: $0.offset, length: $0.length) }
         decision.corrupt_range = range ?? 0
-        unsafe us_corrupt(&decision, offset, &data, UInt64(data.count))
+        unsafe us_corrupt(&decision, nil, offset, &data, UInt64(data.count))
         return data
     }
 

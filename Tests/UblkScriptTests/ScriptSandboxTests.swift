@@ -33,7 +33,7 @@ import Testing
             """
         #expect(
             try ScriptHarness.value(of: expression) == """
-                GiB KiB MiB TiB _G _VERSION assert backing bucket corrupt counter ctl delay device dist drop error fail \
+                GiB KiB MiB TiB _G _VERSION assert backing bucket corrupt counter ctl delay device dist done drop error fail \
                 getmetatable hang ipairs log mark math misdirect ms next now pairs pcall print randint random ranges \
                 rawequal rawget rawlen rawset rule sec select setmetatable state store string table to tonumber \
                 tostring type us utf8 zero
@@ -158,6 +158,32 @@ import Testing
                 #expect(harness.outcome(.write) == .success(.fail("EIO")))
             }
         }
+    }
+
+    @Test func `a kill is soon over, however deep calls nest`() throws {
+        // Each pcall catches it once, and each catch looks at the whole stack.
+        let harness = try runaway("local function again() pcall(again) again() end again()")
+        harness.watched(budgetNanoseconds: 300_000_000) {
+            let start = SystemCall.threadCPUNanoseconds
+            guard case .failure(let error) = harness.outcome() else {
+                Issue.record("it ended by itself")
+                return
+            }
+            #expect([.budget, .runtime].contains(error.status), "\(error)")
+            #expect(SystemCall.threadCPUNanoseconds - start < 2_000_000_000)
+        }
+    }
+
+    @Test func `pcall nests so deep and no deeper, in handlers and in ctl`() throws {
+        let script = """
+            local deepest, why
+            local function down(n) deepest = n; local ok, e = pcall(down, n + 1); if not ok and not why then why = e end end
+            function read() deepest, why = 0, nil down(0) if deepest ~= 100 then error(deepest) end end
+            function ctl() deepest, why = 0, nil down(0) return deepest, why end
+            """
+        let harness = try ScriptHarness(script)
+        for _ in 0..<3 { #expect(try harness.decide(.read) == .pass) }
+        #expect(try harness.ctl() == "100\ttest.lua:2: pcall: nested more than 100 deep")
     }
 
     @Test func `a kill that was caught does not make the run a success`() throws {

@@ -21,6 +21,7 @@ enum us_outcome {
     US_OUTCOME_DROP,     /* acknowledge, store nothing; not for reads */
     US_OUTCOME_ZERO,     /* a read returns zeroes, a write stores zeroes */
     US_OUTCOME_REDIRECT, /* the backing does it at to_offset instead */
+    US_OUTCOME_DONE,     /* the script has done it itself; a read's data is in its buffer */
 };
 
 enum us_corrupt_mode {
@@ -29,6 +30,7 @@ enum us_corrupt_mode {
     US_CORRUPT_SET,     /* every byte gets the value */
     US_CORRUPT_GARBAGE, /* every byte is random */
     US_CORRUPT_STUCK,   /* one bit of each sector is stuck at the value */
+    US_CORRUPT_PATCH,   /* as the handler said by io:flip() and io:patch() */
 };
 
 /* What a read returns, or a write stores, other than it should; effects.h. */
@@ -77,6 +79,7 @@ struct us_decision {
     uint8_t outcome;    /* enum us_outcome */
     uint8_t hangs;      /* hold it (after the delay) before the outcome */
     uint8_t is_relative; /* US_OUTCOME_REDIRECT: to_offset is a distance, modulo 2^64 */
+    uint8_t has_data;    /* US_OUTCOME_DONE: with data, for a read */
     uint8_t leg_count;  /* US_OUTCOME_REDIRECT: so many legs, which follow the decision where a script made it */
     uint32_t to_backing; /* US_OUTCOME_REDIRECT without legs */
     struct us_corruption corrupt;

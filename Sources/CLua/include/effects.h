@@ -9,9 +9,27 @@
 /* Media corrupt sector by sector, whatever the device's block size is. */
 enum { US_SECTOR_BYTES = 512 };
 
+/* A change to the data of one IO, as a handler noted it. */
+struct us_patch {
+    uint32_t at;    /* byte of the IO */
+    uint8_t length; /* of bytes */
+    uint8_t is_flip; /* bytes are bits to flip, rather than to store */
+    uint8_t bytes[16];
+};
+
+enum { US_PATCHES_MAX = 16 };
+
+struct us_patches {
+    uint64_t sequence; /* of the IO they are for */
+    uint32_t count;
+    struct us_patch list[US_PATCHES_MAX];
+};
+
 /* Changes the length bytes at data, which belong at that offset of the device. A sticky corruption changes only
- * sectors in corrupt_range, each the same way every time. length is whole sectors. */
-void us_corrupt(const struct us_decision *decision, uint64_t offset, void *data, uint64_t length);
+ * sectors in corrupt_range, each the same way every time. length is whole sectors.
+ * patches: of the IO, for US_CORRUPT_PATCH. */
+void us_corrupt(const struct us_decision *decision, const struct us_patches *patches, uint64_t offset, void *data,
+    uint64_t length);
 
 /* Which bytes of a write of that length are stored: [*from, *to). */
 void us_stored_part(const struct us_decision *decision, uint64_t length, uint64_t *from, uint64_t *to);

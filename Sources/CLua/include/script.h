@@ -5,6 +5,7 @@
 #include "bucket.h"
 #include "decision.h"
 #include "dist.h"
+#include "effects.h"
 #include "ranges.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,6 +19,7 @@ enum us_status {
     US_RUNTIME, /* the script raised, or gave back something that is not a verdict */
     US_MEMORY,  /* over its memory limit */
     US_BUDGET,  /* over its time budget, interrupted */
+    US_WAITS,   /* a handler reads from a backing and goes on when the data is there */
 };
 
 struct us_script_options {
@@ -90,8 +92,10 @@ uint32_t us_script_handlers(const struct us_script *script);
 /* The script defines ctl(). */
 bool us_script_has_ctl(const struct us_script *script);
 
-/* Tells the state which us_io belongs to a tag (0 ... 4095). False: no memory. */
-bool us_script_bind_io(struct us_script *script, uint16_t tag, struct us_io *io);
+/* Tells the state which us_io belongs to a tag (0 ... 4095), where its data is, and where changes to it are noted.
+ * False: no memory. */
+bool us_script_bind_io(
+    struct us_script *script, uint16_t tag, struct us_io *io, void *data, struct us_patches *patches);
 
 /* Size of a backing, which to() is checked against; 0 (the default): not checked. */
 void us_script_set_backing_size(struct us_script *script, unsigned backing, uint64_t bytes);
@@ -100,9 +104,26 @@ void us_script_set_backing_size(struct us_script *script, unsigned backing, uint
 void us_script_set_now(struct us_script *script, uint64_t nanoseconds);
 
 /* Runs the handler of io->op. US_OK: *decision is filled, and its legs, for which there is room for US_LEGS_MAX.
+ * US_WAITS: us_script_wanted() is to be read for us_script_resume(), or us_script_forget() called.
  * Otherwise *decision is untouched. */
 enum us_status us_script_decide(
     struct us_script *script, const struct us_io *io, struct us_decision *decision, struct us_leg *legs);
+
+/* What a handler that waits wants to read. */
+struct us_want {
+    uint64_t offset, length; /* bytes; length 1 ... US_READ_MAX */
+    uint32_t backing;
+};
+
+enum { US_READ_MAX = 64 * 1024 };
+
+struct us_want us_script_wanted(const struct us_script *script);
+/* Goes on with the handler that waits in io's tag. error: 0, or a positive errno instead of the data. As
+ * us_script_decide() otherwise; it may wait again. */
+enum us_status us_script_resume(struct us_script *script, const struct us_io *io, int error, const void *data,
+    struct us_decision *decision, struct us_leg *legs);
+/* Ends a handler that waits: its IO is decided about otherwise. */
+void us_script_forget(struct us_script *script, uint16_t tag);
 
 /* Runs ctl(argv...). US_OK: *result holds what it returned as text, values separated by tabs ("" for none),
  * valid until the next call. */

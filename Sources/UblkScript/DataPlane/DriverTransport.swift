@@ -14,7 +14,7 @@ struct DriverTransport: QueueTransport, ~Copyable {
     private var ring: Ring
     private let queue: QueueID
     private let depth: Int
-    private let maxIOBytes: Int
+    private let bufferBytes: Int
     private let descriptors: UnsafePointer<ublk_io_desc>
     private let descriptorBytes: Int
     private let buffers: UnsafeMutableRawPointer
@@ -47,7 +47,7 @@ struct DriverTransport: QueueTransport, ~Copyable {
             bytes: descriptorBytes,
             characterFD: characterFD
         )
-        let bufferBytes = SystemPage.roundUp(maxIOBytes)
+        let bufferBytes = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
         let buffers = unsafe mmap(
             nil,
             depth * bufferBytes,
@@ -68,7 +68,7 @@ struct DriverTransport: QueueTransport, ~Copyable {
         self.ring = ring
         self.descriptorBytes = descriptorBytes
         unsafe self.descriptors = descriptors
-        self.maxIOBytes = bufferBytes
+        self.bufferBytes = bufferBytes
         unsafe self.buffers = buffers
         unsafe wakeupValue = .allocate(capacity: 1)
         unsafe wakeupValue.initialize(to: 0)
@@ -88,7 +88,7 @@ struct DriverTransport: QueueTransport, ~Copyable {
     }
 
     deinit {
-        unsafe munmap(buffers, depth * maxIOBytes)
+        unsafe munmap(buffers, depth * bufferBytes)
         unsafe munmap(UnsafeMutableRawPointer(mutating: descriptors), descriptorBytes)
         unsafe wakeupValue.deallocate()
     }
@@ -177,8 +177,10 @@ struct DriverTransport: QueueTransport, ~Copyable {
     @inline(__always)
     func buffer(_ tag: Tag) -> UnsafeMutableRawPointer {
         precondition(tag.index < depth)
-        return unsafe buffers + tag.index * maxIOBytes
+        return unsafe buffers + tag.index * bufferBytes
     }
+
+    var scratchOffset: Int { bufferBytes - QueueScratch.bytes }
 
     @inline(__always)
     mutating func commitAndFetch(_ tag: Tag, result: Int32) {

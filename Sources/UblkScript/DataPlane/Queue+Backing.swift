@@ -140,6 +140,7 @@ extension Queue where Transport: ~Copyable {
     /// A file operation is over: go on with the rest, fall back, or complete.
     mutating func backingFinished(_ tag: Tag, _ result: Int32) {
         let request = unsafe requests[tag]
+        if unsafe request.pointee.state == .asking { return asked(tag, result) }
         precondition(unsafe request.pointee.state == .backing)
         guard case .file(let file) = unsafe backings[Int(request.pointee.backing)] else {
             preconditionFailure("a file operation ended on a backing that is no file")

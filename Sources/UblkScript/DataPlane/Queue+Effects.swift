@@ -23,7 +23,13 @@ extension Queue where Transport: ~Copyable {
         if decision.corrupt.mode != 0 {
             control.counters.add(.corrupted)
             let io = unsafe request.pointee.io
-            unsafe us_corrupt(&decision, io.offset, transport.buffer(tag), io.length)
+            unsafe us_corrupt(
+                &decision,
+                requests.patches(tag),
+                io.offset,
+                transport.buffer(tag),
+                io.length
+            )
         }
         guard decision.store.keep != 0, decision.outcome != UInt8(US_OUTCOME_DROP.rawValue) else {
             return false
@@ -61,7 +67,13 @@ extension Queue where Transport: ~Copyable {
         if decision.corrupt.mode != 0, unsafe request.pointee.io.op == IOOp.read.rawValue {
             control.counters.add(.corrupted)
             let io = unsafe request.pointee.io
-            unsafe us_corrupt(&decision, io.offset, transport.buffer(tag), io.length)
+            unsafe us_corrupt(
+                &decision,
+                requests.patches(tag),
+                io.offset,
+                transport.buffer(tag),
+                io.length
+            )
         }
         return result
     }

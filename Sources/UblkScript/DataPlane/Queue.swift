@@ -64,8 +64,14 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         timers = TimerHeap(depth: configuration.depth)
         for index in 0..<configuration.depth {
             let tag = Tag(UInt16(index))
-            guard unsafe us_script_bind_io(self.script.handle, tag.rawValue, requests.io(tag))
-            else {
+            let isBound = unsafe us_script_bind_io(
+                self.script.handle,
+                tag.rawValue,
+                requests.io(tag),
+                self.transport.buffer(tag),
+                requests.patches(tag)
+            )
+            guard isBound else {
                 throw .noMemoryForTags(source: self.script.sourceName, depth: configuration.depth)
             }
         }
@@ -83,7 +89,10 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     }
 
     private var isBackingBusy: Bool {
-        (0..<configuration.depth).contains { requests.state(Tag(UInt16($0))) == .backing }
+        (0..<configuration.depth).contains {
+            let state = requests.state(Tag(UInt16($0)))
+            return state == .backing || state == .asking
+        }
     }
 
     /// One wait and everything it brought.
@@ -150,7 +159,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         _ request: UnsafeMutablePointer<Request>
     ) {
         if !isDraining, control.armed.load(ordering: .relaxed) {
-            unsafe decide(tag, op, request)
+            guard unsafe decide(tag, op, request) else { return }
         }
         advance(tag)
     }
@@ -163,12 +172,14 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     }
 
     /// Rules first; the script's handler only when none settled the outcome.
+    ///
+    /// - Returns: false when the handler waits for data first.
     @inline(__always)
     private mutating func decide(
         _ tag: Tag,
         _ op: IOOp,
         _ request: UnsafeMutablePointer<Request>
-    ) {
+    ) -> Bool {
         if rules.count != 0 {
             let isSettled = unsafe rules.match(
                 requests.io(tag),
@@ -180,9 +191,9 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
                 legs: requests.legs(tag),
                 heals: &request.pointee.heals
             )
-            if isSettled { return }
+            if isSettled { return true }
         }
-        guard script.handlers & op.bit != 0 else { return }
+        guard script.handlers & op.bit != 0 else { return true }
         var verdict = us_decision()
         unsafe request.pointee.io.live = 1
         let status = unsafe script.decide(
@@ -191,7 +202,20 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             decision: &verdict,
             legs: requests.legs(tag)
         )
-        guard status == US_OK else { return scriptFailed(tag, status) }
+        if status == US_WAITS {
+            unsafe request.pointee.questions = 0
+            return ask(tag)
+        }
+        take(verdict, status, tag)
+        return true
+    }
+
+    /// What came of the tag's handler.
+    @inline(__always)
+    mutating func take(_ verdict: us_decision, _ status: us_status, _ tag: Tag) {
+        guard status == US_OK else { return handlerFailed(tag, status) }
+        let request = unsafe requests[tag]
+        var verdict = verdict
         if !verdict.isNothing {
             recordVerdict(tag, verdict)
         }
@@ -205,14 +229,19 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         unsafe request.pointee.decision = verdict
     }
 
+    @inline(never)
+    private mutating func handlerFailed(_ tag: Tag, _ status: us_status) {
+        scriptFailed(tag, script.lastError(status))
+    }
+
     /// The handler raised: the device goes on, the policy says what the IO gets.
     ///
     /// Off the usual path.
     @inline(never)
-    private mutating func scriptFailed(_ tag: Tag, _ status: us_status) {
+    mutating func scriptFailed(_ tag: Tag, _ error: ScriptError) {
         control.counters.add(.scriptErrors)
         let request = unsafe requests[tag]
-        unsafe report.scriptFailed(script.lastError(status), IOSummary(request.pointee.io))
+        unsafe report.scriptFailed(error, IOSummary(request.pointee.io))
         guard configuration.onError != .pass else { return record(.scriptError, tag) }
         unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
         unsafe request.pointee.decision.error = Errno.ioError.rawValue
@@ -290,6 +319,9 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         case US_OUTCOME_REDIRECT.rawValue:
             control.counters.add(.redirected)
             perform(tag)
+        case US_OUTCOME_DONE.rawValue:
+            control.counters.add(.answered)
+            complete(tag, Int32(clamping: length))
         default:
             perform(tag)
         }

@@ -1,3 +1,5 @@
+import CLua
+
 /// What a queue hears from whatever delivers its requests.
 enum QueueEvent {
     /// A request arrived in the tag: its descriptor and, for a write, its data are there.
@@ -24,7 +26,7 @@ protocol QueueTransport: ~Copyable {
     /// The request in a fetched tag.
     func desc(_ tag: Tag) -> IODesc
     /// The tag's data: at least the largest request long, page-aligned, at one address for the
-    /// queue's life.
+    /// queue's life; behind it, at ``scratchOffset``, room for ``QueueScratch/bytes`` that a handler reads.
     func buffer(_ tag: Tag) -> UnsafeMutableRawPointer
     /// Completes the tag's request and asks for its next one.
     ///
@@ -34,4 +36,11 @@ protocol QueueTransport: ~Copyable {
     mutating func commitAndFetch(_ tag: Tag, result: Int32)
     /// Starts a file operation; its end comes as ``QueueEvent/backing(_:result:)``.
     mutating func submit(_ operation: FileOperation, for tag: Tag)
+    /// Bytes from the start of a tag's buffer; whole pages.
+    var scratchOffset: Int { get }
+}
+
+/// What a handler reads from a backing goes beside the IO's own data.
+enum QueueScratch {
+    static let bytes = Int(US_READ_MAX)
 }

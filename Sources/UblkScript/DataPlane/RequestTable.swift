@@ -16,6 +16,8 @@ struct Request {
         case delayed
         /// Held by a hang.
         case held
+        /// Its handler waits for data of a backing.
+        case asking
         /// A file operation is under way.
         case backing
         /// The driver took it back for good.
@@ -38,6 +40,8 @@ struct Request {
     var place: UInt64 = 0
     /// Number of the step's backing.
     var backing: UInt32 = 0
+    /// How often its handler has read so far.
+    var questions: UInt16 = 0
     /// The next step, for an IO that has several.
     var nextStep: UInt8 = 0
     /// The errno of a write that fails although (a part of) it was stored; 0: it does not.
@@ -58,6 +62,8 @@ struct RequestTable: ~Copyable {
     private let requests: UnsafeMutablePointer<Request>
     /// ``legsEach`` a request.
     private let legs: UnsafeMutablePointer<us_leg>
+    /// What handlers change in the data.
+    private let patches: UnsafeMutablePointer<us_patches>
     let depth: Int
     private static let legsEach = Int(US_LEGS_MAX)
 
@@ -67,6 +73,12 @@ struct RequestTable: ~Copyable {
         unsafe requests.initialize(repeating: Request(), count: depth)
         unsafe legs = .allocate(capacity: depth * Self.legsEach)
         unsafe legs.initialize(repeating: us_leg(), count: depth * Self.legsEach)
+        unsafe patches = .allocate(capacity: depth)
+        // The rest is read only as far as the count says.
+        for index in 0..<depth {
+            unsafe patches[index].sequence = 0
+            unsafe patches[index].count = 0
+        }
         for index in 0..<depth {
             unsafe requests[index].io.tag = UInt16(index)
             unsafe requests[index].io.queue = queue.rawValue
@@ -76,6 +88,7 @@ struct RequestTable: ~Copyable {
     deinit {
         unsafe requests.deallocate()
         unsafe legs.deallocate()
+        unsafe patches.deallocate()
     }
 
     /// The tag's request.
@@ -102,6 +115,13 @@ struct RequestTable: ~Copyable {
     func legs(_ tag: Tag) -> UnsafeMutablePointer<us_leg> {
         precondition(tag.index < depth)
         return unsafe legs + tag.index * Self.legsEach
+    }
+
+    /// What the tag's handler wants to be changed in the data.
+    @inline(__always)
+    func patches(_ tag: Tag) -> UnsafeMutablePointer<us_patches> {
+        precondition(tag.index < depth)
+        return unsafe patches + tag.index
     }
 
     func state(_ tag: Tag) -> Request.State { unsafe self[tag].pointee.state }

@@ -88,6 +88,21 @@ struct Script: ~Copyable {
         return unsafe us_script_decide(handle, io, &decision, legs)
     }
 
+    /// Goes on with the tag's handler, which waited for data.
+    ///
+    /// - Parameter errno: 0, or why there is no data.
+    func resume(
+        _ io: UnsafePointer<us_io>,
+        now: Instant,
+        errno: Int32,
+        data: UnsafeRawPointer,
+        decision: inout us_decision,
+        legs: UnsafeMutablePointer<us_leg>
+    ) -> us_status {
+        unsafe us_script_set_now(handle, now.nanoseconds)
+        return unsafe us_script_resume(handle, io, errno, data, &decision, legs)
+    }
+
     /// Why the last call did not give US_OK.
     func lastError(_ status: us_status) -> ScriptError { unsafe ScriptError(status, handle) }
 

@@ -17,6 +17,7 @@ struct BenchmarkTransport: QueueTransport, ~Copyable {
     private var batchCount = 0
     private var batchNext = 0
     private var nextPlace = 0
+    let scratchOffset: Int
     private var requestsLeft: Int
     /// Requests handed out.
     private(set) var served = 0
@@ -44,7 +45,11 @@ struct BenchmarkTransport: QueueTransport, ~Copyable {
         unsafe committed = .allocate(capacity: depth)
         unsafe batch = .allocate(capacity: depth)
         unsafe places = .allocate(capacity: Self.placeCount)
-        unsafe data = .allocate(byteCount: maxIOBytes, alignment: SystemPage.bytes)
+        scratchOffset = SystemPage.roundUp(maxIOBytes)
+        unsafe data = .allocate(
+            byteCount: scratchOffset + QueueScratch.bytes,
+            alignment: SystemPage.bytes
+        )
         let nothing = SimulatedRequest(op: .read, lengthBytes: 4096)
         for index in 0..<Self.placeCount {
             unsafe (places + index).initialize(to: (stream.next() ?? nothing).desc)

@@ -79,7 +79,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         self.control = control
         self.interventions = interventions.sorted { $0.at < $1.at }
         random = SplitMix64(seed: seed, stream: 3)
-        bufferBytes = SystemPage.roundUp(maxIOBytes)
+        bufferBytes = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
         unsafe buffers = .allocate(byteCount: depth * bufferBytes, alignment: SystemPage.bytes)
         slots = Array(repeating: Slot(), count: depth)
         events = TimerHeap(depth: depth)
@@ -125,6 +125,8 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         precondition(tag.index < depth)
         return unsafe buffers + tag.index * bufferBytes
     }
+
+    var scratchOffset: Int { bufferBytes - QueueScratch.bytes }
 
     mutating func commitAndFetch(_ tag: Tag, result: Int32) {
         // ublk_ch_uring_cmd_local: EBUSY for a tag the server does not own.

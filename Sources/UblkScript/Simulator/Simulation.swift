@@ -154,7 +154,7 @@ struct Simulation {
     ) -> SimulationReport {
         let application = transport.application
         let actions: [QueueCounters.Kind] = [
-            .failed, .dropped, .zeroed, .redirected, .corrupted, .torn, .delayed, .hung,
+            .failed, .dropped, .zeroed, .redirected, .answered, .corrupted, .torn, .delayed, .hung,
             .backingErrors,
             .scriptErrors,
         ]

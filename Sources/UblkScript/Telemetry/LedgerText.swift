@@ -89,7 +89,7 @@ struct LedgerText {
         switch record.kind {
         case .scriptError: return "script_error"
         case .decided:
-            let outcomes = ["pass", "fail", "drop", "zero", "redirect"]
+            let outcomes = ["pass", "fail", "drop", "zero", "redirect", "done"]
             let outcome = outcomes[Int(record.decision.outcome)]
             guard outcome == "pass" else { return outcome }
             if record.decision.corrupt.mode != 0 { return "corrupt" }

@@ -24,6 +24,8 @@ final class QueueCounters: Sendable {
         case dropped
         case zeroed
         case redirected
+        /// IOs that the script answered itself.
+        case answered
         /// IOs whose data was changed.
         case corrupted
         /// Writes of which only a part was stored.

@@ -52,6 +52,8 @@ final class ScriptHarness {
     let script: Script
     let shared: SharedObjects
     private let ios: UnsafeMutablePointer<us_io>
+    /// Of every IO: 64 KiB, what a write brings and a read gets.
+    let data = UnsafeMutableRawPointer.allocate(byteCount: 1 << 16, alignment: 8)
     /// Lends its room for legs.
     private let requests = RequestTable(depth: 1, queue: QueueID(0))
     private var sequence: UInt64 = 0
@@ -69,13 +71,22 @@ final class ScriptHarness {
         unsafe ios = .allocate(capacity: Self.tags)
         unsafe ios.initialize(repeating: us_io(), count: Self.tags)
         for tag in 0..<Self.tags {
-            let isBound = unsafe us_script_bind_io(script.handle, UInt16(tag), ios + tag)
+            let isBound = unsafe us_script_bind_io(
+                script.handle,
+                UInt16(tag),
+                ios + tag,
+                data,
+                requests.patches(Tag(0))
+            )
             precondition(isBound, "us_script_bind_io")
         }
     }
 
     // `ios` is freed before the script: closing a state runs none of its code.
-    deinit { unsafe ios.deallocate() }
+    deinit {
+        unsafe ios.deallocate()
+        unsafe data.deallocate()
+    }
 
     var hasCtl: Bool { script.hasCtl }
 

@@ -1,0 +1,147 @@
+/* The data of an IO, for its handler: what a write brings, and changes to what is written or read.
+ *
+ * Nothing is copied unless a script asks for it. Changes are noted with the tag and made later by the queue, to a write
+ * before it is stored, to a read before it is answered. Positions are bytes from the IO's first one, 0. */
+#include "include/effects.h"
+#include "script_state.h"
+#include <string.h>
+
+enum { DATA_MAX = 64 * 1024 };
+
+static struct us_io_object *check_io(lua_State *L, const char *method) {
+    struct us_io_object *object = us_object_at(L, 1, US_KIND_IO);
+    if (object == NULL)
+        luaL_error(L, "an io is expected before the colon, as in io:%s(...); got %s", method, us_describe(L, 1));
+    if (!object->io->live)
+        luaL_error(L, "this io is over: an io may be used only until it completes");
+    return object;
+}
+
+/* The length bytes of a write from the position in argument 2 on. */
+static const unsigned char *check_data(lua_State *L, const char *method, uint64_t at, uint64_t length) {
+    const struct us_io_object *object = check_io(L, method);
+    if (object->io->op == US_OP_READ)
+        luaL_error(L, "io:%s: a read has no data before it is done; backing():read(offset, length) reads what is stored",
+            method);
+    if (object->io->op != US_OP_WRITE)
+        luaL_error(L, "io:%s: a %s has no data", method, us_op_name(object->io->op));
+    if (length > object->io->length || at > object->io->length - length)
+        luaL_error(L, "io:%s: bytes %I to %I are asked for of an IO of %I", method, (LUAI_UACINT)at,
+            (LUAI_UACINT)(at + length), (LUAI_UACINT)object->io->length);
+    return object->data + at;
+}
+
+/* ---- looking ---- */
+
+/* Little-endian, as most formats on disk are. */
+static int push_number(lua_State *L, const char *method, unsigned bytes) {
+    const unsigned char *data = check_data(L, method, us_check_bytes(L, 2, "position"), bytes);
+    uint64_t number = 0;
+    for (unsigned i = bytes; i > 0; i--)
+        number = number << 8 | data[i - 1];
+    lua_pushinteger(L, (lua_Integer)number);
+    return 1;
+}
+
+static int byte(lua_State *L) {
+    return push_number(L, "byte", 1);
+}
+
+static int u16(lua_State *L) {
+    return push_number(L, "u16", 2);
+}
+
+static int u32(lua_State *L) {
+    return push_number(L, "u32", 4);
+}
+
+static int u64(lua_State *L) {
+    return push_number(L, "u64", 8);
+}
+
+/* The optional arguments (position, length): without them all of the IO. */
+static const unsigned char *check_span(lua_State *L, const char *method, uint64_t *length) {
+    const struct us_io_object *object = check_io(L, method);
+    uint64_t at = lua_isnoneornil(L, 2) ? 0 : us_check_bytes(L, 2, "position");
+    uint64_t rest = at < object->io->length ? object->io->length - at : 0;
+    *length = lua_isnoneornil(L, 3) ? rest : us_check_bytes(L, 3, "length");
+    return check_data(L, method, at, *length);
+}
+
+static int data(lua_State *L) {
+    uint64_t length;
+    const unsigned char *bytes = check_span(L, "data", &length);
+    if (length > DATA_MAX)
+        return luaL_error(L, "io:data: %I bytes; at most %d at a time", (LUAI_UACINT)length, DATA_MAX);
+    lua_pushlstring(L, (const char *)bytes, length);
+    return 1;
+}
+
+/* FNV-1a over 8 bytes at a time, with the halves of the product mixed; not for adversaries. */
+static int hash(lua_State *L) {
+    uint64_t length;
+    const unsigned char *bytes = check_span(L, "hash", &length);
+    uint64_t hash = 0xcbf29ce484222325u ^ length;
+    for (uint64_t i = 0; i < length; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + i, length - i < 8 ? length - i : 8);
+        hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+        hash ^= hash >> 32;
+    }
+    lua_pushinteger(L, (lua_Integer)hash);
+    return 1;
+}
+
+/* ---- changing ---- */
+
+static void note(lua_State *L, const char *method, struct us_patch patch) {
+    struct us_io_object *object = check_io(L, method);
+    if (object->io->op != US_OP_READ && object->io->op != US_OP_WRITE)
+        luaL_error(L, "io:%s: a %s has no data", method, us_op_name(object->io->op));
+    if (patch.at + (uint64_t)patch.length > object->io->length)
+        luaL_error(L, "io:%s: byte %I is past the end of an IO of %I", method,
+            (LUAI_UACINT)patch.at + patch.length - 1, (LUAI_UACINT)object->io->length);
+    struct us_patches *patches = object->patches;
+    if (patches->sequence != object->io->sequence) { /* of the tag's last IO */
+        patches->sequence = object->io->sequence;
+        patches->count = 0;
+    }
+    if (patches->count == US_PATCHES_MAX)
+        luaL_error(L, "io:%s: an IO can have %d changes of up to 16 bytes", method, US_PATCHES_MAX);
+    patches->list[patches->count++] = patch;
+    us_script_of(L)->any_patches = true;
+}
+
+static uint32_t check_position(lua_State *L) {
+    uint64_t at = us_check_bytes(L, 2, "position");
+    return at < UINT32_MAX ? (uint32_t)at : UINT32_MAX;
+}
+
+static int flip(lua_State *L) {
+    lua_Integer bit = luaL_checkinteger(L, 3);
+    if (bit < 0 || bit > 7)
+        return luaL_error(L, "io:flip: bit %I; 0 to 7 is expected", (LUAI_UACINT)bit);
+    struct us_patch patch = {.at = check_position(L), .length = 1, .is_flip = 1};
+    patch.bytes[0] = (uint8_t)(1u << bit);
+    note(L, "flip", patch);
+    return 0;
+}
+
+static int patch(lua_State *L) {
+    size_t length;
+    const char *bytes = luaL_checklstring(L, 3, &length);
+    uint32_t at = check_position(L);
+    for (size_t done = 0; done < length; done += sizeof((struct us_patch *)0)->bytes) {
+        struct us_patch part = {.at = at + (uint32_t)done};
+        size_t rest = length - done;
+        part.length = (uint8_t)(rest < sizeof part.bytes ? rest : sizeof part.bytes);
+        memcpy(part.bytes, bytes + done, part.length);
+        note(L, "patch", part);
+    }
+    return 0;
+}
+
+const struct us_io_method us_io_methods[] = {
+    {"byte", byte}, {"u16", u16}, {"u32", u32}, {"u64", u64}, {"data", data}, {"hash", hash}, {"flip", flip},
+    {"patch", patch},
+};

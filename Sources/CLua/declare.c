@@ -1,4 +1,4 @@
-/* device{} and rule{}: copies of their tables as plain data, for Swift to validate and compile.
+/* device{} and rule{}, and for params.c: copies of their tables as plain data, for Swift to validate and compile.
  *
  * Load phase only. Nothing is judged here but what a field can hold. Copies live in an arena of blocks that Lua
  * allocates and the registry keeps until the state closes: they count against the script's memory limit, and an
@@ -198,7 +198,7 @@ static void copy_table(lua_State *L, const struct place *place, const struct us_
 
 /* ---- declarations ---- */
 
-static void append(lua_State *L, const struct us_declaration *declaration) {
+void us_append_declaration(lua_State *L, const struct us_declaration *declaration) {
     struct us_script *script = us_script_of(L);
     if (script->declaration_count == script->declaration_capacity) {
         size_t capacity = script->declaration_capacity * 2 + 16;
@@ -211,13 +211,18 @@ static void append(lua_State *L, const struct us_declaration *declaration) {
     script->declarations[script->declaration_count++] = *declaration;
 }
 
-void us_declare(lua_State *L, const char *function, enum us_declaration_kind kind) {
+struct us_declaration us_read_declaration(lua_State *L, const char *function, enum us_declaration_kind kind) {
     us_require_phase(L, function, US_PHASE_LOAD);
     if (!lua_istable(L, 1) || lua_gettop(L) != 1)
         luaL_error(L, "%s: one table is expected, as in %s{...}", function, function);
     struct us_declaration declaration = {.kind = kind, .line = us_current_line(L)};
     copy_table(L, &(struct place){function, NULL}, &declaration.fields, &declaration.field_count);
-    append(L, &declaration);
+    return declaration;
+}
+
+void us_declare(lua_State *L, const char *function, enum us_declaration_kind kind) {
+    struct us_declaration declaration = us_read_declaration(L, function, kind);
+    us_append_declaration(L, &declaration);
 }
 
 static int device(lua_State *L) {

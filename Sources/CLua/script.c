@@ -122,6 +122,7 @@ static int open_all(lua_State *L) {
     us_open_sandbox(L);
     us_open_values(L);
     us_open_declare(L);
+    us_open_params(L);
     us_open_ranges(L);
     us_open_cells(L);
     us_open_dist(L);

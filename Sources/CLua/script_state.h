@@ -67,6 +67,7 @@ struct us_script {
     size_t declaration_count, declaration_capacity, rule_count, backing_count;
     bool has_device;
     int device_line; /* of device{} */
+    int params_line; /* of params{}; 0: none */
     int ctl;         /* registry reference */
     bool loaded;
     unsigned kept_fails, kept_delays, kept_hangs; /* verdicts kept for their arguments */
@@ -185,10 +186,18 @@ void us_require_phase(lua_State *L, const char *function, unsigned phases);
 /* Pushes a new metatable that scripts can neither see nor replace. */
 void us_push_metatable(lua_State *L, const char *name, const luaL_Reg *functions);
 
+/* ---- declare.c. All raise. ---- */
+/* Keeps the table in argument 1 of a call of that function, in the load phase, as a declaration. */
+void us_declare(lua_State *L, const char *function, enum us_declaration_kind kind);
+/* The same in two steps: what was read counts once it is appended. */
+struct us_declaration us_read_declaration(lua_State *L, const char *function, enum us_declaration_kind kind);
+void us_append_declaration(lua_State *L, const struct us_declaration *declaration);
+
 /* ---- what each file gives to scripts: sets globals. All raise. ---- */
 void us_open_sandbox(lua_State *L);
-void us_open_values(lua_State *L);  /* random now log and constants */
+void us_open_values(lua_State *L);  /* random now log bytes time and constants */
 void us_open_declare(lua_State *L); /* device rule */
+void us_open_params(lua_State *L);
 void us_open_ranges(lua_State *L);
 void us_open_dist(lua_State *L);
 void us_open_bucket(lua_State *L);
@@ -212,7 +221,5 @@ struct us_verdict_object *us_push_legs(lua_State *L, unsigned legs);
 /* The legs of two verdicts that redirect, in this order. Pushes a verdict with them; raises when it cannot be. */
 struct us_verdict_object *us_push_both_legs(
     lua_State *L, const struct us_decision *left, const struct us_decision *right);
-/* declare.c: keeps the table in argument 1 as a declaration. Raises. */
-void us_declare(lua_State *L, const char *function, enum us_declaration_kind kind);
 /* "read", "write" ...; NULL for a number that is no operation. */
 const char *us_op_name(unsigned op);

@@ -1,4 +1,4 @@
-/* The small functions of a script: random numbers, time, the log, and the constants.
+/* The small functions of a script: random numbers, time, units, the log, and the constants.
  *
  * random() has one stream per state, made from seed and queue, so a run can be repeated. now() is a number that
  * the queue sets; a script that waits for it waits forever. log() makes one write(2) per line and never waits. */
@@ -52,6 +52,18 @@ static int random_any(lua_State *L) {
 
 static int now(lua_State *L) {
     lua_pushinteger(L, (lua_Integer)us_script_of(L)->now);
+    return 1;
+}
+
+/* ---- units ---- */
+
+static int bytes(lua_State *L) {
+    lua_pushinteger(L, (lua_Integer)us_check_bytes(L, 1, "size"));
+    return 1;
+}
+
+static int nanoseconds(lua_State *L) {
+    lua_pushinteger(L, (lua_Integer)us_check_time(L, 1));
     return 1;
 }
 
@@ -124,6 +136,8 @@ void us_open_values(lua_State *L) {
     lua_register(L, "random", random_any);
     lua_register(L, "randint", random_integer);
     lua_register(L, "now", now);
+    lua_register(L, "bytes", bytes);
+    lua_register(L, "time", nanoseconds);
     lua_register(L, "log", log_line);
     lua_register(L, "print", log_line);
     lua_getglobal(L, LUA_MATHLIBNAME);

@@ -35,13 +35,17 @@ struct us_script_options {
 struct us_script *us_script_new(const struct us_script_options *options);
 void us_script_free(struct us_script *script);
 
+/* A key=value of the command line, for params{}. Before us_script_load; both are copied. A later one of the same key
+ * replaces it. False: no memory. */
+bool us_script_set_argument(struct us_script *script, const char *key, const char *value);
+
 /* Runs the text as the load phase. chunk_name as Lua wants it: "@faulty.lua". Once per state. */
 enum us_status us_script_load(struct us_script *script, const char *text, size_t length, const char *chunk_name);
 
 /* What went wrong in the last call that failed: "faulty.lua:3: ...". Valid until the next call. */
 const char *us_script_error(const struct us_script *script);
 
-/* ---- what the load phase declared: device{} and rule{} as plain data, in file order ---- */
+/* ---- what the load phase declared: device{}, rule{} and params{} as plain data, in file order ---- */
 
 enum us_field_type {
     US_FIELD_BOOL,
@@ -72,7 +76,12 @@ struct us_field {
     size_t field_count;
 };
 
-enum us_declaration_kind { US_DECLARES_DEVICE, US_DECLARES_RULE, US_DECLARES_BACKING };
+enum us_declaration_kind {
+    US_DECLARES_DEVICE,
+    US_DECLARES_RULE,
+    US_DECLARES_BACKING,
+    US_DECLARES_PARAMS, /* the defaults: booleans, numbers and strings */
+};
 
 struct us_declaration {
     enum us_declaration_kind kind;

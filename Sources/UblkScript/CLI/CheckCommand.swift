@@ -25,6 +25,10 @@ struct CheckCommand: ParsableCommand {
             Output.line(
                 "  queues \(config.queues), depth \(config.depth), max io \(Quantity.text(bytes: UInt64(config.maxIOBytes)))"
             )
+            if !plan.parameters.isEmpty {
+                let values = plan.parameters.map { "\($0.key)=\($0.plainText)" }
+                Output.line("  parameters: \(values.joined(separator: " "))")
+            }
             Output.line("  rules: \(plan.ruleCount)")
             Output.line(
                 "  handlers: \(handlers.isEmpty ? "none" : handlers.joined(separator: " "))"

@@ -30,7 +30,7 @@ struct DeviceArgument: ParsableArguments {
     }
 }
 
-/// The script and what the command line changes about its `device{}`.
+/// The script and what the command line changes about its parameters and its `device{}`.
 ///
 /// Shared by add, check and the server.
 struct ScriptOptions: ParsableArguments {
@@ -39,7 +39,7 @@ struct ScriptOptions: ParsableArguments {
 
     @Argument(
         help: ArgumentHelp(
-            "Keys of device{} to set or replace, as in size=1G queues=2.",
+            "Parameters of the script, and keys of device{}, to set, as in p=0.1 size=1G queues=2.",
             valueName: "key=value"
         )
     )

@@ -4,6 +4,8 @@ import CLua
 struct Declarations {
     /// The settings of `device{}`; empty when the script has none.
     var device: [Setting] = []
+    /// What `params{}` lets the command line say, with the defaults, by name.
+    var parameters: [Setting] = []
     var rules: [Rule] = []
     /// `backing{}`, in file order.
     var backings: [BackingConfig] = []
@@ -22,7 +24,7 @@ struct RuleLabel: Sendable, Equatable {
 }
 
 extension Script {
-    /// Reads `device{}`, `backing{}` and `rule{}`.
+    /// Reads `device{}`, `params{}`, `backing{}` and `rule{}`.
     ///
     /// - Throws: the first rule that is refused, with its file and line. `device{}` is checked
     ///   later, together with the command line.
@@ -40,6 +42,7 @@ extension Script {
             case US_DECLARES_DEVICE: result.device = settings
             case US_DECLARES_BACKING:
                 result.backings.append(try BackingConfig(settings, origin: origin))
+            case US_DECLARES_PARAMS: result.parameters = try Self.parameters(settings)
             default:
                 let rule = try unsafe Rule(
                     settings,
@@ -61,6 +64,17 @@ extension Script {
             )
         }
         return result
+    }
+
+    /// On the command line one word means one thing.
+    private static func parameters(_ settings: [Setting]) throws(ConfigError) -> [Setting] {
+        for setting in settings where DeviceConfig.keys.contains(setting.key) {
+            throw ConfigError(
+                origin: setting.origin,
+                text: "params: \(setting.key) is a key of device{}: choose another name"
+            )
+        }
+        return settings
     }
 
     private static func settings(

@@ -18,6 +18,10 @@ struct LoadedScript: ~Copyable {
         fileprivate(set) var config: DeviceConfig
         /// As given, or picked at random.
         let seed: UInt64
+        /// What `params{}` declares, with the values this device has, by name.
+        let parameters: [Setting]
+        /// What the command line says about them.
+        fileprivate let arguments: [String: String]
         /// One for each `rule{}`, in file order.
         let rules: [RuleLabel]
         /// Bits of ``IOOp``: the ops with a handler.
@@ -56,7 +60,7 @@ struct LoadedScript: ~Copyable {
 
     /// Runs `source` on private objects, its log muted, and checks what it declares.
     ///
-    /// - Parameter overrides: replace keys of `device{}`.
+    /// - Parameter overrides: replace keys of `device{}`; every other key is a parameter of the script.
     static func plan(
         _ source: ScriptSource,
         overrides: [Setting] = []
@@ -78,6 +82,10 @@ struct LoadedScript: ~Copyable {
     ) throws(ScriptProblem) -> Script.Options {
         // Short enough to be read out and typed again.
         var options = Script.Options(seed: UInt64(UInt32.random(in: 1 ... .max)))
+        for setting in overrides where !DeviceConfig.keys.contains(setting.key) {
+            // The command line has text only.
+            if case .string(let text) = setting.value { options.arguments[setting.key] = text }
+        }
         do throws(ConfigError) {
             for setting in overrides where setting.key == "seed" {
                 options.seed = try setting.seed()
@@ -101,18 +109,47 @@ struct LoadedScript: ~Copyable {
         } catch { throw .script(error) }
         do throws(ConfigError) {
             let declarations = try script.declarations()
+            let parameters = try parameters(declarations.parameters, overrides)
+            let settings = overrides.filter { DeviceConfig.keys.contains($0.key) }
             return Plan(
                 source: source,
                 config: try DeviceConfig(
-                    declarations.device + overrides,
+                    declarations.device + settings,
                     backings: declarations.backings
                 ),
                 seed: options.seed,
+                parameters: parameters,
+                arguments: options.arguments,
                 rules: declarations.labels,
                 handlers: script.handlers,
                 hasControl: script.hasCtl
             )
         } catch { throw .config(error) }
+    }
+
+    /// The declared parameters with what the command line says about them.
+    ///
+    /// - Throws: for a key that is neither a parameter nor one of `device{}`.
+    private static func parameters(
+        _ declared: [Setting],
+        _ overrides: [Setting]
+    ) throws(ConfigError) -> [Setting] {
+        var parameters = declared
+        for setting in overrides where !DeviceConfig.keys.contains(setting.key) {
+            if let index = declared.firstIndex(where: { $0.key == setting.key }) {
+                parameters[index] = setting
+                continue
+            }
+            let names = declared.map(\.key).joined(separator: ", ")
+            let keys = DeviceConfig.keys.joined(separator: ", ")
+            throw ConfigError(
+                origin: setting.origin,
+                text: names.isEmpty
+                    ? "device has no key \"\(setting.key)\". It has: \(keys)"
+                    : "there is no \"\(setting.key)\". The script has: \(names); device has: \(keys)"
+            )
+        }
+        return parameters
     }
 
     private init(
@@ -127,7 +164,8 @@ struct LoadedScript: ~Copyable {
             memoryBytes: plan.config.scriptMemoryBytes,
             seed: plan.seed,
             queue: queue,
-            logFD: logFD
+            logFD: logFD,
+            arguments: plan.arguments
         )
         let script = try Self.loaded(plan.source, shared, options)
         let list = try Self.rules(of: script, count: counters.count)

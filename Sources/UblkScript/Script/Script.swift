@@ -19,6 +19,8 @@ struct Script: ~Copyable {
         var queue = QueueID(0)
         /// Where `log()` writes its lines; -1: nowhere.
         var logFD: Int32 = -1
+        /// What the command line says about the parameters of `params{}`.
+        var arguments: [String: String] = [:]
     }
 
     /// How long the load phase may run.
@@ -40,14 +42,13 @@ struct Script: ~Copyable {
         guard let handle = unsafe us_script_new(&raw) else {
             throw ScriptError(status: .memory, text: "\(source.name): no memory for a Lua state")
         }
-        let status = unsafe source.text.withUnsafeBytes { bytes in
-            unsafe us_script_load(
-                handle,
-                bytes.baseAddress?.assumingMemoryBound(to: CChar.self),
-                bytes.count,
-                "@" + source.name
-            )
+        for (key, value) in options.arguments {
+            guard unsafe us_script_set_argument(handle, key, value) else {
+                unsafe us_script_free(handle)
+                throw ScriptError(status: .memory, text: "\(source.name): no memory for \(key)")
+            }
         }
+        let status = unsafe Self.run(source, handle)
         guard status == US_OK else {
             let error = unsafe ScriptError(status, handle)
             unsafe us_script_free(handle)
@@ -60,6 +61,17 @@ struct Script: ~Copyable {
     }
 
     deinit { unsafe us_script_free(handle) }
+
+    private static func run(_ source: ScriptSource, _ handle: OpaquePointer) -> us_status {
+        unsafe source.text.withUnsafeBytes { bytes in
+            unsafe us_script_load(
+                handle,
+                bytes.baseAddress?.assumingMemoryBound(to: CChar.self),
+                bytes.count,
+                "@" + source.name
+            )
+        }
+    }
 
     /// The script's name in messages.
     var sourceName: String { source.name }

@@ -34,6 +34,11 @@ struct Setting: Sendable {
         )
     }
 
+    /// The value as the command line writes it.
+    var plainText: String {
+        if case .string(let text) = value { text } else { Self.describe(value) }
+    }
+
     static func describe(_ value: Value) -> String {
         switch value {
         case .bool(let flag): "\(flag)"

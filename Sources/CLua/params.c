@@ -46,7 +46,8 @@ static void check_parameter(lua_State *L, const struct us_field *field) {
     for (const char *c = field->key; *c != '\0'; c++)
         is_name = is_name && (isalnum((unsigned char)*c) || *c == '_');
     if (!is_name)
-        luaL_error(L, "params: bad name \"%s\": letters, digits and _ are expected, as in params { p = 0.5 }", field->key);
+        luaL_error(
+            L, "params: bad name \"%s\": letters, digits and _ are expected, as in params { p = 0.5 }", field->key);
     switch (field->type) {
     case US_FIELD_BOOL:
     case US_FIELD_INTEGER:

@@ -58,6 +58,7 @@ struct CommandLineTests {
         (["ctl", "0"], "words"),
         (["ctl", "x", "stats"], "is no device"),
         (["features", "now"], "now"),
+        (["faults", "--source"], "--source of which script?"),
     ]
 
     @Test(arguments: misuse)
@@ -208,6 +209,35 @@ struct CommandLineTests {
             #expect(device.exitCode == 1)
             #expect(device.errors.contains("/dev/zero: a script is a regular file"))
         }
+    }
+
+    // MARK: Shipped scripts
+
+    @Test func `faults lists the shipped scripts and shows their manuals and texts`() throws {
+        let list = run("faults")
+        #expect(list.exitCode == 0)
+        #expect(list.output.split(separator: "\n").count == ShippedScript.all.count)
+        let faulty = try #require(ShippedScript.named("faulty"))
+        #expect(list.output.contains("faulty "))
+        #expect(list.output.contains("  \(faulty.summary)\n"))
+        #expect(run("faults", "faulty").output == faulty.manual + "\n")
+        #expect(run("faults", "faulty", "--source").output == faulty.text)
+        #expect(run("faults", "--json").output.hasPrefix("[{\"manual\":\""))
+        #expect(run("faults", "faulty", "--json").output.contains("\"name\":\"faulty\""))
+        let unknown = run("faults", "frobnicate")
+        #expect(unknown.exitCode == 1)
+        #expect(unknown.errors.contains("\"frobnicate\" is no fault script. There are: "))
+    }
+
+    @Test func `a shipped script is named by a word that is no file`() {
+        let shipped = run("check", "faulty", "size=3M")
+        #expect(shipped.exitCode == 0 && shipped.output.hasPrefix("faulty: ok\n  device: 3M"))
+        let simulated = run("simulate", "faulty", "--ops", "10")
+        #expect(simulated.exitCode == 0 && simulated.output.hasPrefix("faulty: seed "))
+        let missing = run("check", "flaky")
+        #expect(missing.exitCode == 1)
+        #expect(missing.errors.contains("flaky: the script cannot be opened (nor is it one of"))
+        #expect(run("check", "./faulty").exitCode == 1)
     }
 
     // MARK: Without a driver

@@ -1,14 +1,16 @@
--- faulty.lua: a disk with one bad spot, healed by rewriting.
+-- faulty.lua: a disk with bad spots that you make and that rewriting heals
 --
--- What:      reads that touch a bad range fail with a medium error (ENODATA, as an unreadable sector);
---            a write over the range succeeds and heals it, as a real disk remaps a bad sector.
--- Imitates:  a latent sector error: found when it is read, gone once it is rewritten.
--- Settings:  any key of device{}: size=4G, file=disk.img, ...
--- Live:      ublk-script ctl 0 addbad 8M 4K    a bad range at 8 MiB, 4 KiB long
---            ublk-script ctl 0 bad             the bad ranges that are left
---            ublk-script ctl 0 record          what this script has done so far
--- You see:   dd: error reading '/dev/ublkb0': No data available
---            kernel: critical medium error, dev ublkb0, sector ...
+-- What:       reads that touch a bad range fail with a medium error; a write over the range succeeds and heals it,
+--             as a real disk remaps a bad sector. The example of a handler, with a record of its own.
+-- Imitates:   a latent sector error: found when it is read, gone once it is rewritten.
+-- Parameters: none
+-- Example:    ublk-script add faulty size=1G
+-- Live:       ublk-script ctl 0 addbad 8M 4K    a bad range at 8 MiB, 4 KiB long
+--             ublk-script ctl 0 bad             the bad ranges that are left
+--             ublk-script ctl 0 record          what this script has done so far
+-- You see:    dd: error reading '/dev/ublkb0': No data available
+--             kernel: critical medium error, dev ublkb0, sector ...
+-- Numbers:    none: yours.
 
 device { size = "1G" }
 

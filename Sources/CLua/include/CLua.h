@@ -13,6 +13,7 @@
  *   ranges.h     sets of byte ranges and the registry that the queues of a device share
  *   cells.h      named numbers that the queues share: counters, marks, the state
  *   script.h     load a script, run its handlers, stop it when it runs away
+ *   shipped.h    the fault scripts inside the program
  */
 #pragma once
 #include "bucket.h"
@@ -23,4 +24,5 @@
 #include "random.h"
 #include "ranges.h"
 #include "script.h"
+#include "shipped.h"
 #include "units.h"

@@ -29,7 +29,7 @@ struct AddCommand: ParsableCommand {
         let overrides = try options.overrides()
         let id = try options.id()
         do {
-            let source = try ScriptSource(reading: options.script)
+            let source = try ScriptSource(named: options.script)
             _ = try LoadedScript.plan(source, overrides: overrides)
         } catch { throw Failure(error) }
         if foreground {
@@ -79,7 +79,7 @@ enum Serving {
         do {
             let signals = try ServerLoop.blockSignals()
             let request = DeviceServer.Request(
-                source: try ScriptSource(reading: options.script),
+                source: try ScriptSource(named: options.script),
                 overrides: overrides,
                 settings: Array(options.words().dropFirst()),
                 id: id,

@@ -13,7 +13,7 @@ struct CheckCommand: ParsableCommand {
         let overrides = try options.overrides()
         _ = try options.id()
         do {
-            let source = try ScriptSource(reading: options.script)
+            let source = try ScriptSource(named: options.script)
             let plan = try LoadedScript.plan(source, overrides: overrides)
             let config = plan.config
             let size = config.sizeBytes.map { Quantity.text(bytes: $0) } ?? "size of the file"

@@ -34,7 +34,10 @@ struct DeviceArgument: ParsableArguments {
 ///
 /// Shared by add, check and the server.
 struct ScriptOptions: ParsableArguments {
-    @Argument(help: "The Lua script.", completion: .file(extensions: ["lua"]))
+    @Argument(
+        help: "The Lua script: a file, or a name from 'ublk-script faults'.",
+        completion: .file(extensions: ["lua"])
+    )
     var script: String
 
     @Argument(

@@ -16,7 +16,7 @@ struct UblkScript: ParsableCommand {
         subcommands: [
             AddCommand.self, DeleteCommand.self, ListCommand.self, StopCommand.self,
             ControlScriptCommand.self, LedgerCommand.self, FeaturesCommand.self, CheckCommand.self,
-            SimulateCommand.self, ServeCommand.self,
+            SimulateCommand.self, FaultsCommand.self, ServeCommand.self,
         ]
     )
 

@@ -46,7 +46,7 @@ struct SimulateCommand: ParsableCommand {
         }
         let workload = try workload()
         do {
-            let source = try ScriptSource(reading: options.script)
+            let source = try ScriptSource(named: options.script)
             let plan = try LoadedScript.plan(source, overrides: overrides)
             try bench ? measure(plan, workload) : simulate(plan, workload)
         } catch { throw Failure(error) }

@@ -4,19 +4,45 @@ import SystemPackage
 /// The text of a script, read once: what is checked is what runs, however often the file changes
 /// meanwhile.
 struct ScriptSource: Sendable {
-    /// As given on the command line.
+    /// As given on the command line; of a shipped one its name.
     let path: String
     let text: [UInt8]
+    /// It came with the program: ``path`` is no file.
+    let isShipped: Bool
 
     /// Larger files are not scripts.
     static let bytesMax = 16 << 20
 
     /// Name in messages: the last part of the path.
-    var name: String { path.split(separator: "/").last.map(String.init) ?? path }
+    var name: String {
+        isShipped ? path + ".lua" : path.split(separator: "/").last.map(String.init) ?? path
+    }
 
     init(path: String, text: [UInt8]) {
         self.path = path
         self.text = text
+        isShipped = false
+    }
+
+    init(_ shipped: ShippedScript) {
+        path = shipped.name
+        text = Array(shipped.text.utf8)
+        isShipped = true
+    }
+
+    /// The script that a word of the command line means: a file, or else a shipped one of that name.
+    init(named word: String) throws(ConfigError) {
+        if !Self.isFile(word), let shipped = ShippedScript.named(word) {
+            self.init(shipped)
+        } else {
+            try self.init(reading: word)
+        }
+    }
+
+    /// Whatever is there, but no directory: `delay/` is not in the way of `delay`.
+    private static func isFile(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFDIR
     }
 
     init(path: String, text: String) { self.init(path: path, text: Array(text.utf8)) }
@@ -26,7 +52,11 @@ struct ScriptSource: Sendable {
             ConfigError(origin: path, text: "\(what): \(Errno(rawValue: Glibc.errno))")
         }
         let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        guard fd >= 0 else { throw failure("the script cannot be opened") }
+        guard fd >= 0 else {
+            let isWord = Glibc.errno == ENOENT && !path.contains("/")
+            let hint = isWord ? " (nor is it one of those that ublk-script faults lists)" : ""
+            throw failure("the script cannot be opened\(hint)")
+        }
         defer { close(fd) }
         var status = stat()
         guard unsafe fstat(fd, &status) == 0 else { throw failure("the script cannot be read") }
@@ -47,7 +77,6 @@ struct ScriptSource: Sendable {
             guard got > 0 else { break }
             filled += got
         }
-        self.path = path
-        self.text = Array(text.prefix(filled))
+        self.init(path: path, text: Array(text.prefix(filled)))
     }
 }

@@ -150,7 +150,8 @@ final class DeviceServer {
             id: id.rawValue,
             serverPID: getpid(),
             cookie: cookie,
-            script: AbsolutePath.of(request.source.path),
+            script: request.source.isShipped
+                ? request.source.path : AbsolutePath.of(request.source.path),
             backing: plan.config.backing.rawValue,
             file: file,
             sizeBytes: sizeBytes,

@@ -1,0 +1,56 @@
+import ArgumentParser
+
+/// `faults`: the fault scripts that are inside this program, and their manuals.
+struct FaultsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "faults",
+        abstract: "List the fault scripts inside this program, or show one's manual.",
+        discussion: """
+            Their names stand for a script wherever one is expected:
+              ublk-script add flakey up=10s down=2s size=1G
+            """
+    )
+
+    @Argument(help: "Show this one.")
+    var name: String?
+
+    @Flag(help: "Print the whole script, to begin one of your own with.")
+    var source = false
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    private struct Entry: Encodable {
+        var name: String
+        var summary: String
+        var manual: String
+        var source: String?
+
+        init(_ script: ShippedScript, withSource: Bool) {
+            name = script.name
+            summary = script.summary
+            manual = script.manual
+            source = withSource ? script.text : nil
+        }
+    }
+
+    func run() throws {
+        let all = ShippedScript.all
+        guard let name else {
+            guard !source else { throw ValidationError("--source of which script?") }
+            if json { return Output.line(JSON.text(all.map { Entry($0, withSource: false) })) }
+            let width = (all.map(\.name.count).max() ?? 0) + 2
+            for script in all {
+                let blanks = String(repeating: " ", count: width - script.name.count)
+                Output.line(script.name + blanks + script.summary)
+            }
+            return
+        }
+        guard let script = ShippedScript.named(name) else {
+            let names = all.map(\.name).joined(separator: ", ")
+            throw Failure("\"\(name)\" is no fault script. There are: \(names)")
+        }
+        if json { return Output.line(JSON.text(Entry(script, withSource: source))) }
+        Output.now(source ? script.text : script.manual + "\n")
+    }
+}

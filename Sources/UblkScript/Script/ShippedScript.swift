@@ -1,0 +1,37 @@
+import CLua
+
+/// A fault script that is inside the program: `add flakey` needs no file.
+///
+/// Constants of the program; any thread. Their text is `scripts/faults/*.lua`, put in by `shipped.c`.
+struct ShippedScript: Sendable {
+    /// As it is called on the command line, without `.lua`.
+    let name: String
+    let text: String
+
+    /// All of them, by name.
+    static let all: [ShippedScript] = (0..<us_shipped_count()).compactMap { index in
+        guard let entry = unsafe us_shipped_at(index) else { return nil }
+        return unsafe ShippedScript(
+            name: String(cString: entry.pointee.name),
+            text: String(cString: entry.pointee.text)
+        )
+    }
+
+    /// The one of that name, nil when there is none.
+    static func named(_ name: String) -> ShippedScript? { all.first { $0.name == name } }
+
+    /// The comment that the text begins with, without its dashes.
+    var manual: String {
+        text.split(separator: "\n", omittingEmptySubsequences: false)
+            .prefix { $0.hasPrefix("--") }
+            .map { $0.hasPrefix("-- ") ? $0.dropFirst(3) : $0.dropFirst(2) }
+            .joined(separator: "\n")
+    }
+
+    /// What the manual's first line says after the name.
+    var summary: String {
+        let first = manual.prefix { $0 != "\n" }
+        guard let colon = first.firstIndex(of: ":") else { return String(first) }
+        return String(first[colon...].dropFirst().drop { $0 == " " })
+    }
+}

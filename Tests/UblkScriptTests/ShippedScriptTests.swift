@@ -1,0 +1,92 @@
+import ArgumentParser
+import Testing
+
+@testable import UblkScript
+
+/// The scripts of scripts/faults: inside the program, documented, and of use as they are.
+@Suite(.enabled(if: !SourceTree.swift.isEmpty, "the sources are not where the tests were built"))
+struct ShippedScriptTests {
+    private static let all = ShippedScript.all
+
+    /// The parts of a manual header that every script has, in this order; Live may be among them.
+    private static let parts = [
+        "What", "Imitates", "Parameters", "Example", "Live", "You see", "Numbers",
+    ]
+
+    private func plan(_ script: ShippedScript, _ words: [String] = []) throws -> LoadedScript.Plan {
+        let options = try ScriptOptions.parse([script.name] + words)
+        return try LoadedScript.plan(ScriptSource(script), overrides: try options.overrides())
+    }
+
+    /// The lines of one part of the manual, without its label.
+    private func lines(_ part: String, of script: ShippedScript) -> [String] {
+        var isInside = false
+        return script.manual.split(separator: "\n").compactMap { line in
+            if !line.hasPrefix(" ") { isInside = line.hasPrefix("\(part):") }
+            guard isInside else { return nil }
+            return String(line.dropFirst(12).drop { $0 == " " })
+        }
+    }
+
+    @Test func `every file of scripts faults is inside the program, as it is`() {
+        let files = SourceTree.files(below: "scripts/faults", endings: [".lua"])
+        #expect(files.count > 0)
+        #expect(files.map(\.path) == Self.all.map { "scripts/faults/\($0.name).lua" })
+        for (file, script) in zip(files, Self.all) {
+            #expect(file.text == script.text, "\(script.name): the program is older")
+        }
+    }
+
+    @Test(arguments: all.map(\.name))
+    func `each has a manual with all its parts`(name: String) throws {
+        let script = try #require(ShippedScript.named(name))
+        #expect(script.manual.hasPrefix("\(name).lua: \(script.summary)\n\nWhat:"))
+        #expect((20...100).contains(script.summary.count), "\(script.summary)")
+        let labels = script.manual.split(separator: "\n").dropFirst().compactMap { line in
+            line.hasPrefix(" ") ? nil : line.prefix { $0 != ":" }
+        }
+        #expect(
+            labels.map(String.init) == Self.parts.filter { $0 != "Live" || labels.contains("Live") }
+        )
+        for line in script.text.split(separator: "\n") { #expect(line.count <= 120, "\(line)") }
+    }
+
+    @Test(arguments: all.map(\.name))
+    func `each manual has the parameters there are, with their defaults`(name: String) throws {
+        let script = try #require(ShippedScript.named(name))
+        let written = lines("Parameters", of: script).compactMap { line in
+            line.split(separator: " ").first.map(String.init).flatMap {
+                $0.contains("=") ? $0 : nil
+            }
+        }
+        let declared = try plan(script).parameters.map { "\($0.key)=\($0.plainText)" }
+        #expect(written.sorted() == declared.sorted())
+        if declared.isEmpty { #expect(lines("Parameters", of: script) == ["none"]) }
+    }
+
+    @Test(arguments: all.map(\.name))
+    func `each loads as its example says, and simulates`(name: String) throws {
+        let script = try #require(ShippedScript.named(name))
+        let example = lines("Example", of: script).joined(separator: " ").split(separator: " ")
+        #expect(example.prefix(3).map(String.init) == ["ublk-script", "add", name])
+        #expect(example.contains { $0.hasPrefix("size=") })
+        for words in [example.dropFirst(3).map(String.init), ["seed=1", "size=64M"]] {
+            var simulation = Simulation()
+            simulation.workload.requests = 3000
+            let report = try simulation.run(try plan(script, words + ["seed=1"])).report
+            #expect(report.scriptErrors.count == 0, "\(report.scriptErrors.texts)")
+        }
+    }
+
+    @Test func `a word is a file, else a shipped script`() throws {
+        let scratch = ScratchDirectory()
+        let own = scratch.write("faulty", "device { size = \"3M\" }")
+        let shipped = try ScriptSource(named: "faulty")
+        #expect(shipped.isShipped && shipped.path == "faulty" && shipped.name == "faulty.lua")
+        let file = try ScriptSource(named: own)
+        #expect(!file.isShipped && file.path == own && file.name == "faulty")
+        for word in ["faulty.lua", "faultier", "./faulty"] {
+            #expect(throws: ConfigError.self, "\(word)") { try ScriptSource(named: word) }
+        }
+    }
+}

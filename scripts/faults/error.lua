@@ -1,0 +1,22 @@
+-- error.lua: a disk whose IOs fail
+--
+-- What:       IOs of one kind, or all, fail: everywhere or in one place, always or by chance.
+-- Imitates:   a dead disk, a bad area, a device that refuses an operation; dm-error, fail_make_request.
+-- Parameters: op=any      read, write, flush, discard, write_zeroes, or any
+--             errno=EIO   one of the names in docs/scripting.md
+--             p=1         the chance that an IO fails, 0 to 1
+--             start=0     where, bytes
+--             len=all     how much of the disk, bytes; all: everywhere, and flushes too
+-- Example:    ublk-script add error op=write errno=ENOSPC p=0.1 size=1G
+-- You see:    that errno with O_DIRECT; through the page cache reads say EIO, and writes fail at fsync.
+-- Numbers:    none: a fault by definition.
+
+local p = params { op = "any", errno = "EIO", p = 1, start = "0", len = "all" }
+device { size = "1G", cache = "volatile" }
+
+rule {
+  op = p.op ~= "any" and p.op or nil,
+  range = p.len ~= "all" and { p.start, p.len } or nil,
+  p = p.p,
+  error = p.errno,
+}

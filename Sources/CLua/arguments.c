@@ -94,7 +94,17 @@ uint64_t us_check_time(lua_State *L, int index) {
 }
 
 static const char *phase_name(enum us_phase phase) {
-    return phase == US_PHASE_LOAD ? "load" : phase == US_PHASE_IO ? "io" : "ctl";
+    switch (phase) {
+    case US_PHASE_LOAD:
+        return "load";
+    case US_PHASE_IO:
+        return "io";
+    case US_PHASE_CTL:
+        return "ctl";
+    case US_PHASE_TIMER:
+        return "timer";
+    }
+    return "?";
 }
 
 void us_require_phase(lua_State *L, const char *function, unsigned phases) {

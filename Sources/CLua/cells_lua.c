@@ -76,7 +76,7 @@ static int counter(lua_State *L) {
 /* ---- marks and the state ---- */
 
 static int mark(lua_State *L) {
-    us_require_phase(L, "mark", US_PHASE_IO | US_PHASE_CTL);
+    us_require_phase(L, "mark", US_PHASE_IO | US_PHASE_CTL | US_PHASE_TIMER);
     return push_count(L, us_cell_mark(check_cell(L, "mark", US_CELL_MARK), us_script_of(L)->now));
 }
 

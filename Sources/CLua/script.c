@@ -130,6 +130,7 @@ static int open_all(lua_State *L) {
     us_open_verdict(L);
     us_open_effects(L);
     us_open_targets(L);
+    us_open_timers(L);
     us_open_io(L);
     return 0;
 }
@@ -167,6 +168,7 @@ void us_script_free(struct us_script *script) {
     lua_close(script->lua);
     free(script->tags);
     free(script->idle);
+    free(script->timers);
     free(script->result);
     free(script);
 }

@@ -27,7 +27,7 @@ struct us_tag {
     unsigned pcall_depth;         /* of that one */
 };
 
-enum us_phase { US_PHASE_LOAD = 1, US_PHASE_IO = 2, US_PHASE_CTL = 4 };
+enum us_phase { US_PHASE_LOAD = 1, US_PHASE_IO = 2, US_PHASE_CTL = 4, US_PHASE_TIMER = 8 };
 
 struct us_io_object;
 
@@ -52,6 +52,9 @@ struct us_script {
     const char *io_field[US_IO_NAME_COUNT]; /* the strings of this state, compared by address */
     int io_metatable, verdict_metatable; /* registry references */
 
+    struct us_timer *timers; /* timers.c */
+    size_t timer_count;
+    uint64_t timer_due;      /* of the next one; UINT64_MAX: none */
     struct us_want want;      /* of the handler that has just yielded */
     const void *arrived;      /* what it gets */
     int arrived_error;
@@ -205,6 +208,7 @@ void us_open_cells(lua_State *L);   /* counter mark state */
 void us_open_verdict(lua_State *L);
 void us_open_effects(lua_State *L); /* corrupt store misdirect */
 void us_open_targets(lua_State *L); /* to backing */
+void us_open_timers(lua_State *L);  /* after every */
 void us_open_io(lua_State *L);
 extern const struct us_io_method {
     const char *name;

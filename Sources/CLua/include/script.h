@@ -134,6 +134,11 @@ enum us_status us_script_resume(struct us_script *script, const struct us_io *io
 /* Ends a handler that waits: its IO is decided about otherwise. */
 void us_script_forget(struct us_script *script, uint16_t tag);
 
+/* When the next timer is due, on the clock of us_script_set_now(); UINT64_MAX: there is none. */
+uint64_t us_script_next_timer(const struct us_script *script);
+/* Runs the function of the next timer. There is one. */
+enum us_status us_script_run_timer(struct us_script *script);
+
 /* Runs ctl(argv...). US_OK: *result holds what it returned as text, values separated by tabs ("" for none),
  * valid until the next call. */
 enum us_status us_script_ctl(

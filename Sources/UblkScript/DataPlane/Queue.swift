@@ -99,7 +99,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     @inline(__always)
     mutating func turn() {
         shared.offline(configuration.queue)
-        transport.wait(until: timers.nextDeadline)
+        transport.wait(until: nextDeadline)
         shared.online(configuration.queue)
         while let event = transport.nextEvent() {
             switch event {
@@ -110,6 +110,33 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             }
         }
         while let tag = timers.popDue(at: transport.now) { timerFired(tag) }
+        if script.nextTimer != nil { runTimers() }
+    }
+
+    /// Of a delay, a hang, or a timer of the script.
+    @inline(__always)
+    private var nextDeadline: Instant? {
+        guard let due = script.nextTimer, isArmed else { return timers.nextDeadline }
+        let timer = rules.counters.instant(at: due)
+        guard let deadline = timers.nextDeadline else { return timer }
+        return min(deadline, timer)
+    }
+
+    /// Faults happen, and the script is asked.
+    @inline(__always)
+    private var isArmed: Bool { !isDraining && control.armed.load(ordering: .relaxed) }
+
+    /// Runs what `after()` and `every()` have asked for by now.
+    @inline(never)
+    private mutating func runTimers() {
+        let now = rules.deviceTime(transport.now)
+        while isArmed, let due = script.nextTimer, due <= now.nanoseconds {
+            do throws(ScriptError) { try script.runTimer(now: now) } catch {
+                control.counters.add(.scriptErrors)
+                report.scriptFailed(error, IOSummary.timer)
+                if configuration.onError == .stop { report.wantsStop() }
+            }
+        }
     }
 
     // MARK: One IO
@@ -158,7 +185,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         _ op: IOOp,
         _ request: UnsafeMutablePointer<Request>
     ) {
-        if !isDraining, control.armed.load(ordering: .relaxed) {
+        if isArmed {
             guard unsafe decide(tag, op, request) else { return }
         }
         advance(tag)

@@ -18,7 +18,7 @@ struct QueueConfiguration {
 ///
 /// Called on the queue's thread; must not block.
 protocol QueueReport: Sendable {
-    /// A handler raised, or gave back what is no verdict.
+    /// A handler or a timer raised, or gave back what is no verdict.
     func scriptFailed(_ error: ScriptError, _ io: IOSummary)
     /// The backing failed an IO; at most the first few are worth a line.
     func backingFailed(_ io: IOSummary, errno: Int32, _ note: String)
@@ -29,6 +29,11 @@ protocol QueueReport: Sendable {
 /// One IO in words: `read offset 4096 length 512 io 7`.
 struct IOSummary: Sendable, CustomStringConvertible {
     let description: String
+
+    /// In place of an IO: a function of `after()` or `every()`.
+    static let timer = IOSummary(description: "timer")
+
+    private init(description: String) { self.description = description }
 
     init(_ io: us_io) {
         let op = IOOp(rawValue: io.op)?.name ?? "op \(io.op)"

@@ -44,6 +44,12 @@ final class QueueControl: Sendable {
         self.ring = ring
     }
 
+    /// Faults happen from now on; the queue's timers start.
+    func arm() {
+        armed.store(true, ordering: .relaxed)
+        ring()
+    }
+
     func send(_ message: QueueMessage) {
         messages.withLock { $0.append(message) }
         ring()

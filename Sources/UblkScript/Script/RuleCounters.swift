@@ -44,6 +44,12 @@ final class RuleCounters: Sendable {
         return now.nanoseconds > start ? now.nanoseconds - start : 0
     }
 
+    /// When it is `time` on the device's clock.
+    func instant(at time: UInt64) -> Instant {
+        let (sum, overflow) = time.addingReportingOverflow(start.load(ordering: .relaxed))
+        return Instant(nanoseconds: overflow ? .max : sum)
+    }
+
     /// Counts an IO of the device; how many there were with it, and the bytes of those before it.
     @inline(__always)
     func countArriving(bytes length: UInt64) -> (ops: UInt64, bytes: UInt64) {

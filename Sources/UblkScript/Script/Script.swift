@@ -115,6 +115,20 @@ struct Script: ~Copyable {
         return unsafe us_script_resume(handle, io, errno, data, &decision, legs)
     }
 
+    /// When the next timer is due, on the device's clock; nil when there is none.
+    @inline(__always)
+    var nextTimer: UInt64? {
+        let due = unsafe us_script_next_timer(handle)
+        return due == .max ? nil : due
+    }
+
+    /// Runs the function of the next timer.
+    func runTimer(now: Instant) throws(ScriptError) {
+        unsafe us_script_set_now(handle, now.nanoseconds)
+        let status = unsafe us_script_run_timer(handle)
+        guard status == US_OK else { throw unsafe ScriptError(status, handle) }
+    }
+
     /// Why the last call did not give US_OK.
     func lastError(_ status: us_status) -> ScriptError { unsafe ScriptError(status, handle) }
 

@@ -231,7 +231,7 @@ final class DeviceServer {
             scanPartitions()
         }
         ruleCounters.startClock(at: Instant(nanoseconds: SystemCall.monotonicNanoseconds))
-        for seat in seats { seat.control.armed.store(true, ordering: .relaxed) }
+        for seat in seats { seat.control.arm() }
     }
 
     private func scanPartitions() {

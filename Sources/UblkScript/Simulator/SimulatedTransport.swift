@@ -41,6 +41,10 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private let control: QueueControl
     private var random: SplitMix64
     private var inFlight = 0
+    /// Waits in a row for nothing but the queue's own deadlines.
+    private var timersAlone = 0
+    /// So many mean that requests are held for ever, while the script's timers go on.
+    private static let timersAloneMax = 2_000_000
     private var isStopping = false
     private var isAborted = false
 
@@ -101,6 +105,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         if hearsBell() || hasEnded() { return }
         let next = [deadline, events.nextDeadline, interventions.first?.at].compactMap { $0 }.min()
         guard let next else { return stopWhatIsHeld() }
+        if events.nextDeadline != nil || !interventions.isEmpty { timersAlone = 0 }
+        timersAlone += 1
+        guard timersAlone < Self.timersAloneMax else { return stopWhatIsHeld() }
         now = max(now, next)
         while let tag = events.popDue(at: now) { fire(tag) }
         while let first = interventions.first, first.at <= now {

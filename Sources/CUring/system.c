@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <pthread.h>
 #include <sched.h>
@@ -103,3 +104,32 @@ int sys_close_from_on_exec(unsigned first) {
 int sys_rwf_dsync(void) { return RWF_DSYNC; }
 
 const char *sys_errno_name(int number) { return strerrorname_np(number); }
+
+int sys_file_extents(int fd, uint64_t from, struct sys_extent *extents, unsigned capacity) {
+    enum { EXTENTS_MAX = 256 };
+    static const uint32_t no_place = FIEMAP_EXTENT_UNKNOWN | FIEMAP_EXTENT_DELALLOC | FIEMAP_EXTENT_ENCODED |
+        FIEMAP_EXTENT_NOT_ALIGNED | FIEMAP_EXTENT_DATA_INLINE | FIEMAP_EXTENT_DATA_TAIL;
+    size_t room = sizeof(struct fiemap) + EXTENTS_MAX * sizeof(struct fiemap_extent);
+    struct fiemap *map = calloc(1, room);
+    if (map == NULL)
+        return -ENOMEM;
+    map->fm_start = from;
+    map->fm_length = FIEMAP_MAX_OFFSET - from;
+    map->fm_flags = FIEMAP_FLAG_SYNC;
+    map->fm_extent_count = capacity < EXTENTS_MAX ? capacity : EXTENTS_MAX;
+    int result = negative_errno(ioctl(fd, FS_IOC_FIEMAP, map));
+    if (result >= 0)
+        result = (int)map->fm_mapped_extents;
+    for (int i = 0; i < result; i++) {
+        const struct fiemap_extent *extent = &map->fm_extents[i];
+        extents[i] = (struct sys_extent){
+            .logical = extent->fe_logical,
+            .physical = extent->fe_physical,
+            .length = extent->fe_length,
+            .has_place = (extent->fe_flags & no_place) == 0,
+            .is_last = (extent->fe_flags & FIEMAP_EXTENT_LAST) != 0,
+        };
+    }
+    free(map);
+    return result;
+}

@@ -313,6 +313,85 @@ t_more_queues_than_CPUs_are_as_many_as_CPUs() {
   [ "$(nproc)" -ge 64 ] || grep -q "64 queues asked for, $(nproc) granted" "$state_directory/$id.log"
 }
 
+victim_script() {
+  script victim <<'LUA'
+    device { size = "256M" }
+    local victim = ranges("victim")
+    rule { op = "read", range = victim, error = "ENODATA" }
+LUA
+}
+
+# Two files that lie between each other: one grows, then the other.
+interleaved_files() { # FOLDER
+  local i
+  for i in {0..7}; do
+    fill "$1/victim" $((i * 256 * 1024)) $((256 * 1024)) 11
+    fill "$1/other" $((i * 256 * 1024)) $((256 * 1024)) 22
+  done
+  sync
+}
+
+# What map says is what the disk has there, byte for byte.
+expect_extents_hold() { # FILE BYTE
+  local offset length total=0
+  while read -r offset length; do
+    expect_equal "the disk at $offset" "$(bytes_in "$dev" "$offset" "$length")" "$2"
+    total=$((total + length))
+  done < <(ublk-script map "$id" "$1")
+  expect_equal "bytes of $1 that were found" $total $((2 * 1024 * 1024))
+}
+
+fault_hits_one_file() { # FOLDER
+  interleaved_files "$1"
+  expect_extents_hold "$1/victim" 11
+  expect_extents_hold "$1/other" 22
+  ublk-script map "$id" "$1/victim" --ranges victim
+  expect_equal "reading the victim" "$(read_errno "$1/victim" $((1024 * 1024)) 4096)" ENODATA
+  expect_equal "reading the other" "$(read_errno "$1/other" 0 $((2 * 1024 * 1024)))" ok
+  local offset length
+  # each record of the ledger is inside of an extent of the victim
+  ublk-script ledger "$id" | sed -n 's/.*read \([0-9]*\)+.*/\1/p' >faults
+  [ -s faults ]
+  ublk-script map "$id" "$1/victim" >extents
+  awk 'FILENAME == "extents" { from[NR] = $1; to[NR] = $1 + $2; n = NR; next }
+    { hit = 0; for (i = 1; i <= n; i++) if ($1 >= from[i] && $1 < to[i]) hit = 1; if (!hit) { print $1; exit 1 } }' \
+    extents faults || fail "a fault outside of the victim"
+  ublk-script ctl "$id" ranges victim clear
+  expect_equal "reading the victim then" "$(read_errno "$1/victim" 0 $((2 * 1024 * 1024)))" ok
+}
+
+t_a_fault_is_aimed_at_one_file() {
+  victim_script
+  add_device victim
+  mkfs.ext4 -q "$dev"
+  mkdir mnt
+  mount "$dev" mnt
+  fault_hits_one_file mnt
+  umount mnt
+}
+
+t_a_fault_is_aimed_at_one_file_on_a_partition() {
+  command -v sfdisk >/dev/null || skip "no sfdisk here"
+  victim_script
+  add_device victim
+  echo "2048,,L" | sfdisk -q "$dev"
+  wait_until 10 test -b "${dev}p1"
+  mkfs.xfs -q "${dev}p1" 2>/dev/null || mkfs.ext4 -q "${dev}p1"
+  mkdir mnt
+  mount "${dev}p1" mnt
+  fault_hits_one_file mnt
+  umount mnt
+}
+
+t_a_file_that_is_not_on_the_device_cannot_be_aimed_at() {
+  victim_script
+  add_device victim
+  expect_status 1 ublk-script map "$id" victim.lua
+  expect_output "is not on $dev"
+  expect_status 1 ublk-script map "$id" missing
+  expect_output "missing: open failed"
+}
+
 t_several_add_at_once_get_different_numbers() {
   talking_script
   local i

@@ -24,6 +24,15 @@ int sys_take_signal(int signalfd); /* the number of one that is waiting */
 int sys_block_device_size(int fd, uint64_t *bytes);
 int sys_rescan_partitions(int fd);
 
+/* A piece of a file, where it lies on its filesystem's device; bytes. */
+struct sys_extent {
+    uint64_t logical, physical, length;
+    bool has_place; /* false: inline, compressed, or not placed yet */
+    bool is_last;
+};
+/* The pieces of a file from a byte on, written back first (FS_IOC_FIEMAP); how many of at most 256. */
+int sys_file_extents(int fd, uint64_t from, struct sys_extent *extents, unsigned capacity);
+
 /* fallocate modes, which are macros. */
 int sys_fallocate_punch(void);
 int sys_fallocate_zero(void);

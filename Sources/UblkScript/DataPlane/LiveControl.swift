@@ -64,7 +64,7 @@ struct LiveControl {
 
     private static let rangesUsage = """
         ranges: "ranges", "ranges NAME list", "ranges NAME count", "ranges NAME clear", \
-        "ranges NAME add OFFSET LENGTH" or "ranges NAME remove OFFSET LENGTH" is expected
+        "ranges NAME add OFFSET LENGTH ..." or "ranges NAME remove OFFSET LENGTH ..." is expected
         """
 
     private func ranges(_ words: [String]) throws(Refusal) -> String {
@@ -83,24 +83,33 @@ struct LiveControl {
         case (2, "count"): return summary(name)
         case (2, "clear"):
             guard unsafe us_ranges_clear(set) else { throw Refusal(text: "ranges: out of memory") }
-        case (4, "add"), (4, "remove"): try unsafe edit(set, words)
+        case (let count, "add"), (let count, "remove"):
+            guard count >= 4, count % 2 == 0 else { throw Refusal(text: Self.rangesUsage) }
+            for place in stride(from: 2, to: count, by: 2) {
+                try unsafe edit(set, words[1] == "add", words[place], words[place + 1])
+            }
         default: throw Refusal(text: Self.rangesUsage)
         }
         return summary(name)
     }
 
-    private func edit(_ set: OpaquePointer, _ words: [String]) throws(Refusal) {
-        guard let offset = Quantity.bytes(words[2]), let length = Quantity.bytes(words[3]),
+    private func edit(
+        _ set: OpaquePointer,
+        _ adds: Bool,
+        _ first: String,
+        _ second: String
+    ) throws(Refusal) {
+        guard let offset = Quantity.bytes(first), let length = Quantity.bytes(second),
             length > 0, length <= UInt64(Int64.max) - offset
         else {
             throw Refusal(
                 text:
-                    "ranges: \(words[2]) \(words[3]): an offset and a length above 0 are expected, "
+                    "ranges: \(first) \(second): an offset and a length above 0 are expected, "
                     + "as bytes or \"4K\", \"1M\", \"8s\""
             )
         }
         let isDone =
-            unsafe words[1] == "add"
+            unsafe adds
             ? us_ranges_add(set, offset, length) : us_ranges_remove(set, offset, length)
         guard isDone else { throw Refusal(text: "ranges: out of memory, or too many ranges") }
     }

@@ -7,7 +7,7 @@
 # Packages whose programs go into the guest. Where one of these is not installed and nowhere else,
 # busybox fills the gap.
 image_packages=(
-  bash bsdutils coreutils dash diffutils dmsetup e2fsprogs findutils fio grep gzip kmod mawk mount procps psmisc
+  bash bsdutils coreutils dash diffutils dmsetup e2fsprogs fdisk findutils fio grep gzip kmod mawk mount procps psmisc
   sed strace util-linux util-linux-extra xfsprogs
 )
 

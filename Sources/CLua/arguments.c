@@ -21,6 +21,8 @@ static const char *kind_name(enum us_kind kind) {
         return "a bucket";
     case US_KIND_BACKING:
         return "a backing";
+    case US_KIND_DICT:
+        return "a dict";
     }
     return "an object";
 }

@@ -125,6 +125,7 @@ static int open_all(lua_State *L) {
     us_open_params(L);
     us_open_ranges(L);
     us_open_cells(L);
+    us_open_dict(L);
     us_open_dist(L);
     us_open_bucket(L);
     us_open_verdict(L);

@@ -100,6 +100,7 @@ enum us_kind {
     US_KIND_DIST,
     US_KIND_BUCKET,
     US_KIND_BACKING,
+    US_KIND_DICT,
 };
 
 struct us_io_object {
@@ -137,6 +138,11 @@ struct us_dist_object {
 struct us_bucket_object {
     enum us_kind kind;
     struct us_bucket *bucket;
+};
+
+struct us_dict_object {
+    enum us_kind kind;
+    struct us_dict *dict;
 };
 
 struct us_backing_object {
@@ -205,6 +211,7 @@ void us_open_ranges(lua_State *L);
 void us_open_dist(lua_State *L);
 void us_open_bucket(lua_State *L);
 void us_open_cells(lua_State *L);   /* counter mark state */
+void us_open_dict(lua_State *L);
 void us_open_verdict(lua_State *L);
 void us_open_effects(lua_State *L); /* corrupt store misdirect */
 void us_open_targets(lua_State *L); /* to backing */

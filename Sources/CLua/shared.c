@@ -51,6 +51,7 @@ void us_shared_free(struct us_shared *shared) {
     }
     us_shared_free_cells(shared);
     us_shared_free_buckets(shared);
+    us_shared_free_dicts(shared);
     pthread_mutex_destroy(&shared->lock);
     free(shared->readers);
     free(shared);

@@ -48,6 +48,8 @@ struct us_shared {
     size_t cell_count;
     struct us_bucket *buckets; /* bucket.c, newest first */
     size_t bucket_count;
+    struct us_dict *dicts; /* dict.c, newest first */
+    _Atomic size_t dict_bytes;
     uint32_t cell_numbers[4]; /* by enum us_cell_kind: the last number given */
     _Atomic uint64_t epoch;   /* from 1 */
     _Atomic uint64_t growths; /* ranges.c */
@@ -62,6 +64,7 @@ void us_shared_publish(struct us_ranges *set, struct us_spans *spans);
 /* cells.c: the cells go with the registry. */
 void us_shared_free_cells(struct us_shared *shared);
 void us_shared_free_buckets(struct us_shared *shared); /* bucket.c */
+void us_shared_free_dicts(struct us_shared *shared);   /* dict.c */
 /* Copies at most capacity intervals, consistently; returns how many there are. */
 size_t us_ranges_copy(const struct us_ranges *set, struct us_span *to, size_t capacity);
 

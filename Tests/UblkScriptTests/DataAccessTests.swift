@@ -24,7 +24,7 @@ import Testing
 
     // MARK: Looking at a write
 
-    /// The value of an expression about the write of a block of 0, 1, 2 ... 255, 0, 1 ...
+    /// The value of an expression about the write of a block whose bytes count up.
     private func value(_ expression: String, length: UInt64 = 4096) throws -> String {
         let harness = try ScriptHarness(
             """

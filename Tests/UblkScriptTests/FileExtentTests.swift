@@ -4,7 +4,9 @@ import Testing
 
 @testable import UblkScript
 
-/// Where files lie; on whatever filesystem the tests run. The device tests hold it against a real disk.
+/// Where files lie, on whatever filesystem the tests run.
+///
+/// The device tests hold it against a real disk.
 @Suite struct FileExtentTests {
     private func withFile(bytes: Int, _ body: (String) throws -> Void) throws {
         let path = "/var/tmp/ublk-script-extents-\(getpid())-\(UInt32.random(in: 0 ... .max))"

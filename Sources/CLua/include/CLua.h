@@ -11,6 +11,7 @@
  *   decision.h   what is to happen to one IO, and the IO as a script sees it
  *   effects.h    what a decision does to data
  *   ranges.h     sets of byte ranges and the registry that the queues of a device share
+ *   dict.h       named tables that the queues share
  *   cells.h      named numbers that the queues share: counters, marks, the state
  *   script.h     load a script, run its handlers, stop it when it runs away
  *   shipped.h    the fault scripts inside the program
@@ -19,6 +20,7 @@
 #include "bucket.h"
 #include "cells.h"
 #include "decision.h"
+#include "dict.h"
 #include "dist.h"
 #include "effects.h"
 #include "random.h"

@@ -1,5 +1,6 @@
-/// The backings of a simulated device: memory of their size, files too. The user's files are neither opened nor
-/// needed.
+/// The backings of a simulated device: memory of their size, files too.
+///
+/// The user's files are neither opened nor needed.
 struct SimulatedBackings {
     /// By number; nil: a null backing.
     private(set) var stores: [MemoryStore?] = []

@@ -1,0 +1,58 @@
+import Testing
+
+@testable import UblkScript
+
+/// The examples of documents are scripts that work.
+@Suite(.enabled(if: !SourceTree.swift.isEmpty, "the documents are not where the tests were built"))
+struct DocumentTests {
+    struct Example: Sendable, CustomTestStringConvertible {
+        let document: String
+        /// Of the first line of the script, from 1.
+        let line: Int
+        let text: String
+        var testDescription: String { "\(document):\(line)" }
+    }
+
+    /// Documents whose blocks are whole scripts, or nearly.
+    private static let documents = ["docs/coming-from.md"]
+
+    private static func examples(_ document: String) -> [Example] {
+        let text = contents(of: "\(SourceTree.root)/\(document)") ?? ""
+        var found: [Example] = []
+        var open: (line: Int, lines: [Substring])?
+        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false)
+            .enumerated()
+        {
+            if line == "```lua" {
+                open = (index + 2, [])
+            } else if line == "```", let block = open {
+                found.append(
+                    Example(
+                        document: document,
+                        line: block.line,
+                        text: block.lines.joined(separator: "\n")
+                    )
+                )
+                open = nil
+            } else {
+                open?.lines.append(line)
+            }
+        }
+        return found
+    }
+
+    private static let all = documents.flatMap(examples)
+
+    @Test func `examples are found`() { #expect(Self.all.count > 20) }
+
+    @Test(arguments: all)
+    func `every example loads and runs`(example: Example) throws {
+        let device = example.text.contains("device {") ? "" : "device { size = \"1G\" }"
+        let source = ScriptSource(path: "example.lua", text: device + "\n" + example.text)
+        var simulation = Simulation()
+        simulation.workload.requests = 500
+        let seed = Setting(key: "seed", value: .integer(1), origin: "test")
+        let report = try simulation.run(try LoadedScript.plan(source, overrides: [seed])).report
+        #expect(report.scriptErrors.count == 0, "\(report.scriptErrors.texts)")
+    }
+}

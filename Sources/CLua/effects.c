@@ -75,25 +75,26 @@ void us_stored_part(const struct us_decision *decision, uint64_t length, uint64_
     uint64_t units = (length + store->unit - 1) / store->unit;
     /* At least one unit is lost, and one kept: the rest would be no torn write. */
     uint64_t kept = store->units != 0 ? store->units : units > 1 ? 1 + below(&stream, units - 1) : 0;
-    uint64_t bytes = kept < units ? kept * store->unit : length;
-    *from = 0;
-    *to = length;
+    if (kept > units)
+        kept = units;
+    uint64_t first = 0;
     switch (store->keep) {
-    case US_STORE_NONE:
-        *to = 0;
+    case US_STORE_ALL:
+        kept = units;
         break;
-    case US_STORE_PREFIX:
-        *to = bytes;
+    case US_STORE_NONE:
+        kept = 0;
         break;
     case US_STORE_SUFFIX:
-        *from = (length - bytes) / store->unit * store->unit;
+        first = units - kept;
         break;
     case US_STORE_MIDDLE:
-        if (kept < units)
-            *from = below(&stream, units - kept + 1) * store->unit;
-        *to = *from + bytes < length ? *from + bytes : length;
+        first = below(&stream, units - kept + 1);
         break;
     }
+    /* The last unit may be a short one. */
+    *from = first * store->unit < length ? first * store->unit : length;
+    *to = (first + kept) * store->unit < length ? (first + kept) * store->unit : length;
 }
 
 static bool fits(uint64_t offset, uint64_t length, uint64_t device_size) {

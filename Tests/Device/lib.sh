@@ -228,6 +228,16 @@ expect_within() { # WHAT STARTED LIMIT
 
 now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
 
+# ---- the kernel's log ----
+
+# Of more than 10 block errors in 5 s the kernel does not tell, and those of an earlier case count too.
+wait_for_rate_limit() {
+  local last now
+  last=$(dmesg | sed -n 's/^\[ *\([0-9]*\)\..* error, dev .*/\1/p' | tail -n 1)
+  [ -n "$last" ] || return 0
+  while read -r now _ </proc/uptime && [ "${now%.*}" -le $((last + 5)) ]; do sleep 0.5; done
+}
+
 # ---- errnos ----
 
 # The name of the errno in a program's message, "ok" for exit status 0.

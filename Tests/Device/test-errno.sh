@@ -120,6 +120,7 @@ t_an_error_is_in_the_kernel_log_under_the_name_of_its_kind() {
     rule { op = "read", range = { "1M", "4K" }, error = "ENODATA" }
 LUA
   add_device bad
+  wait_for_rate_limit
   expect_equal "read" "$(read_errno "$dev" 1048576 4096)" ENODATA
   dmesg | grep -F "critical medium error, dev ublkb$id, sector 2048 op 0x0:(READ)" || fail "not in the kernel log"
 }

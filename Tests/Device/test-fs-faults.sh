@@ -13,14 +13,6 @@ begin() {
   ublk-script ctl "$id" mark go
 }
 
-# Of more than 10 block errors in 5 s the kernel does not tell, and those of an earlier case count too.
-wait_for_rate_limit() {
-  local last now
-  last=$(dmesg | sed -n 's/^\[ *\([0-9]*\)\..* error, dev .*/\1/p' | tail -n 1)
-  [ -n "$last" ] || return 0
-  while read -r now _ </proc/uptime && [ "${now%.*}" -le $((last + 5)) ]; do sleep 0.5; done
-}
-
 kernel_log() { dmesg | awk -v start="$start" 'found; index($0, start) { found = 1 }'; }
 
 expect_in_kernel_log() { # PATTERN...

@@ -100,6 +100,7 @@ LUA
   ublk-script ledger "$id" --follow >followed &
   local follower=$!
   read_errno "$dev" 0 4096 >/dev/null
+  wait_for_rate_limit
   expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ENODATA
   expect_status 0 ublk-script ledger "$id"
   expect_output "read 8388608+4096  proven.lua:3 bad: fail(\"ENODATA\")"

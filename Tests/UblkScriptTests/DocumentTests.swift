@@ -14,7 +14,7 @@ struct DocumentTests {
     }
 
     /// Documents whose blocks are whole scripts, or nearly.
-    private static let documents = ["docs/coming-from.md"]
+    private static let documents = ["docs/coming-from.md", "docs/scripting.md", "README.md"]
 
     private static func examples(_ document: String) -> [Example] {
         let text = contents(of: "\(SourceTree.root)/\(document)") ?? ""

@@ -176,6 +176,14 @@ import Testing
             try part("store { keep = \"suffix\", units = 1 }", length: 4096, seed: 1) == 3584..<4096
         )
         #expect(try part("store { keep = \"prefix\", unit = 4096 }", length: 4096, seed: 1).isEmpty)
+        let unit4K = "unit = 4096, units = 1 }"
+        #expect(
+            try part("store { keep = \"suffix\", \(unit4K)", length: 4608, seed: 1) == 4096..<4608
+        )
+        for seed in 1...20 as ClosedRange<UInt64> {
+            let middle = "store { keep = \"middle\", unit = \"1M\" }"
+            #expect(try part(middle, length: 4096, seed: seed).isEmpty, "one unit, and it is lost")
+        }
         #expect(try part("store(\"all\")", length: 4096, seed: 1) == 0..<4096)
         #expect(try part("store(\"none\")", length: 4096, seed: 1).isEmpty)
     }

@@ -15,6 +15,8 @@ struct Script: ~Copyable {
 
     struct Options {
         var memoryBytes: UInt64 = 64 << 20
+        /// How long the load phase may run.
+        var loadLimitNanoseconds: UInt64 = 5_000_000_000
         var seed: UInt64 = 0
         var queue = QueueID(0)
         /// Where `log()` writes its lines; -1: nowhere.
@@ -22,9 +24,6 @@ struct Script: ~Copyable {
         /// What the command line says about the parameters of `params{}`.
         var arguments: [String: String] = [:]
     }
-
-    /// How long the load phase may run.
-    static let loadLimitNanoseconds: UInt64 = 5_000_000_000
 
     /// Loads `source`: runs its text once.
     init(
@@ -34,7 +33,7 @@ struct Script: ~Copyable {
     ) throws(ScriptError) {
         var raw = unsafe us_script_options()
         unsafe raw.memory_limit = Int(options.memoryBytes)
-        unsafe raw.load_limit_ns = Self.loadLimitNanoseconds
+        unsafe raw.load_limit_ns = options.loadLimitNanoseconds
         unsafe raw.seed = options.seed
         unsafe raw.queue = UInt32(options.queue.rawValue)
         unsafe raw.log_fd = options.logFD

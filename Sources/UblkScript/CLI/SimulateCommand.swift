@@ -26,6 +26,12 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: "Kinds of request: \(Workload.names.joined(separator: ", ")).")
     var rw: String?
 
+    @Option(help: "Requests a second, about (default: as many as there is room for).")
+    var rate: Int?
+
+    @Option(help: "How long to run, in virtual time, with --rate: 24h.")
+    var time: String?
+
     @Option(help: "Length of a request: 4K, or 4K-64K for lengths between.")
     var bs = "4K"
 
@@ -67,12 +73,32 @@ struct SimulateCommand: ParsableCommand {
         else {
             throw ValidationError("--bs \(bs): a size such as 4K, or two as in 4K-64K, is expected")
         }
-        workload.requests = ops ?? (bench ? 1_000_000 : 100_000)
+        workload.requests = try requests()
+        workload.rate = UInt64(rate ?? 0)
         // A depth that is none is refused later, as the device's.
         workload.depth = options.depth.flatMap { Int($0) } ?? workload.depth
         workload.blockBytes = least
         workload.blockBytesMax = most
         return workload
+    }
+
+    /// `--ops`, or what fits `--time` at `--rate`.
+    private func requests() throws -> Int {
+        guard (rate ?? 1) > 0, (rate ?? 1) <= 1_000_000_000 else {
+            throw ValidationError("--rate \(rate ?? 0): 1 to 1000000000 is expected")
+        }
+        guard let time else { return ops ?? (bench ? 1_000_000 : 100_000) }
+        guard let rate, ops == nil, !bench else {
+            throw ValidationError("--time goes with --rate, and not with --ops or --bench")
+        }
+        guard let nanoseconds = Quantity.nanoseconds(time), nanoseconds > 0 else {
+            throw ValidationError("--time \(time): a time such as 10s, 5min or 24h is expected")
+        }
+        let requests = Double(nanoseconds) / 1e9 * Double(rate)
+        guard requests < 1e12 else {
+            throw ValidationError("--time \(time) --rate \(rate): more than 10^12 requests")
+        }
+        return max(1, Int(requests))
     }
 
     private func simulate(_ plan: LoadedScript.Plan, _ workload: Workload) throws {

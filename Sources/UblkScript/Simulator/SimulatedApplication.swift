@@ -13,6 +13,8 @@ struct SimulatedApplication {
     }
 
     let depth: Int
+    /// How long a place for a request stays empty, on average; nil: as short as can be.
+    let gapNanoseconds: UInt64?
     private var stream: RequestStream
     /// nil: what comes back is not looked at.
     private(set) var oracle: DataOracle?
@@ -21,6 +23,7 @@ struct SimulatedApplication {
     private(set) var sentByOp: [IOOp: Int] = [:]
     private(set) var errors: [Errno: Int] = [:]
     private(set) var latency = LatencyCounts()
+    private(set) var throughput = ThroughputCounts()
     /// When the request in each tag was sent.
     private var sentAt: [Instant]
 
@@ -28,12 +31,14 @@ struct SimulatedApplication {
     init(
         _ stream: RequestStream,
         depth: Int,
+        gapNanoseconds: UInt64? = nil,
         queueDepth: Int,
         oracle: DataOracle?,
         keepsFinished: Bool
     ) {
         self.stream = stream
         self.depth = depth
+        self.gapNanoseconds = gapNanoseconds
         self.oracle = oracle
         self.keepsFinished = keepsFinished
         sentAt = Array(repeating: Instant(nanoseconds: 0), count: queueDepth)
@@ -67,6 +72,7 @@ struct SimulatedApplication {
         unsafe oracle?.end(tag, request, outcome, buffer)
         let sent = sentAt[tag.index]
         latency.add(now.nanoseconds(since: sent))
+        throughput.add(at: now)
         guard keepsFinished else { return }
         finished.append(
             Finished(request: request, outcome: outcome, sentAt: sent, endedAt: now)

@@ -61,7 +61,8 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         let message: QueueMessage
     }
 
-    /// How long a request takes to be made and sent, on top of up to twice as much by chance.
+    /// How long a request takes to be made and sent, on top of up to twice as much by chance; or as the workload
+    /// says.
     static let arrivalNanoseconds: UInt64 = 5_000
     /// How long a file operation takes, on top of up to twice as much by chance.
     static let fileNanoseconds: UInt64 = 30_000
@@ -171,7 +172,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         slots[tag.index].request = request
         slots[tag.index].owner = .arriving
         inFlight += 1
-        let nanoseconds = Self.arrivalNanoseconds + random.below(2 * Self.arrivalNanoseconds)
+        // From half of the mean to one and a half of it.
+        let mean = max(1, application.gapNanoseconds ?? 2 * Self.arrivalNanoseconds)
+        let nanoseconds = mean / 2 + random.below(mean)
         events.push(tag, deadline: now.advanced(byNanoseconds: nanoseconds))
     }
 

@@ -128,6 +128,7 @@ struct Simulation {
         let application = SimulatedApplication(
             RequestStream(workload, config: config, sizeBytes: sizeBytes, seed: plan.seed),
             depth: min(workload.depth, depth),
+            gapNanoseconds: workload.gapNanoseconds,
             queueDepth: depth,
             oracle: isChecked ? DataOracle(unitBytes: unitBytes, depth: depth) : nil,
             keepsFinished: keepsFinished
@@ -186,6 +187,10 @@ struct Simulation {
                 medianNanoseconds: application.latency.nanoseconds(share: 0.5),
                 p99Nanoseconds: application.latency.nanoseconds(share: 0.99),
                 maxNanoseconds: application.latency.maxNanoseconds
+            ),
+            throughput: .init(
+                columnNanoseconds: application.throughput.columnNanoseconds,
+                requests: application.throughput.columns
             )
         )
     }

@@ -25,6 +25,13 @@ struct SimulationReport: Codable, Equatable, Sendable {
         let maxNanoseconds: UInt64
     }
 
+    struct Throughput: Codable, Equatable, Sendable {
+        /// How long one column is.
+        let columnNanoseconds: UInt64
+        /// Requests that ended in each.
+        let requests: [UInt64]
+    }
+
     /// Why the run was over.
     enum End: String, Codable, Sendable {
         /// Every request was made and answered.
@@ -59,6 +66,7 @@ struct SimulationReport: Codable, Equatable, Sendable {
     let virtualSeconds: Double
     /// Of the requests, as the application saw them.
     let latency: Latency
+    let throughput: Throughput
 
     var requestCount: UInt64 { requests.reduce(0) { $0 + $1.count } }
 }

@@ -19,6 +19,7 @@ struct SimulationText {
                     + Self.time(report.latency.maxNanoseconds) + " (longest)"
             )
         )
+        lines.append(line("plot", plot))
         lines.append(
             line("script", report.actions.isEmpty ? "let everything pass" : list(report.actions))
         )
@@ -33,6 +34,15 @@ struct SimulationText {
         }
         if let end { lines.append(line("ended", end)) }
         return lines.joined(separator: "\n")
+    }
+
+    /// Requests over time.
+    private var plot: String {
+        let columns = report.throughput.requests
+        let width = report.throughput.columnNanoseconds
+        let most = Double(columns.max() ?? 0) * 1e9 / Double(width)
+        return "|\(ThroughputCounts.plot(columns))| \(Self.time(width)) each, "
+            + "at most \(Int(most.rounded())) requests a second"
     }
 
     private var data: String {

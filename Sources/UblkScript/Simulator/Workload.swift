@@ -30,6 +30,8 @@ struct Workload: Equatable, Sendable {
     /// Lengths are multiples of this, and offsets too.
     var blockBytes: UInt64 = 4096
     var blockBytesMax: UInt64 = 4096
+    /// How many requests a second the application makes, about; 0: each as soon as there is a place for it.
+    var rate: UInt64 = 0
     /// These instead of random ones, in this order.
     var list: [SimulatedRequest]?
 
@@ -65,6 +67,11 @@ struct Workload: Equatable, Sendable {
     /// The step between places: what the oracle counts versions by.
     func unitBytes(logicalBlockBytes: UInt32) -> UInt64 {
         list == nil && blockBytes % 4096 == 0 ? 4096 : UInt64(logicalBlockBytes)
+    }
+
+    /// How long a place for a request stays empty, on average; nil: as short as can be.
+    var gapNanoseconds: UInt64? {
+        rate == 0 ? nil : UInt64(depth) * 1_000_000_000 / rate
     }
 
     /// Checks the block sizes against a device.

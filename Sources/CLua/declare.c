@@ -233,7 +233,8 @@ static int device(lua_State *L) {
     us_declare(L, "device", US_DECLARES_DEVICE);
     script->has_device = true;
     script->device_line = script->declarations[script->declaration_count - 1].line;
-    return 0;
+    us_push_settings(L, 1);
+    return 1;
 }
 
 static int rule(lua_State *L) {

@@ -1,37 +1,38 @@
-/* params{}: what a script lets the command line say, with the defaults.
+/* params{}: what a script lets the command line say, with the defaults. And what it says about device{}.
  *
  * Load phase only, once. The command line's key=value are kept as text in the registry before the script is
  * loaded; a value becomes what its default is: a number, a boolean or text. Keys that no parameter has are refused
- * in Swift, which also knows the keys of device{}. */
+ * in Swift, which also knows the keys of device{} and keeps the two apart. */
 #include "script_state.h"
 #include <ctype.h>
 #include <math.h>
 #include <string.h>
 
-/* Its address is the key of the table of arguments in the registry. */
-static const char arguments_key;
+/* Their addresses are the keys of two tables in the registry: arguments for params{}, and for device{}. */
+static const char arguments_key, settings_key;
 
 /* ---- the command line's side ---- */
 
 struct argument {
     const char *key, *value;
+    const void *table;
 };
 
 static int keep_argument(lua_State *L) {
     const struct argument *argument = lua_touserdata(L, 1);
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &arguments_key) != LUA_TTABLE) {
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, argument->table) != LUA_TTABLE) {
         lua_newtable(L);
         lua_pushvalue(L, -1);
-        lua_rawsetp(L, LUA_REGISTRYINDEX, &arguments_key);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, argument->table);
     }
     lua_pushstring(L, argument->value);
     lua_setfield(L, -2, argument->key);
     return 0;
 }
 
-bool us_script_set_argument(struct us_script *script, const char *key, const char *value) {
+bool us_script_set_argument(struct us_script *script, const char *key, const char *value, bool is_of_device) {
     lua_State *L = script->lua;
-    struct argument argument = {key, value};
+    struct argument argument = {key, value, is_of_device ? &settings_key : &arguments_key};
     lua_pushcfunction(L, keep_argument);
     lua_pushlightuserdata(L, &argument);
     bool kept = lua_pcall(L, 1, 0, 0) == LUA_OK;
@@ -103,6 +104,24 @@ static int params(lua_State *L) {
     script->params_line = declaration.line;
     lua_settop(L, 2);
     return 1;
+}
+
+static void copy_fields(lua_State *L, int from, int to) {
+    lua_pushnil(L);
+    while (lua_next(L, from) != 0) {
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, to);
+    }
+}
+
+void us_push_settings(lua_State *L, int table) {
+    lua_newtable(L);
+    int settings = lua_gettop(L);
+    copy_fields(L, table, settings);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &settings_key) == LUA_TTABLE)
+        copy_fields(L, settings + 1, settings);
+    lua_settop(L, settings);
 }
 
 void us_open_params(lua_State *L) {

@@ -200,6 +200,8 @@ void us_push_metatable(lua_State *L, const char *name, const luaL_Reg *functions
 void us_declare(lua_State *L, const char *function, enum us_declaration_kind kind);
 /* The same in two steps: what was read counts once it is appended. */
 struct us_declaration us_read_declaration(lua_State *L, const char *function, enum us_declaration_kind kind);
+/* Pushes a copy of device{}'s table with what the command line says, as text, in place of the script's values. */
+void us_push_settings(lua_State *L, int table);
 void us_append_declaration(lua_State *L, const struct us_declaration *declaration);
 
 /* ---- what each file gives to scripts: sets globals. All raise. ---- */

@@ -70,6 +70,26 @@ import Testing
         #expect(plan.parameters.map(\.plainText) == ["3", "ENODATA", "true", "0.25"])
     }
 
+    @Test func `device gives back its table with what the command line says in place`() throws {
+        let script = """
+            local wanted = { size = "1M", queues = 1, read_only = false }
+            local d = device(wanted)
+            local p = params { p = 1 }
+            rule { op = "read", range = { 0, d.size }, p = p.p, error = "EIO" }
+            function ctl() return d.size, d.queues, d.read_only, d.depth, d.p, wanted.size end
+            """
+        func answer(_ settings: [String: String]) throws -> String {
+            try ScriptHarness(script, options: .init(settings: settings)).ctl()
+        }
+        #expect(try answer([:]) == "1M\t1\tfalse\tnil\tnil\t1M")
+        #expect(try answer(["size": "2M", "depth": "8"]) == "2M\t1\tfalse\t8\tnil\t1M")
+        // In the plan and in the queue's state alike: the last read is inside of what the command line said.
+        let result = try simulate(script, settings: ["size": "2M", "p": "1"]) {
+            $0.workload = Workload([.read(0), .read((2 << 20) - 4096)])
+        }
+        #expect(result.outcomes == ["EIO", "EIO"])
+    }
+
     @Test func `the last of two values is the one`() throws {
         let plan = try plan(Self.script, [("p", "0.5"), ("p", "0.75")])
         #expect(plan.parameters.last?.plainText == "0.75")

@@ -35,9 +35,9 @@ struct us_script_options {
 struct us_script *us_script_new(const struct us_script_options *options);
 void us_script_free(struct us_script *script);
 
-/* A key=value of the command line, for params{}. Before us_script_load; both are copied. A later one of the same key
- * replaces it. False: no memory. */
-bool us_script_set_argument(struct us_script *script, const char *key, const char *value);
+/* A key=value of the command line, for params{} or for what device{} gives back. Before us_script_load; both are
+ * copied. A later one of the same key replaces it. False: no memory. */
+bool us_script_set_argument(struct us_script *script, const char *key, const char *value, bool is_of_device);
 
 /* Runs the text as the load phase. chunk_name as Lua wants it: "@faulty.lua". Once per state. */
 enum us_status us_script_load(struct us_script *script, const char *text, size_t length, const char *chunk_name);

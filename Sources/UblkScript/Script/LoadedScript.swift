@@ -22,6 +22,8 @@ struct LoadedScript: ~Copyable {
         let parameters: [Setting]
         /// What the command line says about them.
         fileprivate let arguments: [String: String]
+        /// And about `device{}`.
+        fileprivate let settings: [String: String]
         /// One for each `rule{}`, in file order.
         let rules: [RuleLabel]
         /// Bits of ``IOOp``: the ops with a handler.
@@ -82,9 +84,14 @@ struct LoadedScript: ~Copyable {
     ) throws(ScriptProblem) -> Script.Options {
         // Short enough to be read out and typed again.
         var options = Script.Options(seed: UInt64(UInt32.random(in: 1 ... .max)))
-        for setting in overrides where !DeviceConfig.keys.contains(setting.key) {
+        for setting in overrides {
             // The command line has text only.
-            if case .string(let text) = setting.value { options.arguments[setting.key] = text }
+            guard case .string(let text) = setting.value else { continue }
+            if DeviceConfig.keys.contains(setting.key) {
+                options.settings[setting.key] = text
+            } else {
+                options.arguments[setting.key] = text
+            }
         }
         do throws(ConfigError) {
             for setting in overrides where setting.key == "seed" {
@@ -120,6 +127,7 @@ struct LoadedScript: ~Copyable {
                 seed: options.seed,
                 parameters: parameters,
                 arguments: options.arguments,
+                settings: options.settings,
                 rules: declarations.labels,
                 handlers: script.handlers,
                 hasControl: script.hasCtl
@@ -165,7 +173,8 @@ struct LoadedScript: ~Copyable {
             seed: plan.seed,
             queue: queue,
             logFD: logFD,
-            arguments: plan.arguments
+            arguments: plan.arguments,
+            settings: plan.settings
         )
         let script = try Self.loaded(plan.source, shared, options)
         let list = try Self.rules(of: script, count: counters.count)

@@ -23,6 +23,8 @@ struct Script: ~Copyable {
         var logFD: Int32 = -1
         /// What the command line says about the parameters of `params{}`.
         var arguments: [String: String] = [:]
+        /// And about keys of `device{}`, which gives them back.
+        var settings: [String: String] = [:]
     }
 
     /// Loads `source`: runs its text once.
@@ -41,10 +43,12 @@ struct Script: ~Copyable {
         guard let handle = unsafe us_script_new(&raw) else {
             throw ScriptError(status: .memory, text: "\(source.name): no memory for a Lua state")
         }
-        for (key, value) in options.arguments {
-            guard unsafe us_script_set_argument(handle, key, value) else {
-                unsafe us_script_free(handle)
-                throw ScriptError(status: .memory, text: "\(source.name): no memory for \(key)")
+        for (words, isOfDevice) in [(options.arguments, false), (options.settings, true)] {
+            for (key, value) in words {
+                guard unsafe us_script_set_argument(handle, key, value, isOfDevice) else {
+                    unsafe us_script_free(handle)
+                    throw ScriptError(status: .memory, text: "\(source.name): no memory for \(key)")
+                }
             }
         }
         let status = unsafe Self.run(source, handle)

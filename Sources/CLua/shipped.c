@@ -1,66 +1,87 @@
-/* The scripts of scripts/faults, embedded by the compiler, which also notes that this file depends on them. A tidy
- * test tells when one is missing here. */
+/* The scripts of scripts/faults and scripts/targets, embedded by the compiler, which also notes that this file depends
+ * on them. A test tells when one is missing here. */
 #include "include/shipped.h"
 
 #pragma clang diagnostic ignored "-Wc23-extensions" /* #embed */
 
 static const struct us_shipped shipped[] = {
-    {"bitrot", (const char[]){
+    {"faults", "bitrot", (const char[]){
 #embed "../../scripts/faults/bitrot.lua"
         , '\0'}},
-    {"cloud-stall", (const char[]){
+    {"faults", "cloud-stall", (const char[]){
 #embed "../../scripts/faults/cloud-stall.lua"
         , '\0'}},
-    {"delay", (const char[]){
+    {"faults", "delay", (const char[]){
 #embed "../../scripts/faults/delay.lua"
         , '\0'}},
-    {"dust", (const char[]){
+    {"faults", "dust", (const char[]){
 #embed "../../scripts/faults/dust.lua"
         , '\0'}},
-    {"error", (const char[]){
+    {"faults", "error", (const char[]){
 #embed "../../scripts/faults/error.lua"
         , '\0'}},
-    {"failslow-tail", (const char[]){
+    {"faults", "failslow-tail", (const char[]){
 #embed "../../scripts/faults/failslow-tail.lua"
         , '\0'}},
-    {"failslow-vibration", (const char[]){
+    {"faults", "failslow-vibration", (const char[]){
 #embed "../../scripts/faults/failslow-vibration.lua"
         , '\0'}},
-    {"faulty", (const char[]){
+    {"faults", "faulty", (const char[]){
 #embed "../../scripts/faults/faulty.lua"
         , '\0'}},
-    {"flakey", (const char[]){
+    {"faults", "flakey", (const char[]){
 #embed "../../scripts/faults/flakey.lua"
         , '\0'}},
-    {"fsyncgate", (const char[]){
+    {"faults", "fsyncgate", (const char[]){
 #embed "../../scripts/faults/fsyncgate.lua"
         , '\0'}},
-    {"hang-timeout", (const char[]){
+    {"faults", "hang-timeout", (const char[]){
 #embed "../../scripts/faults/hang-timeout.lua"
         , '\0'}},
-    {"hdd-desktop-retry", (const char[]){
+    {"faults", "hdd-desktop-retry", (const char[]){
 #embed "../../scripts/faults/hdd-desktop-retry.lua"
         , '\0'}},
-    {"hdd-raid-erc", (const char[]){
+    {"faults", "hdd-raid-erc", (const char[]){
 #embed "../../scripts/faults/hdd-raid-erc.lua"
         , '\0'}},
-    {"lse-enterprise", (const char[]){
+    {"faults", "lse-enterprise", (const char[]){
 #embed "../../scripts/faults/lse-enterprise.lua"
         , '\0'}},
-    {"lse-nearline", (const char[]){
+    {"faults", "lse-nearline", (const char[]){
 #embed "../../scripts/faults/lse-nearline.lua"
         , '\0'}},
-    {"misdirect", (const char[]){
+    {"faults", "misdirect", (const char[]){
 #embed "../../scripts/faults/misdirect.lua"
         , '\0'}},
-    {"nvme-reset", (const char[]){
+    {"faults", "nvme-reset", (const char[]){
 #embed "../../scripts/faults/nvme-reset.lua"
         , '\0'}},
-    {"rate-limit", (const char[]){
+    {"faults", "rate-limit", (const char[]){
 #embed "../../scripts/faults/rate-limit.lua"
         , '\0'}},
-    {"smr-dm", (const char[]){
+    {"faults", "smr-dm", (const char[]){
 #embed "../../scripts/faults/smr-dm.lua"
+        , '\0'}},
+    {"targets", "concat", (const char[]){
+#embed "../../scripts/targets/concat.lua"
+        , '\0'}},
+    {"targets", "log", (const char[]){
+#embed "../../scripts/targets/log.lua"
+        , '\0'}},
+    {"targets", "mirror", (const char[]){
+#embed "../../scripts/targets/mirror.lua"
+        , '\0'}},
+    {"targets", "offset", (const char[]){
+#embed "../../scripts/targets/offset.lua"
+        , '\0'}},
+    {"targets", "sparse", (const char[]){
+#embed "../../scripts/targets/sparse.lua"
+        , '\0'}},
+    {"targets", "stripe", (const char[]){
+#embed "../../scripts/targets/stripe.lua"
+        , '\0'}},
+    {"targets", "thin", (const char[]){
+#embed "../../scripts/targets/thin.lua"
         , '\0'}},
 };
 

@@ -216,17 +216,19 @@ struct CommandLineTests {
     @Test func `faults lists the shipped scripts and shows their manuals and texts`() throws {
         let list = run("faults")
         #expect(list.exitCode == 0)
-        #expect(list.output.split(separator: "\n").count == ShippedScript.all.count)
+        let lines = list.output.split(separator: "\n")
+        #expect(lines.count == ShippedScript.all.count + 2)
+        #expect(lines.first == "Faults:" && lines.contains("Block targets:"))
         let faulty = try #require(ShippedScript.named("faulty"))
         #expect(list.output.contains("faulty "))
         #expect(list.output.contains("  \(faulty.summary)\n"))
         #expect(run("faults", "faulty").output == faulty.manual + "\n")
         #expect(run("faults", "faulty", "--source").output == faulty.text)
-        #expect(run("faults", "--json").output.hasPrefix("[{\"manual\":\""))
+        #expect(run("faults", "--json").output.hasPrefix("[{\"kind\":\"faults\",\"manual\":\""))
         #expect(run("faults", "faulty", "--json").output.contains("\"name\":\"faulty\""))
         let unknown = run("faults", "frobnicate")
         #expect(unknown.exitCode == 1)
-        #expect(unknown.errors.contains("\"frobnicate\" is no fault script. There are: "))
+        #expect(unknown.errors.contains("\"frobnicate\" is no script of this program. There are: "))
     }
 
     @Test func `a shipped script is named by a word that is no file`() {

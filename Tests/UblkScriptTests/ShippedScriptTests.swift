@@ -3,7 +3,7 @@ import Testing
 
 @testable import UblkScript
 
-/// The scripts of scripts/faults: inside the program, documented, and of use as they are.
+/// The scripts of scripts/faults and scripts/targets: inside the program, documented, and of use as they are.
 @Suite(.enabled(if: !SourceTree.swift.isEmpty, "the sources are not where the tests were built"))
 struct ShippedScriptTests {
     private static let all = ShippedScript.all
@@ -28,10 +28,11 @@ struct ShippedScriptTests {
         }
     }
 
-    @Test func `every file of scripts faults is inside the program, as it is`() {
-        let files = SourceTree.files(below: "scripts/faults", endings: [".lua"])
-        #expect(files.count > 0)
-        #expect(files.map(\.path) == Self.all.map { "scripts/faults/\($0.name).lua" })
+    @Test func `every file of scripts faults and targets is inside the program, as it is`() {
+        let files = ["scripts/faults", "scripts/targets"].flatMap {
+            SourceTree.files(below: $0, endings: [".lua"])
+        }
+        #expect(files.map(\.path) == Self.all.map { "scripts/\($0.kind.rawValue)/\($0.name).lua" })
         for (file, script) in zip(files, Self.all) {
             #expect(file.text == script.text, "\(script.name): the program is older")
         }

@@ -1,13 +1,15 @@
 import ArgumentParser
 
-/// `faults`: the fault scripts that are inside this program, and their manuals.
+/// `faults`: the scripts that are inside this program, and their manuals.
 struct FaultsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "faults",
-        abstract: "List the fault scripts inside this program, or show one's manual.",
+        abstract:
+            "List the scripts inside this program, faults and block targets, or show one's manual.",
         discussion: """
             Their names stand for a script wherever one is expected:
               ublk-script add flakey up=10s down=2s size=1G
+              ublk-script add mirror size=1G
             """
     )
 
@@ -21,12 +23,14 @@ struct FaultsCommand: ParsableCommand {
     var json = false
 
     private struct Entry: Encodable {
+        var kind: ShippedScript.Kind
         var name: String
         var summary: String
         var manual: String
         var source: String?
 
         init(_ script: ShippedScript, withSource: Bool) {
+            kind = script.kind
             name = script.name
             summary = script.summary
             manual = script.manual
@@ -39,18 +43,25 @@ struct FaultsCommand: ParsableCommand {
         guard let name else {
             guard !source else { throw ValidationError("--source of which script?") }
             if json { return Output.line(JSON.text(all.map { Entry($0, withSource: false) })) }
-            let width = (all.map(\.name.count).max() ?? 0) + 2
-            for script in all {
-                let blanks = String(repeating: " ", count: width - script.name.count)
-                Output.line(script.name + blanks + script.summary)
-            }
-            return
+            return list(all)
         }
         guard let script = ShippedScript.named(name) else {
             let names = all.map(\.name).joined(separator: ", ")
-            throw Failure("\"\(name)\" is no fault script. There are: \(names)")
+            throw Failure("\"\(name)\" is no script of this program. There are: \(names)")
         }
         if json { return Output.line(JSON.text(Entry(script, withSource: source))) }
         Output.now(source ? script.text : script.manual + "\n")
+    }
+
+    /// A section for each kind.
+    private func list(_ all: [ShippedScript]) {
+        let width = (all.map(\.name.count).max() ?? 0) + 2
+        for kind in ShippedScript.Kind.allCases {
+            Output.line(kind == .faults ? "Faults:" : "\nBlock targets:")
+            for script in all where script.kind == kind {
+                let blanks = String(repeating: " ", count: width - script.name.count)
+                Output.line("  " + script.name + blanks + script.summary)
+            }
+        }
     }
 }

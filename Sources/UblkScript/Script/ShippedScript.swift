@@ -1,17 +1,25 @@
 import CLua
 
-/// A fault script that is inside the program: `add flakey` needs no file.
+/// A script that is inside the program: `add flakey` needs no file.
 ///
-/// Constants of the program; any thread. Their text is `scripts/faults/*.lua`, put in by `shipped.c`.
+/// Constants of the program; any thread. Their text is `scripts/faults/*.lua` and `scripts/targets/*.lua`, put in by
+/// `shipped.c`.
 struct ShippedScript: Sendable {
+    /// The folder: disks that fail, and disks made out of others.
+    enum Kind: String, Codable, CaseIterable, Sendable { case faults, targets }
+
+    let kind: Kind
     /// As it is called on the command line, without `.lua`.
     let name: String
     let text: String
 
-    /// All of them, by name.
+    /// All of them, by kind and name.
     static let all: [ShippedScript] = (0..<us_shipped_count()).compactMap { index in
-        guard let entry = unsafe us_shipped_at(index) else { return nil }
+        guard let entry = unsafe us_shipped_at(index),
+            let kind = unsafe Kind(rawValue: String(cString: entry.pointee.folder))
+        else { return nil }
         return unsafe ShippedScript(
+            kind: kind,
             name: String(cString: entry.pointee.name),
             text: String(cString: entry.pointee.text)
         )

@@ -1,0 +1,60 @@
+-- log.lua: a log-structured map, every write goes to the end
+--
+-- What:       a write is stored at the head of a log, wherever it belongs, and a table maps its blocks there. What is
+--             overwritten or discarded stays behind as garbage; there is no cleaner, so the log is full one day.
+-- Imitates:   the flash translation layer of an SSD, a shingled disk, a log-structured filesystem.
+-- Parameters: log=2G   how much can be written before it is full, bytes
+-- Example:    ublk-script add log log=256M size=128M
+-- Live:       ublk-script ctl 0 status    the head of the log, and how much before it is garbage
+-- You see:    random writes that become sequential ones. No space left on device when the log is full, for all
+--             writes. Blocks are 4096 bytes, so no IO is shorter, and none is longer than 32 KiB: a read may find each
+--             of its blocks elsewhere, and a verdict has 8 places. The map is lost with the device. One queue.
+-- Numbers:    none.
+
+local p = params { log = "2G" }
+local block = 4096
+local d = device { size = "1G", queues = 1, logical_block_size = block, max_io = 8 * block,
+  discard = { max = "64M" }, write_zeroes = { max = "64M" } }   -- a loop over 16384 blocks is soon over
+if tonumber(d.queues) ~= 1 then error("queues=" .. d.queues .. ": a map in a Lua table is one queue's", 0) end
+
+-- In memory a write is done before the next IO is looked at, so that the table never points at what is still to come.
+local medium = backing { size = bytes(p.log) }
+local map, head, live, most = {}, 0, 0, bytes(p.log) // block   -- block to place; all in blocks
+
+local function put(number, place)   -- nil: the block is zero
+  if map[number] then live = live - 1 end   -- what it was is garbage
+  if place then live = live + 1 end
+  map[number] = place
+end
+
+function write(io, offset, length)
+  local first, count = head, length // block
+  if head + count > most then return fail("ENOSPC") end
+  for i = 0, count - 1 do put(offset // block + i, first + i) end
+  head = head + count
+  return to(first * block, medium)
+end
+
+function read(io, offset, length)
+  local parts
+  for at = 0, length - block, block do
+    local place = map[(offset + at) // block]
+    if place then
+      local leg = to(place * block, medium, at, block)
+      parts = parts and parts + leg or leg
+    end
+  end
+  return parts or zero()   -- blocks without a place are zero
+end
+
+local function clear(io, offset, length)
+  for number = offset // block, (offset + length) // block - 1 do put(number, nil) end
+  return done()
+end
+discard, write_zeroes = clear, clear
+
+function ctl(word)
+  if word == "status" then
+    return ("log: %d of %d blocks written, %d live, %d garbage"):format(head, most, live, head - live)
+  end
+end

@@ -1,0 +1,59 @@
+-- thin.lua: a thin volume, larger than the pool that its chunks come from
+--
+-- What:       a chunk gets its place in the pool at the first write to it. Discards of whole chunks give places back;
+--             what has no place reads zero. When the pool is full, writes to new chunks fail.
+-- Imitates:   dm-thin, a thinly provisioned LUN.
+-- Parameters: pool=256M   bytes there really are
+--             chunk=64K   bytes that are allocated at a time, a power of two, 4K to 4M
+-- Example:    ublk-script add thin pool=64M size=1G
+-- Live:       ublk-script ctl 0 status    how much of the pool is in use
+-- You see:    No space left on device with df far from full. fstrim gives places back. IOs longer than 7 chunks come
+--             in several, because a verdict has 8 places. The map is lost with the device. One queue.
+-- Numbers:    64K is dm-thin's smallest chunk.
+
+local p = params { pool = "256M", chunk = "64K" }
+local chunk = bytes(p.chunk)
+local longest = 7 * chunk   -- touches 8 chunks at most, wherever it begins
+local d = device { size = "1G", queues = 1, max_io = longest,
+  discard = { granularity = chunk, max = longest }, write_zeroes = { max = longest } }
+if tonumber(d.queues) ~= 1 then error("queues=" .. d.queues .. ": a map in a Lua table is one queue's", 0) end
+
+-- In memory an IO is done before the next one is looked at, and what was discarded is zero.
+local pool = backing { size = bytes(p.pool) }
+local chunks = bytes(p.pool) // chunk
+local map, free, used, fresh = {}, {}, 0, 0   -- chunk to place; places given back; how many; never used from here on
+
+local function allocate()
+  if used == chunks then return nil end
+  used = used + 1
+  local place = table.remove(free)
+  if not place then place, fresh = fresh, fresh + 1 end
+  return place
+end
+
+local function split(io, offset, length)
+  local parts, at = nil, 0
+  while at < length do
+    local number, inside = (offset + at) // chunk, (offset + at) % chunk
+    local part = math.min(chunk - inside, length - at)
+    if io.op == "write" and not map[number] then
+      map[number] = allocate()
+      if not map[number] then return fail("ENOSPC") end
+    end
+    local place = map[number]
+    if place and (io.op ~= "discard" or part == chunk) then
+      local leg = to(place * chunk + inside, pool, at, part)
+      parts = parts and parts + leg or leg
+      if io.op == "discard" then map[number], used, free[#free + 1] = nil, used - 1, place end
+    end
+    at = at + part
+  end
+  -- Nothing of it has a place: zero to read, nothing to clear.
+  return parts or io.op == "read" and zero() or done()
+end
+
+read, write, discard, write_zeroes = split, split, split, split
+
+function ctl(word)
+  if word == "status" then return used .. " of " .. chunks .. " chunks of " .. chunk .. " bytes are in use" end
+end

@@ -75,15 +75,20 @@ import Testing
         #expect(ops.contains("discard") && ops.contains("write_zeroes"))
     }
 
-    /// The longest IO a device lets through, at every place inside of a chunk.
+    /// The longest that the device lets through of each kind, at every place inside of a chunk.
     @Test(arguments: ["stripe", "thin"])
     func `the longest IO fits into one verdict wherever it begins`(name: String) throws {
-        let length: UInt64 = 7 * 16 << 10
+        let script = try #require(ShippedScript.named(name))
+        let chunk = Setting(key: "chunk", value: .string("16K"), origin: "test")
+        let config = try LoadedScript.plan(ScriptSource(script), overrides: [chunk]).config
+        let length = UInt64(config.maxIOBytes)
+        let discard = try #require(config.discard).maxBytes
+        let zeroes = try #require(config.writeZeroes).maxBytes
         let requests = (0..<40).flatMap { index -> [SimulatedRequest] in
             let offset = UInt64(index) * 512
             return [
-                .write(offset, length), .read(offset, length), .discard(offset, length),
-                .write(offset, length), .writeZeroes(offset, length), .read(offset, length),
+                .write(offset, length), .read(offset, length), .discard(offset, discard),
+                .write(offset, length), .writeZeroes(offset, zeroes), .read(offset, length),
             ]
         }
         let result = try run(name, ["chunk": "16K"], requests)
@@ -266,6 +271,19 @@ import Testing
             ]
         )
         #expect(result.outcomes == ["", "", "ENOSPC", "", "", "", "ENOSPC", "", ""])
+    }
+
+    /// Clearing more blocks than are kept goes another way than clearing few.
+    @Test func `a large piece of a sparse disk is cleared, and nothing beside it`() throws {
+        let result = try run(
+            "sparse",
+            ["backing": "memory"],
+            [
+                .write(0, 8192), .write(9 * 4096, 8192), .write(20 * 4096, 8192),
+                .writeZeroes(4096, 20 * 4096), .read(0, 65536), .read(65536, 65536),
+            ]
+        )
+        #expect(try differing(result) == 0)
     }
 
     // MARK: log

@@ -70,6 +70,7 @@ static inline void leave(struct us_script *script) {
     atomic_signal_fence(memory_order_seq_cst);
     if (__builtin_expect(atomic_load_explicit(&script->kill, memory_order_relaxed) == sequence, 0))
         lua_sethook(script->active, NULL, 0, 0);
+    script->active = script->lua; /* a coroutine may be collected */
     atomic_store_explicit(&script->sequence, sequence + 1, memory_order_release);
 }
 

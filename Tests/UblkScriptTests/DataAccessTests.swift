@@ -308,6 +308,38 @@ import Testing
         #expect(result.report.scriptErrors.count == 0)
     }
 
+    @Test func `what a handler left open does not read after its error`() throws {
+        let script = """
+            local own = backing()
+            local late = setmetatable({}, { __close = function() own:read(0, 512) end })
+            function read(io, offset) local guard <close> = late; error("early") end
+            function write(io, offset) local guard <close> = late; own:read(0, 512) end
+            """
+        for settings in [[:], Self.onFile] {
+            let (check, result) = try run(
+                script,
+                [.read(0), .write(0), .read(0), .write(4096), .read(0)],
+                settings: settings
+            )
+            #expect(result.outcomes == ["EIO", "", "EIO", "", "EIO"])
+            #expect(check.differing == 0)
+            #expect(result.report.scriptErrors.texts == ["test.lua:3: early"])
+        }
+    }
+
+    @Test func `a rule's delay does not outlive a device whose handler reads`() throws {
+        let script = """
+            local own = backing()
+            rule { op = "write", delay = "1h" }
+            function write(io) own:read(0, 512) end
+            """
+        let result = try simulate(script, settings: Self.onFile) {
+            $0.workload = Workload([.write(0)])
+            $0.interventions = [.init(at: Instant(nanoseconds: 20_000), message: .drain)]
+        }
+        #expect(result.report.virtualSeconds < 1)
+    }
+
     @Test func `a handler that loops after a read is interrupted, its open variables too`() throws {
         let script = """
             local own = backing()

@@ -85,8 +85,9 @@ extension Queue where Transport: ~Copyable {
     private mutating func answered(_ tag: Tag, errno: Int32) {
         unsafe requests[tag].pointee.state = .serving
         if isDraining {
-            // Nothing is decided any more.
+            // Nothing is decided any more, and nothing waits.
             unsafe us_script_forget(script.handle, tag.rawValue)
+            unsafe requests[tag].pointee.decision.delay_ns = 0
         } else if goesOnWaiting(tag, errno: errno), !ask(tag) {
             return
         }

@@ -231,13 +231,17 @@ static enum us_status compile(struct us_script *script, const char *text, size_t
     if (status == LUA_ERRMEM)
         return us_fail_memory(script);
     us_keep_error(script, script->lua);
-    /* "C stack overflow", of too deep nesting, comes without a place. */
-    if (strncmp(script->error, script->chunk_name, strlen(script->chunk_name)) != 0) {
-        char text[US_ERROR_MAX];
-        memcpy(text, script->error, sizeof text);
-        us_set_error(script, "%s: %s", script->chunk_name, text);
-    }
     return US_SYNTAX;
+}
+
+/* Some errors come without a place: "C stack overflow" of too deep nesting, error(text, 0), objects that are no
+ * text. */
+static void name_script(struct us_script *script) {
+    char text[US_ERROR_MAX];
+    if (strncmp(script->error, script->chunk_name, strlen(script->chunk_name)) == 0)
+        return;
+    memcpy(text, script->error, sizeof text);
+    us_set_error(script, "%s: %s", script->chunk_name, text);
 }
 
 enum us_status us_script_load(struct us_script *script, const char *text, size_t length, const char *chunk_name) {
@@ -256,8 +260,10 @@ enum us_status us_script_load(struct us_script *script, const char *text, size_t
         lua_pushcfunction(L, find_handlers);
         status = us_run(script, 0, 0);
     }
-    if (status != US_OK)
+    if (status != US_OK) {
+        name_script(script);
         script->handlers = 0;
+    }
     lua_settop(L, 0);
     script->phase = US_PHASE_IO;
     return status;

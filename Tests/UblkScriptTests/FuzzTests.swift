@@ -64,9 +64,7 @@ import Testing
                 loaded += 1
             } catch {
                 let place = "seed \(Self.seed), round \(round), \(script.name): \(error)"
-                // error(text, 0) leaves the place out, as the script wants.
-                let isOwnText = script.text.contains("error(") && !error.text.isEmpty
-                #expect(error.text.hasPrefix("t.lua:") || isOwnText, "\(place)")
+                #expect(error.text.hasPrefix("t.lua:"), "\(place)")
             }
         }
         #expect(loaded > 50, "seed \(Self.seed): some still load")

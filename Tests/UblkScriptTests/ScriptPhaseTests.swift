@@ -115,6 +115,14 @@ import Testing
         #expect(address != 0)
     }
 
+    @Test(arguments: ["error(\"why\", 0)", "error({})", "error()"])
+    func `an error of the load phase names the script, place or not`(text: String) {
+        #expect(
+            loadError(text)?.text.hasPrefix("test.lua: ") == true,
+            "\(loadError(text)?.text ?? "")"
+        )
+    }
+
     @Test(arguments: [
         ("device()", "device: one table is expected, as in device{...}"),
         ("device(5)", "one table is expected"), ("rule({}, {})", "rule: one table is expected"),
@@ -165,8 +173,8 @@ import Testing
         #expect(syntax?.text.hasPrefix("test.lua:3:") == true)
         let runtime = loadError("\nerror(\"no\")")
         #expect(runtime == ScriptError(status: .runtime, text: "test.lua:2: no"))
-        #expect(loadError("error()")?.text == "(error object is a nil value)")
-        #expect(loadError("error(\"a\\0b\", 0)")?.text == "a b")
+        #expect(loadError("error()")?.text == "test.lua: (error object is a nil value)")
+        #expect(loadError("error(\"a\\0b\", 0)")?.text == "test.lua: a b")
     }
 
     @Test func `an empty text, a first line for the shell and a byte order mark are fine`() throws {

@@ -314,6 +314,21 @@ t_more_queues_than_CPUs_are_as_many_as_CPUs() {
   [ "$(nproc)" -ge 64 ] || grep -q "64 queues asked for, $(nproc) granted" "$state_directory/$id.log"
 }
 
+t_a_rule_acts_while_its_trigger_file_is_there() {
+  script triggered <<LUA
+    device { size = "16M" }
+    rule { op = "read", trigger = "$work/now", error = "EIO" }
+LUA
+  add_device triggered
+  expect_equal "without the file" "$(read_errno "$dev" 0 4096)" ok
+  touch now
+  sleep 0.5
+  expect_equal "with the file" "$(read_errno "$dev" 0 4096)" EIO
+  rm now
+  sleep 0.5
+  expect_equal "without the file again" "$(read_errno "$dev" 0 4096)" ok
+}
+
 victim_script() {
   script victim <<'LUA'
     device { size = "256M" }

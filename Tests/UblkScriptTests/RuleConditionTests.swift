@@ -266,3 +266,33 @@ import Testing
         #expect(text.hasPrefix("test.lua:2: ") && text.contains(part), "\(rule): \(text)")
     }
 }
+
+/// `trigger`: a rule that acts while a file is there.
+@Suite struct RuleTriggerTests {
+    private func failed(_ path: String) throws -> Int {
+        let script = "rule { op = \"read\", trigger = \"\(path)\", error = \"EIO\" }"
+        let result = try simulate(script) {
+            $0.workload = Workload(Array(repeating: .read(0), count: 10))
+        }
+        return result.outcomes.count { $0 == "EIO" }
+    }
+
+    @Test func `a rule acts with its file and not without`() throws {
+        #expect(try failed("/nonexistent/file") == 0)
+        #expect(try failed("/proc/self/status") == 10)
+    }
+
+    @Test func `a trigger and ctl hold a rule each by itself`() {
+        let counters = RuleCounters(count: 1)
+        counters.turn(0, on: false)
+        counters.turn(0, on: false, .noTrigger)
+        counters.turn(0, on: true, .noTrigger)
+        #expect(!counters.isOn(0))
+        counters.turn(0, on: true)
+        #expect(counters.isOn(0))
+    }
+
+    @Test func `a relative path is refused`() {
+        #expect { try failed("relative") } throws: { "\($0)".contains("an absolute path") }
+    }
+}

@@ -18,6 +18,8 @@ struct RuleLabel: Sendable, Equatable {
     let line: Int32
     /// "" without one.
     let name: String
+    /// The file that has to be there for the rule to act; nil: none.
+    var trigger: String?
 
     /// True for the rule's name or line.
     func answers(to text: String) -> Bool { text == name || text == "\(line)" }
@@ -53,7 +55,10 @@ extension Script {
                 )
                 result.rules.append(rule)
                 let name = try settings.first { $0.key == "name" }.map(Rule.name)
-                result.labels.append(RuleLabel(line: rule.line, name: name ?? ""))
+                let trigger = try settings.first { $0.key == "trigger" }.map(Rule.trigger)
+                result.labels.append(
+                    RuleLabel(line: rule.line, name: name ?? "", trigger: trigger)
+                )
             }
         }
         guard result.rules.count(where: \.heals) <= RuleSet.healRulesMax else {

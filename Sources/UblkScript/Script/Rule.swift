@@ -81,7 +81,9 @@ extension Rule {
             "heal", "once", "drop", "zero", "hang", "mark", "set_state", "verdict",
         ]
     static let keys =
-        ["op", "range"] + RuleConditions.keys + ["skip", "nth", "every", "p", "times", "name"]
+        ["op", "range"] + RuleConditions.keys + [
+            "trigger", "skip", "nth", "every", "p", "times", "name",
+        ]
         + actions
 
     /// Compiles the settings of one `rule{}`.
@@ -105,6 +107,7 @@ extension Rule {
             case "nth": nth = UInt64(try setting.integer(1...Int64.max))
             case "times": times = UInt64(try setting.integer(1...Int64.max))
             case "name": _ = try Self.name(setting)
+            case "trigger": _ = try Self.trigger(setting)
             default:
                 if try conditions.read(setting, names) {
                     hasConditions = true
@@ -126,6 +129,15 @@ extension Rule {
             throw setting.refused("a name of 1 to 64 bytes without blanks, and not a number,")
         }
         return text
+    }
+
+    /// A file: the rule acts only while it is there.
+    static func trigger(_ setting: Setting) throws(ConfigError) -> String {
+        let path = try setting.text()
+        guard path.hasPrefix("/"), path.utf8.count < 4096 else {
+            throw setting.refused("an absolute path, such as \"/tmp/fail-now\",")
+        }
+        return path
     }
 
     private mutating func readAction(

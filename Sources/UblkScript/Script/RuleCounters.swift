@@ -1,3 +1,4 @@
+import Glibc
 import Synchronization
 
 /// What the rules of a device have done, and whether they are on; shared by all queues.
@@ -9,7 +10,8 @@ final class RuleCounters: Sendable {
     private struct Cell: ~Copyable {
         let fitting = Atomic<UInt64>(0)
         let acted = Atomic<UInt64>(0)
-        let isOff = Atomic<Bool>(false)
+        /// Bits of ``Hold``; 0: the rule is on.
+        let holds = Atomic<UInt8>(0)
         let stallEnd = Atomic<UInt64>(0)
     }
 
@@ -90,10 +92,30 @@ final class RuleCounters: Sendable {
 
     /// A rule that is off matches nothing and counts nothing.
     @inline(__always)
-    func isOn(_ index: Int) -> Bool { unsafe !cells[index].isOff.load(ordering: .relaxed) }
+    func isOn(_ index: Int) -> Bool { unsafe cells[index].holds.load(ordering: .relaxed) == 0 }
 
-    func turn(_ index: Int, on isOn: Bool) {
+    /// What keeps a rule from acting.
+    enum Hold: UInt8 {
+        /// `ctl rule off`.
+        case off = 1
+        /// Its trigger file is not there.
+        case noTrigger = 2
+    }
+
+    func turn(_ index: Int, on isOn: Bool, _ hold: Hold = .off) {
         precondition(index < count)
-        unsafe cells[index].isOff.store(!isOn, ordering: .relaxed)
+        if isOn {
+            unsafe cells[index].holds.bitwiseAnd(~hold.rawValue, ordering: .relaxed)
+        } else {
+            unsafe cells[index].holds.bitwiseOr(hold.rawValue, ordering: .relaxed)
+        }
+    }
+
+    /// Looks which trigger files are there.
+    func lookForTriggers(_ rules: [RuleLabel]) {
+        for (index, rule) in rules.enumerated() {
+            guard let path = rule.trigger else { continue }
+            turn(index, on: unsafe access(path, F_OK) == 0, .noTrigger)
+        }
     }
 }

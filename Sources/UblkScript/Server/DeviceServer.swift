@@ -231,6 +231,7 @@ final class DeviceServer {
             scanPartitions()
         }
         ruleCounters.startClock(at: Instant(nanoseconds: SystemCall.monotonicNanoseconds))
+        ruleCounters.lookForTriggers(plan.rules)
         for seat in seats { seat.control.arm() }
     }
 
@@ -351,7 +352,6 @@ final class DeviceServer {
     }
 
     // MARK: What the admin side looks at
-
     /// Readable when somebody asks something.
     var socketFD: Int32 { socket?.fd ?? -1 }
     func acceptConnection() -> AdminConnection? { socket?.accept() }

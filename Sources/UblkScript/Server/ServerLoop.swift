@@ -19,9 +19,13 @@ struct ServerLoop {
     private var watch: ControlDevice?
     private var nextWatch: UInt64 = 0
     private var silences = 0
+    private let hasTriggers: Bool
 
     /// How often to look whether IOs wait while somebody else stops the device.
     private static let watchMilliseconds: Int32 = 1000
+
+    /// How often to look for trigger files, when there are rules with one.
+    private static let triggerMilliseconds: Int32 = 100
 
     static let stopSignals: [Int32] = [SIGINT, SIGTERM, SIGHUP]
 
@@ -37,6 +41,7 @@ struct ServerLoop {
         self.server = server
         self.signalFD = signalFD
         watch = try? ControlDevice()
+        hasTriggers = server.rules.contains { $0.trigger != nil }
     }
 
     /// Runs until the device is stopped or deleted, from whatever side.
@@ -45,8 +50,10 @@ struct ServerLoop {
             var events = [server.readableLines, signalFD, server.socketFD, server.endedFD].map {
                 pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
             }
-            let count = unsafe poll(&events, nfds_t(events.count), Self.watchMilliseconds)
+            let wait = hasTriggers ? Self.triggerMilliseconds : Self.watchMilliseconds
+            let count = unsafe poll(&events, nfds_t(events.count), wait)
             logLines()
+            server.ruleCounters.lookForTriggers(server.rules)
             watchForStop()
             if server.isStopWanted, let ending = stopForScript() { return ending }
             guard count > 0 else { continue }

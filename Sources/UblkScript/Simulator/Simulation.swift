@@ -43,6 +43,7 @@ struct Simulation {
         try workload.check(plan.config, sizeBytes: sizeBytes)
         let shared = SharedObjects(queues: 1)
         let counters = RuleCounters(count: plan.ruleCount)
+        counters.lookForTriggers(plan.rules)
         let bell = Doorbell()
         let ledger = Ledger(queue: QueueID(0), capacity: Self.ledgerCapacity)
         let control = QueueControl(ledger: ledger) { bell.ring() }

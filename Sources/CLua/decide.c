@@ -165,12 +165,12 @@ static int warm_up(lua_State *L) {
 static int make_coroutine(lua_State *L) {
     struct us_script *script = us_script_of(L);
     lua_State *coroutine = lua_newthread(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, coroutine); /* or it would be collected */
     int results;
     lua_pushcfunction(coroutine, warm_up);
     lua_pushinteger(coroutine, 8);
     if (lua_resume(coroutine, L, 1, &results) != LUA_OK)
         return luaL_error(L, "no memory for a coroutine");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, coroutine); /* or it would be collected */
     script->spare = coroutine;
     return 0;
 }

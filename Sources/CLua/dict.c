@@ -188,25 +188,40 @@ bool us_dict_set(struct us_dict *dict, const struct us_value *key, const struct 
     return done;
 }
 
+/* Under the lock. False: there is no such key; *done tells whether it holds an integer otherwise. */
+static bool add_to_old(
+    struct us_dict *dict, uint64_t hash, const struct us_value *key, int64_t amount, int64_t *sum, bool *done) {
+    struct entry **link = find(dict, hash, key);
+    if (link == NULL || *link == NULL)
+        return false;
+    *done = (*link)->type == US_VALUE_INTEGER;
+    if (*done)
+        *sum = (*link)->integer = (int64_t)((uint64_t)(*link)->integer + (uint64_t)amount);
+    return true;
+}
+
 bool us_dict_add(struct us_dict *dict, const struct us_value *key, int64_t amount, int64_t *sum) {
     uint64_t hash = hash_of(key);
-    struct us_value first = {.type = US_VALUE_INTEGER, .integer = amount};
-    struct entry *spare = make_entry(dict, hash, key, &first);
-    pthread_mutex_lock(&dict->lock);
-    struct entry **link = find(dict, hash, key);
-    struct entry *entry = link != NULL ? *link : NULL;
     bool done = false;
-    if (entry != NULL && entry->type == US_VALUE_INTEGER) {
-        *sum = entry->integer = (int64_t)((uint64_t)entry->integer + (uint64_t)amount);
-        done = true;
-    } else if (entry == NULL && spare != NULL && put(dict, hash, key, spare)) {
+    pthread_mutex_lock(&dict->lock);
+    bool is_there = add_to_old(dict, hash, key, amount, sum, &done);
+    pthread_mutex_unlock(&dict->lock);
+    if (is_there)
+        return done;
+    struct us_value first = {.type = US_VALUE_INTEGER, .integer = amount};
+    struct entry *entry = make_entry(dict, hash, key, &first);
+    if (entry == NULL)
+        return false;
+    pthread_mutex_lock(&dict->lock);
+    /* Another queue may have been quicker. */
+    is_there = add_to_old(dict, hash, key, amount, sum, &done);
+    if (!is_there) {
         *sum = amount;
-        spare = NULL;
-        done = true;
+        done = put(dict, hash, key, entry);
     }
     pthread_mutex_unlock(&dict->lock);
-    if (spare != NULL)
-        free_entry(dict, spare);
+    if (is_there || !done)
+        free_entry(dict, entry);
     return done;
 }
 

@@ -2,6 +2,7 @@
 #include "include/dict.h"
 #include "script_state.h"
 #include "shared_state.h"
+#include <string.h>
 
 static struct us_dict *check_dict(lua_State *L) {
     const struct us_dict_object *object = us_object_at(L, 1, US_KIND_DICT);
@@ -118,7 +119,7 @@ static int dict(lua_State *L) {
     size_t length = 0;
     us_require_phase(L, "dict", US_PHASE_LOAD);
     const char *name = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &length) : "";
-    if (length == 0 || length > US_NAME_MAX)
+    if (length == 0 || length > US_NAME_MAX || memchr(name, '\0', length) != NULL)
         return luaL_error(
             L, "dict: bad name %s: text of 1 to %d bytes is expected", us_describe(L, 1), US_NAME_MAX);
     struct us_dict *made = us_shared_dict(us_script_of(L)->options.shared, name, length);

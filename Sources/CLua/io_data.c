@@ -6,7 +6,7 @@
 #include "script_state.h"
 #include <string.h>
 
-enum { DATA_MAX = 64 * 1024 };
+enum { DATA_MAX = 64 * 1024, PATCH_BYTES = sizeof((struct us_patch *)0)->bytes };
 
 static struct us_io_object *check_io(lua_State *L, const char *method) {
     struct us_io_object *object = us_object_at(L, 1, US_KIND_IO);
@@ -94,49 +94,47 @@ static int hash(lua_State *L) {
 
 /* ---- changing ---- */
 
-static void note(lua_State *L, const char *method, struct us_patch patch) {
+/* Room for the changes to length bytes from a position on, all of them or none. */
+static struct us_patches *check_room(lua_State *L, const char *method, uint64_t at, size_t length) {
     struct us_io_object *object = check_io(L, method);
     if (object->io->op != US_OP_READ && object->io->op != US_OP_WRITE)
         luaL_error(L, "io:%s: a %s has no data", method, us_op_name(object->io->op));
-    if (patch.at + (uint64_t)patch.length > object->io->length)
-        luaL_error(L, "io:%s: byte %I is past the end of an IO of %I", method,
-            (LUAI_UACINT)patch.at + patch.length - 1, (LUAI_UACINT)object->io->length);
+    if (length > object->io->length || at > object->io->length - length)
+        luaL_error(L, "io:%s: byte %I is past the end of an IO of %I", method, (LUAI_UACINT)(at + length - 1),
+            (LUAI_UACINT)object->io->length);
     struct us_patches *patches = object->patches;
     if (patches->sequence != object->io->sequence) { /* of the tag's last IO */
         patches->sequence = object->io->sequence;
         patches->count = 0;
     }
-    if (patches->count == US_PATCHES_MAX)
-        luaL_error(L, "io:%s: an IO can have %d changes of up to 16 bytes", method, US_PATCHES_MAX);
-    patches->list[patches->count++] = patch;
+    if ((length + PATCH_BYTES - 1) / PATCH_BYTES > US_PATCHES_MAX - patches->count)
+        luaL_error(L, "io:%s: an IO can have %d changes of up to %d bytes", method, US_PATCHES_MAX, PATCH_BYTES);
     us_script_of(L)->any_patches = true;
-}
-
-static uint32_t check_position(lua_State *L) {
-    uint64_t at = us_check_bytes(L, 2, "position");
-    return at < UINT32_MAX ? (uint32_t)at : UINT32_MAX;
+    return patches;
 }
 
 static int flip(lua_State *L) {
+    uint64_t at = us_check_bytes(L, 2, "position");
     lua_Integer bit = luaL_checkinteger(L, 3);
     if (bit < 0 || bit > 7)
         return luaL_error(L, "io:flip: bit %I; 0 to 7 is expected", (LUAI_UACINT)bit);
-    struct us_patch patch = {.at = check_position(L), .length = 1, .is_flip = 1};
-    patch.bytes[0] = (uint8_t)(1u << bit);
-    note(L, "flip", patch);
+    struct us_patches *patches = check_room(L, "flip", at, 1);
+    patches->list[patches->count++] =
+        (struct us_patch){.at = (uint32_t)at, .length = 1, .is_flip = 1, .bytes = {(uint8_t)(1u << bit)}};
     return 0;
 }
 
 static int patch(lua_State *L) {
+    uint64_t at = us_check_bytes(L, 2, "position");
     size_t length;
     const char *bytes = luaL_checklstring(L, 3, &length);
-    uint32_t at = check_position(L);
-    for (size_t done = 0; done < length; done += sizeof((struct us_patch *)0)->bytes) {
-        struct us_patch part = {.at = at + (uint32_t)done};
+    struct us_patches *patches = check_room(L, "patch", at, length);
+    for (size_t done = 0; done < length; done += PATCH_BYTES) {
         size_t rest = length - done;
-        part.length = (uint8_t)(rest < sizeof part.bytes ? rest : sizeof part.bytes);
-        memcpy(part.bytes, bytes + done, part.length);
-        note(L, "patch", part);
+        struct us_patch *part = &patches->list[patches->count++];
+        *part = (struct us_patch){.at = (uint32_t)(at + done)};
+        part->length = (uint8_t)(rest < PATCH_BYTES ? rest : PATCH_BYTES);
+        memcpy(part->bytes, bytes + done, part->length);
     }
     return 0;
 }

@@ -147,7 +147,7 @@ struct us_dict_object {
 
 struct us_backing_object {
     enum us_kind kind;
-    unsigned number; /* 1 ... US_BACKINGS_MAX - 1 */
+    unsigned number; /* 0 (the device's own) ... US_BACKINGS_MAX - 1 */
 };
 
 struct us_counter_object {

@@ -40,6 +40,8 @@ static int start(lua_State *L, const char *function, bool repeats) {
     script->timers = more;
     lua_settop(L, 2);
     int reference = luaL_ref(L, LUA_REGISTRYINDEX);
+    if (time == 0)
+        time = 1; /* a function that asks for itself again at once lets the queue go on between */
     uint64_t due = time < UINT64_MAX - script->now ? script->now + time : UINT64_MAX - 1;
     script->timers[script->timer_count++] = (struct us_timer){due, repeats ? time : 0, reference};
     find_next(script);

@@ -273,6 +273,33 @@ import Testing
         #expect(result.report.scriptErrors.texts[0].contains("read 1000 times"))
     }
 
+    @Test func `work between many reads is within one budget`() throws {
+        let script = """
+            local own = backing()
+            function read()
+              for i = 1, 900 do own:read(0, 512) for j = 1, 200000 do end end
+            end
+            """
+        let (_, result) = try run(script, [.read(0)], settings: ["budget": "20ms"])
+        #expect(result.outcomes == ["EIO"])
+        #expect(result.report.scriptErrors.texts[0].contains("over its time budget"))
+    }
+
+    @Test func `a patch that does not fit leaves nothing`() throws {
+        let script = """
+            function write(io)
+              local long = pcall(io.patch, io, 0, ("x"):rep(300))
+              local late = pcall(io.patch, io, 4090, "1234567")
+              io:patch(8, ("x"):rep(256))
+              local full = pcall(io.flip, io, 0, 0)
+              if long or late or full then return fail("EIO") end
+            end
+            """
+        let (check, result) = try run(script, [.write(0), .read(0)])
+        #expect(result.outcomes == ["", ""])
+        #expect(check.differing == 1, "the first sector only")
+    }
+
     @Test(arguments: [
         ("own:read(0, 0)", "1 to 65536"), ("own:read(0, 65537)", "1 to 65536"),
         ("own:read('16M', 1)", "past the end of the backing"),

@@ -90,7 +90,8 @@ import Testing
     }
 
     @Test func `a name is text`() {
-        for text in ["dict()", "dict(5)", "dict(\"\")", "dict((\"x\"):rep(65))"] {
+        for text in ["dict()", "dict(5)", "dict(\"\")", "dict((\"x\"):rep(65))", "dict(\"a\\0b\")"]
+        {
             #expect(loadError(text)?.text.contains("dict: bad name") == true, "\(text)")
         }
     }

@@ -207,6 +207,21 @@ import Testing
         #expect(check.differing == 4, "the four sectors behind the fourth")
     }
 
+    @Test(arguments: [
+        ("store(\"none\")", 1), ("store { keep = \"prefix\", units = 4 }", 1),
+        ("store(\"all\")", 0),
+    ])
+    func `only what is stored is healed`(store: String, errors: Int) throws {
+        let script = """
+            local bad = ranges("bad"):add("2K", 512)
+            rule { op = "read", range = bad, error = "ENODATA" }
+            rule { op = "write", range = bad, heal = true }
+            rule { op = "write", verdict = \(store) }
+            """
+        let (_, result) = try data(script, [.write(0), .read(0)])
+        #expect(result.outcomes.count { $0 == "ENODATA" } == errors)
+    }
+
     @Test func `a failing write stores what it is told to`() throws {
         func writes(_ store: String) throws -> Int {
             let script = "rule { op = \"write\", verdict = fail(\"EIO\")\(store) }"

@@ -145,6 +145,80 @@ import Testing
         #expect(result.action("backing_errors") == 2)
     }
 
+    @Test func `backings that differ from run to run are refused`() throws {
+        let script =
+            "device { size = \"1M\" } if #ranges(\"r\") > 0 then backing { size = \"1M\" } end"
+        let plan = try LoadedScript.plan(ScriptSource(path: "test.lua", text: script))
+        let shared = SharedObjects(queues: 1)
+        let other = try ScriptHarness("ranges(\"r\"):add(0, 1)", shared: shared)
+        #expect {
+            _ = try plan.load(
+                queue: QueueID(0),
+                shared: shared,
+                counters: RuleCounters(count: 0),
+                ledger: Ledger(queue: QueueID(0)),
+                logFD: -1
+            )
+        } throws: { "\($0)".contains("declares its backings differently from run to run") }
+        withExtendedLifetime(other) {}
+    }
+
+    @Test func `a file without a size can be a large device's own in the simulator`() throws {
+        let script = "device { backing = backing { file = \"/b\" } }"
+        let result = try simulate(script, settings: ["size": "4G"]) { $0.workload.requests = 500 }
+        #expect(result.report.data?.differing == 0)
+    }
+
+    // MARK: On the way up and down
+
+    private static let elsewhere = """
+        local file = backing { file = "/b", size = "1M" }
+        local function there(io, offset) return to(offset, file) end
+        read, write = there, there
+        """
+
+    @Test func `data goes to its place before faults are armed, too`() throws {
+        let result = try simulate(Self.elsewhere, settings: ["size": "1M"]) {
+            $0.workload = Workload([.write(0), .read(0)])
+            $0.isArmed = false
+        }
+        #expect(result.fileOperations[.read] == 1 && result.report.data?.differing == 0)
+    }
+
+    @Test func `data goes to its place while the device is taken away`() throws {
+        let result = try simulate(Self.elsewhere, settings: ["size": "1M"]) {
+            $0.workload.requests = 2000
+            $0.workload.weights = [.read: 1, .write: 1]
+            $0.interventions = [.init(at: Instant(nanoseconds: 2_000_000), message: .drain)]
+        }
+        #expect(result.report.data?.differing == 0 && result.report.errors.isEmpty)
+    }
+
+    @Test
+    func `a handler that reads decides while the device is taken away, and waits for nothing else`()
+        throws
+    {
+        let script = """
+            local file = backing { file = "/b", size = "1M" }
+            function read(io, offset, length) return delay("1h") + done(file:read(offset, length)) end
+            function write(io, offset) return hang() + to(offset, file) end
+            """
+        let result = try simulate(script, settings: ["size": "1M"]) {
+            $0.workload.requests = 500
+            $0.workload.weights = [.read: 1, .write: 1]
+            $0.interventions = [.init(at: Instant(nanoseconds: 20_000), message: .drain)]
+        }
+        #expect(result.finished.count == 500 && result.report.virtualSeconds < 1)
+    }
+
+    @Test func `a script that is no target is not asked then`() throws {
+        let result = try simulate("function read() return fail(\"EIO\") end") {
+            $0.workload = Workload([.read(0)])
+            $0.isArmed = false
+        }
+        #expect(result.outcomes == [""])
+    }
+
     // MARK: Refusals
 
     @Test(arguments: [
@@ -152,6 +226,7 @@ import Testing
         ("backing { name = 3 }", "backing has no key \"name\""),
         ("for i = 1, 16 do backing { size = \"1M\" } end", "15 already"),
         ("device { backing = backing { size = \"1M\" } }", "the device needs 2M"),
+        ("device { backing = backing() }", "the device's own itself"),
         ("device { backing = ranges() }", "backing = ranges"),
         ("device { backing = backing { size = \"1M\" }, file = \"x\" }", "file is of no use"),
     ])

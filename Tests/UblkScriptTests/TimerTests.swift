@@ -75,6 +75,20 @@ import Testing
         #expect(result.report.scriptErrors.texts[0].contains("test.lua:2: broken"))
     }
 
+    @Test func `a timer that runs away is interrupted, in a script with nothing else`() throws {
+        let result = try simulate(
+            "rule { op = \"read\", delay = \"1ms\" }\nafter(\"5ms\", function() while true do end end)",
+            settings: ["budget": "10ms"]
+        ) { $0.workload.requests = 2000 }
+        #expect(result.report.scriptErrors.count == 1)
+        #expect(result.report.scriptErrors.texts[0].contains("over its time budget"))
+    }
+
+    @Test func `a timer that asks for itself again at once lets IOs through`() throws {
+        let result = try run("local function f() after(0, f) end after(0, f)", reads: 3)
+        #expect(result.finished.count == 3)
+    }
+
     @Test func `requests that are held for ever are noticed beside a timer`() throws {
         let result = try simulate(
             "every(\"1h\", function() end)\nfunction read() return hang() end"

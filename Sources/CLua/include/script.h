@@ -106,7 +106,7 @@ bool us_script_has_ctl(const struct us_script *script);
 bool us_script_bind_io(
     struct us_script *script, uint16_t tag, struct us_io *io, void *data, struct us_patches *patches);
 
-/* Size of a backing, which to() is checked against; 0 (the default): not checked. */
+/* Size of a backing, which to() and b:read() are checked against; 0 (the default): not checked by to(). */
 void us_script_set_backing_size(struct us_script *script, unsigned backing, uint64_t bytes);
 
 /* What now() answers, nanoseconds on the clock of the queue; 0 in the load phase. */

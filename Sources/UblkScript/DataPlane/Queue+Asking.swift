@@ -14,7 +14,13 @@ extension Queue where Transport: ~Copyable {
     @inline(never)
     mutating func ask(_ tag: Tag) -> Bool {
         let request = unsafe requests[tag]
+        let start = SystemCall.threadCPUNanoseconds
         while unsafe request.pointee.questions < Self.questionsMax {
+            // The watchdog sees one run after the other; together they block the queue.
+            guard SystemCall.threadCPUNanoseconds - start < configuration.budgetNanoseconds else {
+                giveUp(tag, .budget, "interrupted: reads over its time budget")
+                return true
+            }
             unsafe request.pointee.questions += 1
             let want = unsafe us_script_wanted(script.handle)
             let data = unsafe scratch(tag)
@@ -34,10 +40,13 @@ extension Queue where Transport: ~Copyable {
             }
             if !goesOnWaiting(tag, errno: 0) { return true }
         }
-        unsafe us_script_forget(script.handle, tag.rawValue)
-        let text = "\(script.sourceName): a handler has read \(Self.questionsMax) times for one IO"
-        scriptFailed(tag, ScriptError(status: .runtime, text: text))
+        giveUp(tag, .runtime, "a handler has read \(Self.questionsMax) times for one IO")
         return true
+    }
+
+    private mutating func giveUp(_ tag: Tag, _ status: ScriptError.Status, _ why: String) {
+        unsafe us_script_forget(script.handle, tag.rawValue)
+        scriptFailed(tag, ScriptError(status: status, text: "\(script.sourceName): \(why)"))
     }
 
     private func scratch(_ tag: Tag) -> UnsafeMutableRawPointer {
@@ -84,10 +93,9 @@ extension Queue where Transport: ~Copyable {
 
     private mutating func answered(_ tag: Tag, errno: Int32) {
         unsafe requests[tag].pointee.state = .serving
-        if isDraining {
-            // Nothing is decided any more, and nothing waits.
+        if isDraining, !configuration.isTarget {
+            // Nothing is decided any more.
             unsafe us_script_forget(script.handle, tag.rawValue)
-            unsafe requests[tag].pointee.decision.delay_ns = 0
         } else if goesOnWaiting(tag, errno: errno), !ask(tag) {
             return
         }

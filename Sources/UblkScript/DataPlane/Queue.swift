@@ -113,31 +113,9 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         if script.nextTimer != nil { runTimers() }
     }
 
-    /// Of a delay, a hang, or a timer of the script.
-    @inline(__always)
-    private var nextDeadline: Instant? {
-        guard let due = script.nextTimer, isArmed else { return timers.nextDeadline }
-        let timer = rules.counters.instant(at: due)
-        guard let deadline = timers.nextDeadline else { return timer }
-        return min(deadline, timer)
-    }
-
     /// Faults happen, and the script is asked.
     @inline(__always)
-    private var isArmed: Bool { !isDraining && control.armed.load(ordering: .relaxed) }
-
-    /// Runs what `after()` and `every()` have asked for by now.
-    @inline(never)
-    private mutating func runTimers() {
-        let now = rules.deviceTime(transport.now)
-        while isArmed, let due = script.nextTimer, due <= now.nanoseconds {
-            do throws(ScriptError) { try script.runTimer(now: now) } catch {
-                control.counters.add(.scriptErrors)
-                report.scriptFailed(error, IOSummary.timer)
-                if configuration.onError == .stop { report.wantsStop() }
-            }
-        }
-    }
+    var isArmed: Bool { !isDraining && control.armed.load(ordering: .relaxed) }
 
     // MARK: One IO
 
@@ -185,8 +163,9 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         _ op: IOOp,
         _ request: UnsafeMutablePointer<Request>
     ) {
-        if isArmed {
-            guard unsafe decide(tag, op, request) else { return }
+        let isArmed = isArmed
+        if isArmed || configuration.isTarget {
+            guard unsafe decide(tag, op, request, isArmed: isArmed) else { return }
         }
         advance(tag)
     }
@@ -200,14 +179,17 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
 
     /// Rules first; the script's handler only when none settled the outcome.
     ///
+    /// - Parameter isArmed: false: the handler is asked only for where data is, see
+    ///   ``QueueConfiguration/isTarget``.
     /// - Returns: false when the handler waits for data first.
     @inline(__always)
     private mutating func decide(
         _ tag: Tag,
         _ op: IOOp,
-        _ request: UnsafeMutablePointer<Request>
+        _ request: UnsafeMutablePointer<Request>,
+        isArmed: Bool
     ) -> Bool {
-        if rules.count != 0 {
+        if isArmed, rules.count != 0 {
             let isSettled = unsafe rules.match(
                 requests.io(tag),
                 op: op,
@@ -291,6 +273,8 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         _ tag: Tag,
         _ request: UnsafeMutablePointer<Request>
     ) -> Bool {
+        // A device that comes or goes would wait, too.
+        guard isArmed else { return false }
         let delay = unsafe request.pointee.decision.delay_ns
         if delay != 0 {
             unsafe request.pointee.decision.delay_ns = 0
@@ -371,12 +355,22 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         precondition(unsafe request.pointee.state == .serving || request.pointee.state == .backing)
         let result = unsafe request.pointee.hasEffects ? endEffects(tag, result) : result
         if unsafe request.pointee.heals != 0, result >= 0 {
-            unsafe rules.heal(request.pointee.heals, request.pointee.io, now: transport.now)
+            unsafe heal(request)
         }
         inFlight &-= 1
         unsafe request.pointee.io.live = 0
         unsafe request.pointee.state = .withDriver
         transport.commitAndFetch(tag, result: result)
+    }
+
+    /// What was stored of the IO is healed.
+    @inline(never)
+    private func heal(_ request: UnsafeMutablePointer<Request>) {
+        var io = unsafe request.pointee.io
+        unsafe io.offset += request.pointee.partFrom
+        unsafe io.length = request.pointee.partTo - request.pointee.partFrom
+        guard io.length != 0 else { return }
+        unsafe rules.heal(request.pointee.heals, io, now: transport.now)
     }
 
     // MARK: The way out

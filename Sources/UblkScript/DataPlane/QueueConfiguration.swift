@@ -9,9 +9,19 @@ struct QueueConfiguration {
     /// By number; 0 is the device's own.
     let backings: [Backing]
     let onError: DeviceConfig.ErrorPolicy
+    /// CPU time that a handler may use at a stretch.
+    let budgetNanoseconds: UInt64
     /// The script's rules and the seed, for people who ask.
     let rules: [RuleLabel]
     let seed: UInt64
+
+    /// The script says where data is, rather than only what happens to it: then its handlers are asked
+    /// before faults are armed and after, too, or the device would lose data on its way up and down.
+    var isTarget: Bool {
+        if backings.count > 1 { return true }
+        if case .null = backings[0] { return true }
+        return false
+    }
 }
 
 /// What a queue tells the people around it, off the usual path.

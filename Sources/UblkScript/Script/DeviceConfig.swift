@@ -99,7 +99,7 @@ extension DeviceConfig {
             backing = .file
         }
         if let setting = settings["backing"], case .backing(let number) = setting.value {
-            try useBacking(number, file: settings["file"])
+            try useBacking(number, origin: setting.origin, file: settings["file"])
         } else if let setting = settings["backing"] {
             let kind = try setting.choice(["memory", "file", "null"])
             backing = BackingKind(rawValue: kind) ?? .memory
@@ -119,7 +119,18 @@ extension DeviceConfig {
     }
 
     /// `backing = b`: the device's bytes are in a declared backing.
-    private mutating func useBacking(_ number: Int, file setting: Setting?) throws(ConfigError) {
+    private mutating func useBacking(
+        _ number: Int,
+        origin: String,
+        file setting: Setting?
+    ) throws(ConfigError) {
+        guard number > 0 else {
+            throw ConfigError(
+                origin: origin,
+                text:
+                    "backing = backing(): that is the device's own itself; give one of backing{...}"
+            )
+        }
         let own = backings[number - 1]
         if let setting {
             throw ConfigError(

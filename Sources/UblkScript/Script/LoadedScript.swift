@@ -30,9 +30,13 @@ struct LoadedScript: ~Copyable {
         let handlers: UInt32
         /// There is a `ctl()`.
         let hasControl: Bool
+        /// There is an `after()` or `every()`.
+        let hasTimers: Bool
 
         var ruleCount: Int { rules.count }
         var hasHandlers: Bool { handlers != 0 }
+        /// Something of the script runs while the device does.
+        var needsWatchdog: Bool { hasHandlers || hasControl || hasTimers }
 
         /// Loads the script for one queue, on the thread that will run it.
         ///
@@ -130,7 +134,8 @@ struct LoadedScript: ~Copyable {
                 settings: options.settings,
                 rules: declarations.labels,
                 handlers: script.handlers,
-                hasControl: script.hasCtl
+                hasControl: script.hasCtl,
+                hasTimers: script.nextTimer != nil
             )
         } catch { throw .config(error) }
     }
@@ -177,7 +182,7 @@ struct LoadedScript: ~Copyable {
             settings: plan.settings
         )
         let script = try Self.loaded(plan.source, shared, options)
-        let list = try Self.rules(of: script, count: counters.count)
+        let list = try Self.rules(of: script, count: counters.count, backings: plan.config.backings)
         rules = RuleSet(
             list,
             counters: counters,
@@ -201,10 +206,20 @@ struct LoadedScript: ~Copyable {
 
     private static func rules(
         of script: borrowing Script,
-        count: Int
+        count: Int,
+        backings: [BackingConfig]
     ) throws(ScriptProblem) -> [Rule] {
         do throws(ConfigError) {
-            let list = try script.declarations().rules
+            let declarations = try script.declarations()
+            let list = declarations.rules
+            // to() names backings by their number.
+            guard declarations.backings == backings else {
+                throw ConfigError(
+                    origin: script.sourceName,
+                    text:
+                        "declares its backings differently from run to run; pairs() has no order, ipairs() has one"
+                )
+            }
             // Counters are indexed by rule, so a script that changes its mind between two runs is
             // stopped here.
             guard list.count == count else {

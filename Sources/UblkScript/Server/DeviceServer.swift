@@ -206,7 +206,7 @@ final class DeviceServer {
                 _ = unsafe write(endedFD, &one, 8)
             }
         }
-        if plan.hasHandlers || plan.hasControl {
+        if plan.needsWatchdog {
             let watchdog = watchdog
             threads.start("ublk-watchdog") { watchdog.run() }
         }

@@ -71,6 +71,7 @@ enum QueueThread {
                 maxIOBytes: Int(config.maxIOBytes),
                 backings: seat.backings.stores.map(\.view),
                 onError: config.onError,
+                budgetNanoseconds: config.budgetNanoseconds,
                 rules: seat.plan.rules,
                 seed: seat.plan.seed
             ),

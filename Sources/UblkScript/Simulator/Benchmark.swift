@@ -121,6 +121,7 @@ struct Benchmark {
                 maxIOBytes: Int(plan.config.maxIOBytes),
                 backings: [.null],
                 onError: plan.config.onError,
+                budgetNanoseconds: plan.config.budgetNanoseconds,
                 rules: plan.rules,
                 seed: plan.seed
             ),

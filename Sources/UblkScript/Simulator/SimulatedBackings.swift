@@ -11,8 +11,10 @@ struct SimulatedBackings {
 
     /// - Throws: ENOMEM as `Errno`.
     init(_ config: DeviceConfig, sizeBytes: UInt64, faults: FileFaults, seed: UInt64) throws {
-        for backing in config.backings {
-            let store = try MemoryStore(sizeBytes: backing.sizeBytes ?? Simulation.fileBytes)
+        for (index, backing) in config.backings.enumerated() {
+            let least = index + 1 == config.ownBacking ? sizeBytes : 0
+            let size = max(least, backing.sizeBytes ?? Simulation.fileBytes)
+            let store = try MemoryStore(sizeBytes: size)
             append(store, isFile: backing.file != nil, config, faults, seed)
         }
         if config.ownBacking != 0 {

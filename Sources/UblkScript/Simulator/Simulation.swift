@@ -74,6 +74,7 @@ struct Simulation {
                 maxIOBytes: Int(plan.config.maxIOBytes),
                 backings: backings.backings,
                 onError: plan.config.onError,
+                budgetNanoseconds: plan.config.budgetNanoseconds,
                 rules: plan.rules,
                 seed: plan.seed
             ),
@@ -102,7 +103,7 @@ struct Simulation {
         _ queue: inout Queue<SimulatedTransport>,
         _ body: (inout Queue<SimulatedTransport>) -> Void
     ) {
-        guard plan.hasHandlers || plan.hasControl else { return body(&queue) }
+        guard plan.needsWatchdog else { return body(&queue) }
         let watchdog = Watchdog(budgetNanoseconds: plan.config.budgetNanoseconds) {
             preconditionFailure("a handler is stuck in a C function and cannot be interrupted")
         }

@@ -233,6 +233,16 @@ t_two_queues_share_named_ranges() {
   expect_equal "read on CPU 0" "$(taskset -c 0 bash -c ". '$library'; read_errno '$dev' 8388608 4096")" ok
 }
 
+t_two_queues_share_the_range_of_a_rule() {
+  script plain <<'LUA'
+    device { size = "16M", queues = 2 }
+    rule { op = "read", range = { "8M", "4K" }, once = true, error = "ENODATA" }
+LUA
+  add_device plain
+  expect_equal "read on CPU 0" "$(taskset -c 0 bash -c ". '$library'; read_errno '$dev' 8388608 4096")" ENODATA
+  expect_equal "read on CPU 1" "$(taskset -c 1 bash -c ". '$library'; read_errno '$dev' 8388608 4096")" ok
+}
+
 library=$(dirname "$(readlink -f "$0")")/lib.sh
 
 t_the_same_seed_gives_the_same_faults() {

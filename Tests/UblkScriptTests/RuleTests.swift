@@ -10,7 +10,7 @@ import Testing
             settings.map { .test($0, $1) },
             line: 3,
             origin: "test.lua:3",
-            names: RuleNames(shared: SharedObjects(queues: 1)),
+            names: RuleNames(shared: SharedObjects(queues: 1), rule: 1),
             makeRanges: { offset, length in UInt(offset + length) }
         )
     }
@@ -79,7 +79,7 @@ import Testing
                 [.test("range", .list([0, 1])), .test("error", "EIO")],
                 line: 1,
                 origin: "test.lua:1",
-                names: RuleNames(shared: SharedObjects(queues: 1)),
+                names: RuleNames(shared: SharedObjects(queues: 1), rule: 1),
                 makeRanges: { _, _ in nil }
             )
         }

@@ -34,6 +34,22 @@ import Testing
         #expect(abs(ends[10] - 10) < 0.1, "\(ends[10])")
     }
 
+    @Test func `rules on one line have a bucket each, whichever queue`() throws {
+        let shared = SharedObjects(queues: 2)
+        let text = "for i = 1, 2 do rule { rate = i * 1000, range = { i * 4096, 4096 } } end"
+        let scripts = try (0..<2).map { _ in try ScriptHarness(text, shared: shared) }
+        let rules = try scripts.map { try $0.script.declarations().rules }
+        for index in 0..<2 {
+            let rates = rules.map { unsafe us_bucket_rate($0[index].timing.bucket) }
+            #expect(rates == [UInt64(index + 1) * 1000, UInt64(index + 1) * 1000])
+            let buckets = rules.map { UInt(bitPattern: unsafe $0[index].timing.bucket) }
+            #expect(buckets[0] == buckets[1])
+            let ranges = rules.map { UInt(bitPattern: unsafe $0[index].range) }
+            #expect(ranges[0] == ranges[1] && ranges[0] != 0, "and one range")
+        }
+        #expect(shared.rangesNames.isEmpty, "that nobody is told of")
+    }
+
     @Test func `a plain rate is a bucket of its own`() throws {
         let ends = try ends(
             "rule { rate = \"40M\" }\nrule { op = \"write\", rate = 1 }",

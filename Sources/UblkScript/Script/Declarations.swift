@@ -46,12 +46,13 @@ extension Script {
                 result.backings.append(try BackingConfig(settings, origin: origin))
             case US_DECLARES_PARAMS: result.parameters = try Self.parameters(settings)
             default:
+                let number = result.rules.count + 1
                 let rule = try unsafe Rule(
                     settings,
                     line: raw.pointee.line,
                     origin: origin,
-                    names: RuleNames(shared: shared),
-                    makeRanges: { makeRanges(offset: $0, length: $1) }
+                    names: RuleNames(shared: shared, rule: number),
+                    makeRanges: { shared.ruleRanges(number, offset: $0, length: $1) }
                 )
                 result.rules.append(rule)
                 let name = try settings.first { $0.key == "name" }.map(Rule.name)

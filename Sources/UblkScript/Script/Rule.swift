@@ -88,7 +88,7 @@ extension Rule {
 
     /// Compiles the settings of one `rule{}`.
     ///
-    /// - Parameter makeRanges: makes an anonymous set of the bytes of `range = { offset, length }`.
+    /// - Parameter makeRanges: makes the set of the bytes of `range = { offset, length }`.
     init(
         _ settings: [Setting],
         line: Int32,
@@ -111,7 +111,7 @@ extension Rule {
             default:
                 if try conditions.read(setting, names) {
                     hasConditions = true
-                } else if try timing.read(setting, line: line, names) {
+                } else if try timing.read(setting, names) {
                     hasTiming = true
                 } else {
                     try readAction(setting, names)

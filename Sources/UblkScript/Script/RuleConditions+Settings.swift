@@ -141,6 +141,8 @@ extension RuleConditions {
 /// Where the names in rules come from: the registry that all queues share.
 struct RuleNames {
     let shared: SharedObjects
+    /// The rule's number in the script, from 1.
+    let rule: Int
 
     func cell(
         _ kind: us_cell_kind,

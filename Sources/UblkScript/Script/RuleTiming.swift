@@ -41,7 +41,6 @@ extension RuleTiming {
     /// false for any other.
     mutating func read(
         _ setting: Setting,
-        line: Int32,
         _ names: RuleNames
     ) throws(ConfigError) -> Bool {
         switch (setting.key, setting.value) {
@@ -50,7 +49,8 @@ extension RuleTiming {
         case ("rate", _):
             let rate = try setting.bytes(1...DeviceConfig.sizeMax)
             // Named after the rule, so that all queues take from one.
-            guard let made = unsafe names.shared.bucket("rule:\(line)", rate: rate) else {
+            guard let made = unsafe names.shared.bucket("\u{1}rule \(names.rule)", rate: rate)
+            else {
                 throw ConfigError(origin: setting.origin, text: "rate: out of memory")
             }
             unsafe bucket = made

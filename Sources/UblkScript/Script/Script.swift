@@ -79,10 +79,6 @@ struct Script: ~Copyable {
     /// The script's name in messages.
     var sourceName: String { source.name }
 
-    func makeRanges(offset: UInt64, length: UInt64) -> UInt? {
-        shared.makeRanges(offset: offset, length: length)
-    }
-
     var hasCtl: Bool { unsafe us_script_has_ctl(handle) }
     var memoryUsedBytes: Int { unsafe us_script_memory_used(handle) }
 

@@ -60,7 +60,7 @@ final class SharedObjects: Sendable {
         let count = unsafe us_shared_named_ranges(handle, &sets, sets.count)
         return unsafe sets.prefix(count).compactMap { unsafe $0 }.map { set in
             unsafe String(cString: us_ranges_name(set))
-        }
+        }.filter { !$0.hasPrefix(Self.rulePrefix) }
     }
 
     /// The set of that name; nil when there is none.
@@ -95,6 +95,24 @@ final class SharedObjects: Sendable {
             return nil
         }
         return unsafe String(cString: us_cell_name(name))
+    }
+
+    /// No name that a script would give.
+    private static let rulePrefix = "\u{1}rule "
+
+    /// The set that a rule's `range = { offset, length }` stands for, one for all queues; its address, nil when
+    /// there is no memory.
+    ///
+    /// - Parameter rule: its number in the script.
+    func ruleRanges(_ rule: Int, offset: UInt64, length: UInt64) -> UInt? {
+        var name = Self.rulePrefix + "\(rule)"
+        let set = name.withUTF8 { bytes in
+            unsafe bytes.withMemoryRebound(to: CChar.self) {
+                unsafe us_shared_ranges(handle, $0.baseAddress, $0.count)
+            }
+        }
+        guard let set = unsafe set, unsafe us_ranges_add(set, offset, length) else { return nil }
+        return UInt(bitPattern: set)
     }
 
     /// A new anonymous set of one range; its address, nil when there is no memory.

@@ -11,8 +11,8 @@ struct ControlScriptCommand: ParsableCommand {
               pause, resume     hold every IO that arrives; let them go on
               stats             counters, and how often each rule acted
               rule [on|off R]   the rules; switch one on or off by name or line, or all
-              ranges [SET ...]  the named sets; SET list, count, clear, add OFFSET LENGTH,
-                                remove OFFSET LENGTH
+              ranges [SET ...]  the named sets; SET list, count, clear, add OFFSET LENGTH ...,
+                                remove OFFSET LENGTH ...
               mark NAME         a moment, for after and before of rules
               state [NAME]      the device's state; set it
               seed              the seed of every random choice

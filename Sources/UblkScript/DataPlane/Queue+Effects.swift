@@ -20,17 +20,7 @@ extension Queue where Transport: ~Copyable {
         unsafe request.pointee.hasEffects = true
         guard unsafe request.pointee.io.op == IOOp.write.rawValue else { return false }
         var decision = unsafe request.pointee.decision
-        if decision.corrupt.mode != 0 {
-            control.counters.add(.corrupted)
-            let io = unsafe request.pointee.io
-            unsafe us_corrupt(
-                &decision,
-                requests.patches(tag),
-                io.offset,
-                transport.buffer(tag),
-                io.length
-            )
-        }
+        corrupt(tag)
         guard decision.store.keep != 0, decision.outcome != UInt8(US_OUTCOME_DROP.rawValue) else {
             return false
         }
@@ -55,6 +45,20 @@ extension Queue where Transport: ~Copyable {
         return true
     }
 
+    /// Changes the request's data, if that was decided.
+    private func corrupt(_ tag: Tag) {
+        let request = unsafe requests[tag]
+        guard unsafe request.pointee.decision.corrupt.mode != 0 else { return }
+        control.counters.add(.corrupted)
+        unsafe us_corrupt(
+            &request.pointee.decision,
+            requests.patches(tag),
+            request.pointee.io.offset,
+            transport.buffer(tag),
+            request.pointee.io.length
+        )
+    }
+
     /// Before the commit.
     ///
     /// - Returns: what the driver is told.
@@ -63,18 +67,7 @@ extension Queue where Transport: ~Copyable {
         let request = unsafe requests[tag]
         guard result >= 0 else { return result }
         if unsafe request.pointee.failsWith != 0 { return unsafe -request.pointee.failsWith }
-        var decision = unsafe request.pointee.decision
-        if decision.corrupt.mode != 0, unsafe request.pointee.io.op == IOOp.read.rawValue {
-            control.counters.add(.corrupted)
-            let io = unsafe request.pointee.io
-            unsafe us_corrupt(
-                &decision,
-                requests.patches(tag),
-                io.offset,
-                transport.buffer(tag),
-                io.length
-            )
-        }
+        if unsafe request.pointee.io.op == IOOp.read.rawValue { corrupt(tag) }
         return result
     }
 }

@@ -103,6 +103,79 @@ t_kill_9_under_a_mounted_filesystem_lets_it_be_unmounted() {
   e2fsck -p "$dev" || [ $? = 1 ]
 }
 
+# A disk that can be made slow, so that a server can be killed while an IO is under way.
+slow_disk=/dev/mapper/ublk-script-slow
+
+# lib.sh calls this at the end of each case.
+tidy_case() {
+  local loop status=0
+  [ ! -e $slow_disk ] || dmsetup remove --retry "${slow_disk##*/}" || status=1
+  for loop in $(losetup -n -O NAME -j "$work/slow.img" 2>/dev/null); do losetup -d "$loop" || status=1; done
+  return $status
+}
+
+make_disk_of_delay() { # MILLISECONDS
+  command -v dmsetup >/dev/null || skip "dmsetup is not installed"
+  modprobe dm_delay 2>/dev/null || skip "this kernel has no dm-delay"
+  truncate -s 16M slow.img
+  losetup -f "$work/slow.img"
+  delay_table "$1" | dmsetup create "${slow_disk##*/}"
+}
+
+delay_table() { # MILLISECONDS
+  local loop
+  loop=$(losetup -n -O NAME -j "$work/slow.img")
+  echo "0 $((16 << 11)) delay $loop 0 $1 $loop 0 $1 $loop 0 $1"
+}
+
+set_delay() { # MILLISECONDS
+  delay_table "$1" >table
+  dmsetup suspend "${slow_disk##*/}"
+  dmsetup reload "${slow_disk##*/}" table
+  dmsetup resume "${slow_disk##*/}"
+}
+
+# Its own read of a disk that it serves itself would keep a dying server from dying.
+t_kill_9_in_the_partition_scan_leaves_nothing() {
+  make_disk_of_delay 3000
+  plain_script
+  ublk-script add plain.lua --file $slow_disk >answer 2>&1 &
+  local add=$! child status=0
+  wait_until 20 scan_reads
+  child=$(json_value serverPID <"$state_directory/0.json")
+  kill -KILL "$child"
+  wait_until 10 has_died "$child"
+  wait $add || status=$?
+  expect_equal "status of add" $status 1
+  wait_until 40 is_gone 0
+}
+
+# The first read of a slow disk is under way.
+scan_reads() { [ -e /sys/block/ublkb0/inflight ] && [ "$(awk '{ print $1 }' /sys/block/ublkb0/inflight)" -gt 0 ]; }
+
+# STOP_DEV has a filesystem write back what it has.
+t_kill_9_while_stop_writes_back_lets_del_clean_up() {
+  local stop
+  make_disk_of_delay 0
+  plain_script
+  add_device plain cache=volatile --file $slow_disk
+  mkfs.ext4 -q "$dev"
+  mkdir mnt
+  mount "$dev" mnt
+  head -c 1M /dev/urandom >mnt/file
+  set_delay 3000
+  ublk-script stop "$id" >answer 2>&1 &
+  stop=$!
+  sleep 1.5
+  kill -KILL "$server"
+  wait_until 20 has_died "$server"
+  ! wait $stop || fail "stop says that it succeeded"
+  set_delay 0
+  umount mnt
+  ublk-script del "$id" >/dev/null || true
+  wait_until 40 is_gone "$id"
+}
+
 t_del_of_a_dead_device_harms_no_other_whose_server_has_its_pid() {
   plain_script
   add_device plain

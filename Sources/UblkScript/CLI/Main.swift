@@ -22,6 +22,7 @@ struct UblkScript: ParsableCommand {
     )
 
     static func main() {
+        OutsideControl.runIfAsked(CommandLine.arguments)
         do {
             var command = try parseAsRoot()
             try command.run()

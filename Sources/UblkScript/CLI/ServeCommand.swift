@@ -13,9 +13,6 @@ struct ServeCommand: ParsableCommand {
 
     @OptionGroup var options: ScriptOptions
 
-    @Option(help: "Where to say that the device is ready, or why not.")
-    var readyFD: Int32
-
     func run() throws {
         do {
             try Serving.run(
@@ -26,24 +23,14 @@ struct ServeCommand: ParsableCommand {
                 ready: { record, _ in
                     // Relative paths have been opened; a server must not keep a mount busy.
                     unsafe chdir("/")
-                    guard say(ok: true, JSON.text(record)) else {
+                    guard ChildProcess.answer(ok: true, JSON.text(record)) else {
                         throw Failure("add was interrupted: the device is taken away again")
                     }
                 }
             )
         } catch let failure as Failure {
-            _ = say(ok: false, failure.text)
+            _ = ChildProcess.answer(ok: false, failure.text)
             throw ExitCode(1)
         }
-    }
-
-    /// - Returns: false when nobody listens any more.
-    private func say(ok: Bool, _ text: String) -> Bool {
-        let bytes = Array(((ok ? "+" : "-") + text).utf8)
-        let written = unsafe bytes.withUnsafeBytes {
-            unsafe write(readyFD, $0.baseAddress, $0.count)
-        }
-        close(readyFD)
-        return written == bytes.count
     }
 }

@@ -105,10 +105,14 @@ struct ControlDevice {
     /// Returns when every tag of every queue has been fetched and the disk is there.
     ///
     /// - Parameter serverPID: the process that opened `/dev/ublkcN`; drivers from 6.17 check it.
-    func start(_ device: DeviceID, serverPID: Int32) throws(DeviceError) {
+    func start(
+        _ device: DeviceID,
+        serverPID: Int32,
+        seconds: Int = changeSeconds
+    ) throws(DeviceError) {
         var command = ControlCommand(kind: .startDevice, device: device)
         command.data = UInt64(UInt32(bitPattern: serverPID))
-        try change(command)
+        try change(command, seconds: seconds)
     }
 
     /// Takes the disk away.

@@ -95,8 +95,7 @@ final class DeviceServer {
             socket = try AdminSocket(path: request.state.socketPath(id))
             try openCharacterDevice()
             try startQueues()
-            try control.start(id, serverPID: getpid())
-            settle()
+            try start()
             info = try control.info(of: id)
             logger.info(
                 "device \(id) is live: \(Quantity.text(bytes: sizeBytes)), script \(record.script), seed \(plan.seed)"
@@ -221,28 +220,18 @@ final class DeviceServer {
         }
     }
 
-    /// After START_DEV: the partition scan, then faults are armed.
+    /// START_DEV and the partition scan, then faults are armed.
     ///
     /// The scan's reads must be over by then: a fault could hang them, and they would count.
-    private func settle() {
-        if !info.features.contains(.noAutoPartitionScan) {
-            waitForDriversScan()
-        } else if plan.config.scansPartitions {
-            scanPartitions()
-        }
+    private func start() throws(DeviceError) {
+        let scansItself = !info.features.contains(.noAutoPartitionScan)
+        let scans = !scansItself && plan.config.scansPartitions
+        let remark = try OutsideControl.start(id, scans: scans, progress: { servedIOs })
+        if !remark.isEmpty { logger.info("\(remark)") }
+        if scansItself { waitForDriversScan() }
         ruleCounters.startClock(at: Instant(nanoseconds: SystemCall.monotonicNanoseconds))
         ruleCounters.lookForTriggers(plan.rules)
         for seat in seats { seat.control.arm() }
-    }
-
-    private func scanPartitions() {
-        let fd = unsafe Glibc.open(id.blockPath, O_RDONLY | O_CLOEXEC)
-        // A scan that is refused (somebody holds the disk already) is no reason to fail.
-        guard fd >= 0 else { return }
-        do throws(Errno) { try SystemCall.rescanPartitions(fd) } catch {
-            logger.info("no partition scan: \(error.name)")
-        }
-        close(fd)
     }
 
     /// Before 7.0 the driver scans by itself: in START_DEV, or in a worker some time after it.
@@ -272,7 +261,7 @@ final class DeviceServer {
     /// removed.
     func takeDown(deletes: Bool) throws(DeviceError) {
         drain()
-        try stop()
+        try OutsideControl.stop(id, progress: { servedIOs })
         endThreads()
         closeFiles()
         guard deletes else { return }
@@ -283,20 +272,6 @@ final class DeviceServer {
             if error.errno == .operationNotSupportedByDevice { return }
             try? request.state.writeRecord(recordBytes, of: id)
             throw error
-        }
-    }
-
-    /// STOP, which first writes the page cache back through our queues: for as long as that goes on,
-    /// it is waited for; when nothing has moved for the time limit of a command, it has failed.
-    private func stop() throws(DeviceError) {
-        while true {
-            let served = servedIOs
-            do throws(DeviceError) {
-                // One of its own: an earlier command may have left the other waiting for an answer.
-                return try ControlDevice().stop(id)
-            } catch {
-                guard case .timeout = error, servedIOs != served else { throw error }
-            }
         }
     }
 

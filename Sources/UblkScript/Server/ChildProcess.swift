@@ -1,0 +1,106 @@
+import Glibc
+import SystemPackage
+
+/// Another process of this program, and the pipe on which it answers: `+` and a text, or `-` and
+/// what went wrong.
+///
+/// A new program, not a fork: the driver binds a device to the process that opens it, and only a
+/// fresh process is without this one's threads, files and mappings. A pipe that closes without a
+/// word means that it died.
+struct ChildProcess: ~Copyable {
+    /// What the child writes its answer to; besides it and null as 0 to 2 it has no file.
+    static let answerFD: Int32 = 3
+    private static let setNewSession: Int16 = 0x80
+
+    let pid: pid_t
+    private let answerEnd: Int32
+
+    /// - Parameter inNewSession: it is to live on without us and our terminal.
+    init(_ words: [String], inNewSession: Bool) throws(DeviceError) {
+        var ends: [Int32] = [-1, -1]
+        guard unsafe pipe(&ends) == 0 else {
+            throw .system(call: "pipe", path: "", Errno(rawValue: Glibc.errno))
+        }
+        // Whatever is open (a caller's lock, a pipe, the ring) is not for the child. It gets a copy
+        // of the write end as ``answerFD`` and no other, or the pipe would never end.
+        try? SystemCall.closeOnExec(from: 3)
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        defer { close(ends[1]) }
+        var child = pid_t()
+        let result = Self.spawn(&child, words, ends[1], inNewSession ? Self.setNewSession : 0)
+        guard result == 0 else {
+            close(ends[0])
+            throw .system(call: "posix_spawn", path: "/proc/self/exe", Errno(rawValue: result))
+        }
+        pid = child
+        answerEnd = ends[0]
+    }
+
+    deinit { close(answerEnd) }
+
+    private static func spawn(
+        _ pid: inout pid_t,
+        _ words: [String],
+        _ pipeEnd: Int32,
+        _ flags: Int16
+    ) -> Int32 {
+        var actions = unsafe posix_spawn_file_actions_t()
+        unsafe posix_spawn_file_actions_init(&actions)
+        defer { unsafe posix_spawn_file_actions_destroy(&actions) }
+        unsafe posix_spawn_file_actions_adddup2(&actions, pipeEnd, answerFD)
+        // Callers wait for the end of our output: a server must not hold their pipe open.
+        for fd in 0...2 as ClosedRange<Int32> {
+            unsafe posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0)
+        }
+        var attributes = posix_spawnattr_t()
+        unsafe posix_spawnattr_init(&attributes)
+        defer { unsafe posix_spawnattr_destroy(&attributes) }
+        unsafe posix_spawnattr_setflags(&attributes, flags)
+        var argv = unsafe (["ublk-script"] + words).map { unsafe strdup($0) }
+        defer { unsafe argv.forEach { unsafe free($0) } }
+        unsafe argv.append(nil)
+        return unsafe posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, argv, environ)
+    }
+
+    /// True once it has answered, in part at least, or died.
+    func waitForAnswer(milliseconds: Int32) -> Bool {
+        var event = pollfd(fd: answerEnd, events: Int16(POLLIN), revents: 0)
+        return unsafe poll(&event, 1, milliseconds) > 0
+    }
+
+    /// Waits for the whole answer, to the end of the pipe.
+    func readAnswer() -> String {
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let got = unsafe chunk.withUnsafeMutableBytes {
+                unsafe read(answerEnd, $0.baseAddress, $0.count)
+            }
+            if got < 0, errno == EINTR { continue }
+            guard got > 0 else { return String(decoding: bytes, as: UTF8.self) }
+            bytes += chunk.prefix(got)
+        }
+    }
+
+    /// Waits for its end.
+    ///
+    /// - Returns: the wait status.
+    @discardableResult
+    func reap() -> Int32 {
+        var status: Int32 = 0
+        unsafe waitpid(pid, &status, 0)
+        return status
+    }
+
+    /// The child's side: answers, and closes the pipe.
+    ///
+    /// - Returns: false when nobody listens any more.
+    static func answer(ok: Bool, _ text: String) -> Bool {
+        let bytes = Array(((ok ? "+" : "-") + text).utf8)
+        let written = unsafe bytes.withUnsafeBytes {
+            unsafe write(answerFD, $0.baseAddress, $0.count)
+        }
+        close(answerFD)
+        return written == bytes.count
+    }
+}

@@ -32,6 +32,9 @@ struct us_bucket *us_shared_bucket(
     if (bucket != NULL) {
         bucket->counts_ios = counts_ios;
         us_bucket_set_rate(bucket, rate, burst);
+        /* One without a name of its own is new to each script that is loaded. */
+        if (bucket->name[0] == '\1')
+            atomic_store_explicit(&bucket->full_at, 0, memory_order_relaxed);
     }
     us_shared_unlock(shared);
     return bucket;

@@ -2,6 +2,7 @@
 #include "include/bucket.h"
 #include "script_state.h"
 #include "shared_state.h"
+#include <stdio.h>
 #include <string.h>
 
 static struct us_bucket *check_bucket(lua_State *L) {
@@ -78,6 +79,13 @@ static int bucket(lua_State *L) {
     uint64_t burst = get(L, "burst") ? check_tokens(L, lua_gettop(L), "burst") : usual_burst(tokens);
     size_t length = 0;
     const char *name = get(L, "name") && lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &length) : "";
+    char own[US_NAME_MAX]; /* no name that a script would give */
+    if (length == 0) {
+        struct us_script *script = us_script_of(L);
+        length = (size_t)snprintf(own, sizeof own, "\1%u.%u.%u", script->options.bank, script->options.queue,
+            ++script->anonymous_buckets);
+        name = own;
+    }
     struct us_bucket_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     object->kind = US_KIND_BUCKET;
     object->bucket = us_shared_bucket(us_script_of(L)->options.shared, name, length, tokens, burst, has_iops);

@@ -145,9 +145,15 @@ static int ranges(lua_State *L) {
             return luaL_error(
                 L, "ranges: bad name %s: text of 1 to %d bytes is expected", us_describe(L, 1), US_NAME_MAX);
     }
+    struct us_script *script = us_script_of(L);
+    const struct us_script_options *options = &script->options;
     struct us_ranges_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     object->kind = US_KIND_RANGES;
-    object->set = us_shared_ranges(us_script_of(L)->options.shared, name, length);
+    object->set = length > 0
+        ? us_shared_ranges(options->shared, name, length)
+        : us_shared_anonymous(options->shared, options->bank, options->queue, script->last_anonymous);
+    if (length == 0)
+        script->last_anonymous = object->set;
     if (object->set == NULL)
         return luaL_error(L, "ranges: out of memory, or more than %d sets", US_SETS_MAX);
     lua_pushvalue(L, lua_upvalueindex(1));

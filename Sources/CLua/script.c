@@ -141,6 +141,7 @@ struct us_script *us_script_new(const struct us_script_options *options) {
     if (script == NULL)
         return NULL;
     script->options = *options;
+    script->now = options->now;
     script->phase = US_PHASE_LOAD;
     script->random = us_random_stream(options->seed, options->queue, 0);
     script->ctl = LUA_NOREF;

@@ -27,6 +27,12 @@ struct us_shared *us_shared_new(unsigned queues) {
         }
         memset((void *)shared->readers, 0, bytes);
     }
+    shared->anonymous = calloc(2 * (size_t)shared->queues, sizeof *shared->anonymous);
+    if (shared->anonymous == NULL) {
+        free(shared->readers);
+        free(shared);
+        return NULL;
+    }
     pthread_mutex_init(&shared->lock, NULL);
     return shared;
 }
@@ -53,6 +59,7 @@ void us_shared_free(struct us_shared *shared) {
     us_shared_free_buckets(shared);
     us_shared_free_dicts(shared);
     pthread_mutex_destroy(&shared->lock);
+    free(shared->anonymous);
     free(shared->readers);
     free(shared);
 }
@@ -158,6 +165,18 @@ struct us_ranges *us_shared_ranges(struct us_shared *shared, const char *name, s
         set = make(shared, name, length);
     us_shared_unlock(shared);
     return set;
+}
+
+struct us_ranges *us_shared_anonymous(
+    struct us_shared *shared, unsigned bank, unsigned queue, struct us_ranges *last) {
+    struct us_ranges **first = &shared->anonymous[bank % 2 * shared->queues + queue % shared->queues];
+    struct us_ranges **link = last != NULL ? &last->next_anonymous : first;
+    if (*link != NULL)
+        return us_ranges_clear(*link) ? *link : NULL;
+    us_shared_lock(shared);
+    *link = make(shared, "", 0);
+    us_shared_unlock(shared);
+    return *link;
 }
 
 struct us_ranges *us_shared_find_ranges(struct us_shared *shared, const char *name, size_t length) {

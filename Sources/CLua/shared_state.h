@@ -28,6 +28,7 @@ struct us_ranges {
     struct us_shared *shared;
     struct us_ranges *next;
     _Atomic(struct us_spans *) spans;
+    struct us_ranges *next_anonymous; /* of the same bank and queue */
     char name[US_NAME_MAX + 1];
 };
 
@@ -43,6 +44,7 @@ struct us_shared {
     pthread_mutex_t lock;
     size_t set_count, interval_count;
     struct us_ranges *sets;
+    struct us_ranges **anonymous; /* the first of each bank and queue */
     struct us_spans *retired; /* newest first */
     struct us_cell *cells;    /* cells.c, newest first */
     size_t cell_count;

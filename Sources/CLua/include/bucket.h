@@ -10,8 +10,8 @@
 
 struct us_bucket;
 
-/* The bucket of that name (at most 64 bytes), an anonymous one for "". One that exists keeps what was taken and
- * gets the new rate. rate and burst are above 0. NULL: no memory, or over 2^16 of them. */
+/* The bucket of that name (at most 64 bytes), an anonymous one for "". One that exists gets the new rate and keeps what
+ * was taken, unless its name begins with \1. rate and burst are above 0. NULL: no memory, or over 2^16 of them. */
 struct us_bucket *us_shared_bucket(
     struct us_shared *shared, const char *name, size_t length, uint64_t rate, uint64_t burst, bool counts_ios);
 

@@ -27,6 +27,12 @@ void us_shared_offline(struct us_shared *shared, unsigned queue);
  * anonymous one, which lives as long as the registry. NULL: no memory, or over 2^16 sets. */
 struct us_ranges *us_shared_ranges(struct us_shared *shared, const char *name, size_t length);
 
+/* The anonymous sets of a script that is loaded, one after the other: the one after `last` (NULL: the first) of that
+ * queue, empty. A reload takes those of the other bank, so that the running script keeps its own until the next one:
+ * however often a script is loaded, there are no more of them than it has twice. NULL: as above. */
+struct us_ranges *us_shared_anonymous(
+    struct us_shared *shared, unsigned bank, unsigned queue, struct us_ranges *last);
+
 /* The set of that name, NULL when there is none. */
 struct us_ranges *us_shared_find_ranges(struct us_shared *shared, const char *name, size_t length);
 /* Copies at most capacity pointers to the sets that have names, oldest first; returns how many there are. */

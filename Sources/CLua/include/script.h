@@ -27,6 +27,8 @@ struct us_script_options {
     uint64_t load_limit_ns;   /* how long the load phase may run; 0: no limit */
     uint64_t seed;            /* of random() */
     uint32_t queue;
+    uint32_t bank; /* 0 or 1: where objects without a name are, in turn from one load to the next on this registry */
+    uint64_t now;  /* on the device's clock, for the load phase */
     int log_fd;               /* log() writes one line there; -1: dropped. Never blocks if the fd does not */
     struct us_shared *shared; /* outlives the script */
 };

@@ -16,7 +16,11 @@ struct ControlScriptCommand: ParsableCommand {
               mark NAME         a moment, for after and before of rules
               state [NAME]      the device's state; set it
               seed              the seed of every random choice
+              reload [SCRIPT]   as 'ublk-script reload'
             Every other word goes to the script's function ctl(word, ...).
+
+            With - in place of words each line of standard input is said, its words between blanks, until
+            one fails.
             """
     )
 
@@ -30,11 +34,23 @@ struct ControlScriptCommand: ParsableCommand {
         let id = try DeviceArgument.parse(device)
         guard !words.isEmpty else { throw ValidationError("what to say? For example: stats") }
         let record = try Removal.ownRecord(id)
-        let connection = try Removal.connect(id, record, seconds: 15)
-        guard let answer = connection.ask(["ctl"] + words) else {
-            throw Failure("the server of device \(id) did not answer within 15 s")
+        guard words == ["-"] else { return try say(words, id, record) }
+        var number = 0
+        while let line = readLine() {
+            number += 1
+            let words = line.split(whereSeparator: \.isWhitespace).map(String.init)
+            guard !words.isEmpty else { continue }
+            do { try say(words, id, record) } catch let failure as Failure {
+                throw Failure("line \(number): \(failure.text)")
+            }
         }
-        guard answer.ok else { throw Failure(answer.text) }
-        if !answer.text.isEmpty { Output.line(answer.text) }
+    }
+
+    private func say(_ words: [String], _ id: DeviceID, _ record: DeviceRecord) throws {
+        let answer =
+            words[0] == "reload"
+            ? try ReloadCommand.ask(id, record, Array(words.dropFirst()))
+            : try Removal.ask(["ctl"] + words, id, record, seconds: 15)
+        if !answer.isEmpty { Output.line(answer) }
     }
 }

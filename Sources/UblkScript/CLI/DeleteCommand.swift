@@ -137,6 +137,21 @@ enum Removal {
         )
     }
 
+    /// Asks the device's server, which goes on.
+    static func ask(
+        _ words: [String],
+        _ id: DeviceID,
+        _ record: DeviceRecord,
+        seconds: Int
+    ) throws -> String {
+        let connection = try connect(id, record, seconds: seconds)
+        guard let answer = connection.ask(words) else {
+            throw Failure("the server of device \(id) did not answer within \(seconds) s")
+        }
+        guard answer.ok else { throw Failure(answer.text) }
+        return answer.text
+    }
+
     static func askServer(_ word: String, _ id: DeviceID, _ record: DeviceRecord) throws {
         let connection = try connect(id, record, seconds: answerSeconds)
         guard let answer = connection.ask([word]) else {

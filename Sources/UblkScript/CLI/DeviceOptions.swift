@@ -76,16 +76,9 @@ struct ScriptOptions: ParsableArguments {
     func overrides() throws -> [Setting] {
         var overrides: [Setting] = []
         for text in settings {
-            guard let equals = text.firstIndex(of: "="), equals != text.startIndex else {
+            do throws(ConfigError) { overrides.append(try Setting(argument: text)) } catch {
                 throw ValidationError("\"\(text)\" is no setting: key=value is expected")
             }
-            overrides.append(
-                Setting(
-                    key: text[..<equals].map { $0 == "-" ? "_" : String($0) }.joined(),
-                    value: .string(String(text[text.index(after: equals)...])),
-                    origin: "argument \(text)"
-                )
-            )
         }
         let options = [("queues", "q", queues), ("depth", "d", depth), ("file", "f", file)]
         for (key, short, value) in options {

@@ -15,7 +15,8 @@ struct UblkScript: ParsableCommand {
             """,
         subcommands: [
             AddCommand.self, DeleteCommand.self, ListCommand.self, StopCommand.self,
-            ControlScriptCommand.self, MapCommand.self, LedgerCommand.self, FeaturesCommand.self,
+            ControlScriptCommand.self, ReloadCommand.self, MapCommand.self, LedgerCommand.self,
+            FeaturesCommand.self,
             CheckCommand.self,
             SimulateCommand.self, FaultsCommand.self, ServeCommand.self,
         ]

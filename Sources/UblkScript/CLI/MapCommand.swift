@@ -65,11 +65,6 @@ struct MapCommand: ParsableCommand {
     }
 
     private func ask(_ words: [String], _ id: DeviceID, _ record: DeviceRecord) throws -> String {
-        let connection = try Removal.connect(id, record, seconds: 15)
-        guard let answer = connection.ask(["ctl"] + words) else {
-            throw Failure("the server of device \(id) did not answer within 15 s")
-        }
-        guard answer.ok else { throw Failure(answer.text) }
-        return answer.text
+        try Removal.ask(["ctl"] + words, id, record, seconds: 15)
     }
 }

@@ -93,6 +93,7 @@ extension Queue where Transport: ~Copyable {
 
     private mutating func answered(_ tag: Tag, errno: Int32) {
         unsafe requests[tag].pointee.state = .serving
+        if unsafe requests[tag].pointee.isOrphaned { return decideAnew(tag) }
         if isDraining, !configuration.isTarget {
             // Nothing is decided any more.
             unsafe us_script_forget(script.handle, tag.rawValue)

@@ -9,6 +9,9 @@ extension Queue where Transport: ~Copyable {
             case .release(let errno, let promise): promise.fulfil(release(errno: errno))
             case .control(let words, let promise): promise.fulfil(answer(words))
             case .pause(let pauses): pause(pauses)
+            case .prepare(let reload, let promise): promise.fulfil(prepare(reload))
+            case .adopt(let promise): promise.fulfil(adopt())
+            case .discard: prepared = nil
             case .drain: drain()
             case .quit: quit()
             }

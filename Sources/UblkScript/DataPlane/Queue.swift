@@ -21,12 +21,15 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     var rules: RuleSet
     var requests: RequestTable
     var timers: TimerHeap
-    let configuration: QueueConfiguration
+    var configuration: QueueConfiguration
     let backings: BackingTable
     let shared: SharedObjects
     let control: QueueControl
     let report: any QueueReport
-    let live: LiveControl
+    var live: LiveControl
+    /// A script that is ready to take the place of the one that runs, and what it is of.
+    var prepared: LoadedScript?
+    var reload: ScriptReload?
 
     private var sequence: UInt64 = 0
     private var abortedTags = 0
@@ -62,22 +65,27 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         )
         requests = RequestTable(depth: configuration.depth, queue: configuration.queue)
         timers = TimerHeap(depth: configuration.depth)
+        try bind(self.script)
+    }
+
+    /// Tells a script of the tags and the backings.
+    func bind(_ script: borrowing Script) throws(ScriptError) {
         for index in 0..<configuration.depth {
             let tag = Tag(UInt16(index))
             let isBound = unsafe us_script_bind_io(
-                self.script.handle,
+                script.handle,
                 tag.rawValue,
                 requests.io(tag),
-                self.transport.buffer(tag),
+                transport.buffer(tag),
                 requests.patches(tag)
             )
             guard isBound else {
-                throw .noMemoryForTags(source: self.script.sourceName, depth: configuration.depth)
+                throw .noMemoryForTags(source: script.sourceName, depth: configuration.depth)
             }
         }
         for (number, backing) in configuration.backings.enumerated() {
             let size = backing.sizeBytes ?? configuration.sizeBytes
-            unsafe us_script_set_backing_size(self.script.handle, UInt32(number), size)
+            unsafe us_script_set_backing_size(script.handle, UInt32(number), size)
         }
     }
 

@@ -8,11 +8,11 @@ struct QueueConfiguration {
     let maxIOBytes: Int
     /// By number; 0 is the device's own.
     let backings: [Backing]
-    let onError: DeviceConfig.ErrorPolicy
+    var onError: DeviceConfig.ErrorPolicy
     /// CPU time that a handler may use at a stretch.
-    let budgetNanoseconds: UInt64
+    var budgetNanoseconds: UInt64
     /// The script's rules and the seed, for people who ask.
-    let rules: [RuleLabel]
+    var rules: [RuleLabel]
     let seed: UInt64
 
     /// The script says where data is, rather than only what happens to it: then its handlers are asked

@@ -8,10 +8,26 @@ enum QueueMessage: Sendable {
     case control([String], Promise<ControlAnswer>)
     /// Hold every IO that arrives, before anything is decided about it; or let them go on.
     case pause(Bool)
+    /// Load another script beside the one that runs; nil: it is ready, or else why not.
+    case prepare(ScriptReload, Promise<String?>)
+    /// Go on with the script that was prepared.
+    case adopt(Promise<Bool>)
+    /// Forget it.
+    case discard
     /// From now on ask the script nothing and hold nothing: the device is being taken away.
     case drain
     /// Leave the loop, whatever is still parked.
     case quit
+
+    var isReload: Bool { if case .prepare = self { true } else { false } }
+}
+
+/// What a queue needs to go on with another script.
+struct ScriptReload: Sendable {
+    let plan: LoadedScript.Plan
+    /// For the new rules, made for all queues.
+    let counters: RuleCounters
+    let logFD: Int32
 }
 
 /// What came of a word.
@@ -30,6 +46,8 @@ final class QueueControl: Sendable {
     let armed = Atomic<Bool>(false)
     let counters = QueueCounters()
     let ledger: Ledger
+    /// Watches the queue's script; nil: nobody does.
+    let watchdog: Watchdog?
     /// A handler raised and `on_error` is `"stop"`: the main thread is to stop the device.
     let wantsStop = Atomic<Bool>(false)
     private let messages = Mutex<[QueueMessage]>([])
@@ -38,9 +56,11 @@ final class QueueControl: Sendable {
     /// - Parameter ring: wakes the queue's thread out of its wait.
     init(
         ledger: Ledger = Ledger(queue: QueueID(0)),
+        watchdog: Watchdog? = nil,
         ring: @escaping @Sendable () -> Void
     ) {
         self.ledger = ledger
+        self.watchdog = watchdog
         self.ring = ring
     }
 

@@ -42,6 +42,8 @@ struct Request {
     var backing: UInt32 = 0
     /// How often its handler has read so far.
     var questions: UInt16 = 0
+    /// Its handler waited for data when another script took over; that one decides once the data is there.
+    var isOrphaned = false
     /// The next step, for an IO that has several.
     var nextStep: UInt8 = 0
     /// The errno of a write that fails although (a part of) it was stored; 0: it does not.

@@ -20,6 +20,10 @@ struct RuleLabel: Sendable, Equatable {
     let name: String
     /// The file that has to be there for the rule to act; nil: none.
     var trigger: String?
+    /// The script's name; nil: that of the one that runs.
+    var script: String?
+    /// Its place in that script, from 1.
+    var number = 0
 
     /// True for the rule's name or line.
     func answers(to text: String) -> Bool { text == name || text == "\(line)" }
@@ -52,13 +56,19 @@ extension Script {
                     line: raw.pointee.line,
                     origin: origin,
                     names: RuleNames(shared: shared, rule: number),
-                    makeRanges: { shared.ruleRanges(number, offset: $0, length: $1) }
+                    makeRanges: { shared.ruleRanges(number, bank: bank, offset: $0, length: $1) }
                 )
                 result.rules.append(rule)
                 let name = try settings.first { $0.key == "name" }.map(Rule.name)
                 let trigger = try settings.first { $0.key == "trigger" }.map(Rule.trigger)
                 result.labels.append(
-                    RuleLabel(line: rule.line, name: name ?? "", trigger: trigger)
+                    RuleLabel(
+                        line: rule.line,
+                        name: name ?? "",
+                        trigger: trigger,
+                        script: sourceName,
+                        number: number
+                    )
                 )
             }
         }

@@ -15,7 +15,7 @@ struct LoadedScript: ~Copyable {
     struct Plan: Sendable {
         let source: ScriptSource
         /// `device{}` and the overrides, checked, with ``seed`` for a seed.
-        fileprivate(set) var config: DeviceConfig
+        var config: DeviceConfig
         /// As given, or picked at random.
         let seed: UInt64
         /// What `params{}` declares, with the values this device has, by name.
@@ -26,6 +26,12 @@ struct LoadedScript: ~Copyable {
         fileprivate let settings: [String: String]
         /// One for each `rule{}`, in file order.
         let rules: [RuleLabel]
+        /// What the ledger adds to the number of a rule; a reload begins where the last script's rules end.
+        var firstRule: Int32 = 0
+        /// Where objects without a name are: 0 or 1, in turn from one reload to the next.
+        var bank = 0
+        /// The place of each setting of the device, by key.
+        let origins: [String: String]
         /// Bits of ``IOOp``: the ops with a handler.
         let handlers: UInt32
         /// There is a `ctl()`.
@@ -46,12 +52,14 @@ struct LoadedScript: ~Copyable {
         ///   - counters: the device's, made for ``ruleCount`` rules.
         ///   - ledger: the queue's.
         ///   - logFD: where `log()` writes its lines; -1: nowhere.
+        ///   - now: on the device's clock.
         func load(
             queue: QueueID,
             shared: SharedObjects,
             counters: RuleCounters,
             ledger: Ledger,
-            logFD: Int32
+            logFD: Int32,
+            now: Instant = Instant(nanoseconds: 0)
         ) throws(ScriptProblem) -> LoadedScript {
             try LoadedScript(
                 self,
@@ -59,22 +67,27 @@ struct LoadedScript: ~Copyable {
                 shared: shared,
                 counters: counters,
                 ledger: ledger,
-                logFD: logFD
+                logFD: logFD,
+                now: now
             )
         }
     }
 
     /// Runs `source` on private objects, its log muted, and checks what it declares.
     ///
-    /// - Parameter overrides: replace keys of `device{}`; every other key is a parameter of the script.
+    /// - Parameters:
+    ///   - overrides: replace keys of `device{}`; every other key is a parameter of the script.
+    ///   - usualSeed: the seed when neither says one; nil: a random one.
     static func plan(
         _ source: ScriptSource,
-        overrides: [Setting] = []
+        overrides: [Setting] = [],
+        usualSeed: UInt64? = nil
     ) throws(ScriptProblem) -> Plan {
-        var plan = try probe(source, overrides, try firstOptions(overrides))
+        let first = try firstOptions(overrides, usualSeed)
+        var plan = try probe(source, overrides, first)
         if let wanted = plan.config.seed, wanted != plan.seed {
             // The script's own seed was not known before, and what it declares may depend on it.
-            var options = try firstOptions(overrides)
+            var options = first
             options.seed = wanted
             plan = try probe(source, overrides, options)
         }
@@ -84,10 +97,12 @@ struct LoadedScript: ~Copyable {
 
     /// What the first run gets: what `device{}` says is not known before it, the command line is.
     private static func firstOptions(
-        _ overrides: [Setting]
+        _ overrides: [Setting],
+        _ usualSeed: UInt64?
     ) throws(ScriptProblem) -> Script.Options {
         // Short enough to be read out and typed again.
-        var options = Script.Options(seed: UInt64(UInt32.random(in: 1 ... .max)))
+        let seed = usualSeed ?? UInt64(UInt32.random(in: 1 ... .max))
+        var options = Script.Options(seed: seed)
         for setting in overrides {
             // The command line has text only.
             guard case .string(let text) = setting.value else { continue }
@@ -133,6 +148,9 @@ struct LoadedScript: ~Copyable {
                 arguments: options.arguments,
                 settings: options.settings,
                 rules: declarations.labels,
+                origins: (declarations.device + settings).reduce(into: [:]) {
+                    $0[$1.key] = $1.origin
+                },
                 handlers: script.handlers,
                 hasControl: script.hasCtl,
                 hasTimers: script.nextTimer != nil
@@ -171,12 +189,15 @@ struct LoadedScript: ~Copyable {
         shared: SharedObjects,
         counters: RuleCounters,
         ledger: Ledger,
-        logFD: Int32
+        logFD: Int32,
+        now: Instant
     ) throws(ScriptProblem) {
         let options = Script.Options(
             memoryBytes: plan.config.scriptMemoryBytes,
             seed: plan.seed,
             queue: queue,
+            bank: plan.bank,
+            now: now,
             logFD: logFD,
             arguments: plan.arguments,
             settings: plan.settings
@@ -189,7 +210,8 @@ struct LoadedScript: ~Copyable {
             shared: shared,
             ledger: ledger,
             seed: plan.seed,
-            queue: queue
+            queue: queue,
+            firstRule: plan.firstRule
         )
         self.script = script
     }

@@ -23,8 +23,14 @@ final class RuleCounters: Sendable {
     private let ops = Atomic<UInt64>(0)
     private let bytes = Atomic<UInt64>(0)
 
-    init(count: Int) {
+    /// - Parameter predecessor: those of the script that was loaded before; the device's clock and totals go on.
+    init(count: Int, after predecessor: RuleCounters? = nil) {
         self.count = count
+        if let old = predecessor {
+            start.store(old.start.load(ordering: .relaxed), ordering: .relaxed)
+            ops.store(old.ops.load(ordering: .relaxed), ordering: .relaxed)
+            bytes.store(old.bytes.load(ordering: .relaxed), ordering: .relaxed)
+        }
         unsafe cells = .allocate(capacity: max(1, count))
         for index in 0..<count { unsafe (cells + index).initialize(to: Cell()) }
     }

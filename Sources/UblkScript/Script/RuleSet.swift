@@ -18,6 +18,8 @@ struct RuleSet: ~Copyable {
     let counters: RuleCounters
     private let ledger: Ledger
     private let seed: UInt64
+    /// What the ledger adds to a rule's number.
+    private let firstRule: Int32
     private var index: RuleIndex
     /// Some rule looks at how much the device has been asked for so far.
     let needsTotals: Bool
@@ -31,9 +33,11 @@ struct RuleSet: ~Copyable {
         shared: SharedObjects,
         ledger: Ledger,
         seed: UInt64,
-        queue: QueueID
+        queue: QueueID,
+        firstRule: Int32 = 0
     ) {
         count = list.count
+        self.firstRule = firstRule
         needsTotals = list.contains {
             $0.conditions.after.needsTotals || $0.conditions.before.needsTotals
         }
@@ -245,7 +249,7 @@ struct RuleSet: ~Copyable {
             .decided,
             io.pointee,
             time: moment.time,
-            rule: Int32(index)
+            rule: firstRule + Int32(index)
         )
         unsafe record.decision = rules[index].decision
         record.decision.delay_ns = delay
@@ -261,8 +265,25 @@ struct RuleSet: ~Copyable {
             guard let range = unsafe rules[index].range else { continue }
             unsafe us_ranges_remove(range, io.offset, io.length)
             ledger.append(
-                LedgerRecord(.healed, io, time: counters.deviceTime(now), rule: Int32(index))
+                LedgerRecord(
+                    .healed,
+                    io,
+                    time: counters.deviceTime(now),
+                    rule: firstRule + Int32(index)
+                )
             )
         }
+    }
+
+    /// The mask of those of our heal rules that have the ranges of `old`'s in that mask: what an IO heals that was
+    /// decided by rules which others have taken the place of.
+    func heals(of old: borrowing RuleSet, _ mask: UInt64) -> UInt64 {
+        var result: UInt64 = 0
+        for theirs in 0..<old.count where unsafe old.rules[theirs].healBit & mask != 0 {
+            for ours in 0..<count where unsafe rules[ours].range == old.rules[theirs].range {
+                unsafe result |= rules[ours].healBit
+            }
+        }
+        return result
     }
 }

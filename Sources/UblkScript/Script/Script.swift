@@ -10,6 +10,7 @@ struct Script: ~Copyable {
     let handle: OpaquePointer
     private let source: ScriptSource
     let shared: SharedObjects
+    let bank: Int
     /// Bits of ``IOOp``: the ops with a handler.
     let handlers: UInt32
 
@@ -19,6 +20,11 @@ struct Script: ~Copyable {
         var loadLimitNanoseconds: UInt64 = 5_000_000_000
         var seed: UInt64 = 0
         var queue = QueueID(0)
+        /// Where objects without a name are: 0 or 1, in turn from one load to the next on the same
+        /// shared objects.
+        var bank = 0
+        /// What `now()` says while the script loads.
+        var now = Instant(nanoseconds: 0)
         /// Where `log()` writes its lines; -1: nowhere.
         var logFD: Int32 = -1
         /// What the command line says about the parameters of `params{}`.
@@ -38,6 +44,8 @@ struct Script: ~Copyable {
         unsafe raw.load_limit_ns = options.loadLimitNanoseconds
         unsafe raw.seed = options.seed
         unsafe raw.queue = UInt32(options.queue.rawValue)
+        unsafe raw.bank = UInt32(options.bank)
+        unsafe raw.now = options.now.nanoseconds
         unsafe raw.log_fd = options.logFD
         unsafe raw.shared = shared.handle
         guard let handle = unsafe us_script_new(&raw) else {
@@ -60,6 +68,7 @@ struct Script: ~Copyable {
         unsafe self.handle = handle
         self.source = source
         self.shared = shared
+        bank = options.bank
         unsafe handlers = us_script_handlers(handle)
     }
 

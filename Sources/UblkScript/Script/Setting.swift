@@ -26,6 +26,22 @@ struct Setting: Sendable {
     /// `faulty.lua:3` or `option --depth`.
     let origin: String
 
+    init(key: String, value: Value, origin: String) {
+        self.key = key
+        self.value = value
+        self.origin = origin
+    }
+
+    /// `key=value`, as typed; dashes in the key are underscores.
+    init(argument text: String) throws(ConfigError) {
+        guard let equals = text.firstIndex(of: "="), equals != text.startIndex else {
+            throw ConfigError(origin: "argument \(text)", text: "key=value is expected")
+        }
+        key = text[..<equals].map { $0 == "-" ? "_" : String($0) }.joined()
+        value = .string(String(text[text.index(after: equals)...]))
+        origin = "argument \(text)"
+    }
+
     /// The value is not what the key takes.
     func refused(_ expected: String) -> ConfigError {
         ConfigError(

@@ -55,12 +55,15 @@ final class SharedObjects: Sendable {
     }
 
     /// The names of the sets that have one, in the order they were made.
-    var rangesNames: [String] {
+    var rangesNames: [String] { allRangesNames.filter { !$0.hasPrefix("\u{1}") } }
+
+    /// Those that rules have, too.
+    private var allRangesNames: [String] {
         var sets = unsafe [OpaquePointer?](repeating: nil, count: 1 << 16)
         let count = unsafe us_shared_named_ranges(handle, &sets, sets.count)
         return unsafe sets.prefix(count).compactMap { unsafe $0 }.map { set in
             unsafe String(cString: us_ranges_name(set))
-        }.filter { !$0.hasPrefix(Self.rulePrefix) }
+        }
     }
 
     /// The set of that name; nil when there is none.
@@ -103,9 +106,11 @@ final class SharedObjects: Sendable {
     /// The set that a rule's `range = { offset, length }` stands for, one for all queues; its address, nil when
     /// there is no memory.
     ///
-    /// - Parameter rule: its number in the script.
-    func ruleRanges(_ rule: Int, offset: UInt64, length: UInt64) -> UInt? {
-        var name = Self.rulePrefix + "\(rule)"
+    /// - Parameters:
+    ///   - rule: its number in the script.
+    ///   - bank: as in ``Script/Options/bank``.
+    func ruleRanges(_ rule: Int, bank: Int, offset: UInt64, length: UInt64) -> UInt? {
+        var name = Self.rulePrefix + "\(bank) \(rule)"
         let set = name.withUTF8 { bytes in
             unsafe bytes.withMemoryRebound(to: CChar.self) {
                 unsafe us_shared_ranges(handle, $0.baseAddress, $0.count)
@@ -113,6 +118,16 @@ final class SharedObjects: Sendable {
         }
         guard let set = unsafe set, unsafe us_ranges_add(set, offset, length) else { return nil }
         return UInt(bitPattern: set)
+    }
+
+    /// Empties the sets of ``ruleRanges(_:bank:offset:length:)`` before scripts are loaded into that bank again.
+    ///
+    /// - Returns: false when there is no memory.
+    func clearRuleRanges(bank: Int) -> Bool {
+        allRangesNames.filter { $0.hasPrefix(Self.rulePrefix + "\(bank) ") }.allSatisfy { name in
+            guard let set = unsafe ranges(named: name) else { return true }
+            return unsafe us_ranges_clear(set)
+        }
     }
 
     /// A new anonymous set of one range; its address, nil when there is no memory.

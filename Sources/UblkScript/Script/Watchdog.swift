@@ -30,15 +30,20 @@ final class Watchdog: Sendable {
 
     private let entries = Mutex<[Entry]>([])
     private let isStopped = Atomic<Bool>(false)
-    private let budgetNanoseconds: UInt64
+    private let budget: Atomic<UInt64>
     private let onStuck: @Sendable () -> Void
 
     /// - Parameter onStuck: called on the watchdog's thread when nothing else helps; expected not
     ///   to return.
     init(budgetNanoseconds: UInt64, onStuck: @escaping @Sendable () -> Void) {
-        self.budgetNanoseconds = budgetNanoseconds
+        budget = Atomic(budgetNanoseconds)
         self.onStuck = onStuck
     }
+
+    private var budgetNanoseconds: UInt64 { budget.load(ordering: .relaxed) }
+
+    /// For every run from now on.
+    func setBudget(nanoseconds: UInt64) { budget.store(nanoseconds, ordering: .relaxed) }
 
     private var tickNanoseconds: UInt64 { min(max(budgetNanoseconds / 5, 1_000_000), 10_000_000) }
 
@@ -61,8 +66,8 @@ final class Watchdog: Sendable {
 
     /// The watchdog's thread: looks until ``stop()``.
     func run() {
-        let tick = tickNanoseconds
         while !isStopped.load(ordering: .relaxed) {
+            let tick = tickNanoseconds
             usleep(UInt32(tick / 1000))
             entries.withLock { entries in
                 for index in entries.indices { look(&entries[index], tick) }

@@ -27,7 +27,7 @@ extension DeviceServer {
         let from = words[2].split(separator: ",").map { UInt64($0) ?? 0 }
         let format = LedgerText(
             script: scriptName,
-            rules: rules,
+            rules: ledgerRules,
             seed: seed,
             isJSON: words[0] == "json"
         )

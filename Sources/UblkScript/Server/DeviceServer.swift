@@ -25,11 +25,14 @@ final class DeviceServer {
         var encode: (DeviceRecord) -> [UInt8]
     }
 
-    private let request: Request
-    private let plan: LoadedScript.Plan
-    private var sizeBytes: UInt64 { backings.sizeBytes }
+    var request: Request
+    /// What the queues run.
+    var plan: LoadedScript.Plan
+    /// All rules that the ledger tells of, those of earlier scripts too.
+    var ledgerRules: [RuleLabel]
+    var sizeBytes: UInt64 { backings.sizeBytes }
     private let control: ControlDevice
-    private let lines: LinePipe
+    let lines: LinePipe
     private let backings: BackingStores
     private(set) var id = DeviceID(0)
     private(set) var info = DeviceInfo(id: nil, queues: 0, depth: 0, maxIOBytes: 0, features: [])
@@ -37,9 +40,12 @@ final class DeviceServer {
     private(set) var seats: [QueueSeat] = []
     private var threads = ThreadList()
     private var socket: AdminSocket?
+    /// What the state directory says of the device; nil until it does.
+    private(set) var record: DeviceRecord?
     private var recordBytes: [UInt8] = []
-    let ruleCounters: RuleCounters
-    private let watchdog: Watchdog
+    var ruleCounters: RuleCounters
+    let watchdog: Watchdog
+    private var watches = false
     private let sink = SinkBox()
     /// An eventfd that each queue thread adds to when it ends.
     let endedFD: Int32
@@ -57,6 +63,7 @@ final class DeviceServer {
         lines = try LinePipe()
         backings = try BackingStores(plan.config)
         ruleCounters = RuleCounters(count: plan.ruleCount)
+        ledgerRules = plan.rules
         endedFD = try Self.makeEventFD()
         let name = request.source.name
         let sink = sink
@@ -89,9 +96,8 @@ final class DeviceServer {
             logger = Logger(label: "ublk-script") { _ in LineLogHandler(sink: sink) }
             noteGrantedQueues()
             try control.setParams(plan.config.params(sizeBytes: sizeBytes), of: id)
-            let record = record()
-            recordBytes = request.encode(record)
-            try request.state.writeRecord(recordBytes, of: id)
+            let record = firstRecord()
+            try keep(record)
             socket = try AdminSocket(path: request.state.socketPath(id))
             try openCharacterDevice()
             try startQueues()
@@ -142,7 +148,7 @@ final class DeviceServer {
     private var isAdded = false
     private let cookie = UInt64.random(in: 1..<(1 << 53))
 
-    private func record() -> DeviceRecord {
+    private func firstRecord() -> DeviceRecord {
         var file: String?
         if case .file(let store, _) = backings.stores[0] { file = AbsolutePath.of(store.path) }
         return DeviceRecord(
@@ -158,6 +164,12 @@ final class DeviceServer {
             seed: plan.seed,
             settings: request.settings
         )
+    }
+
+    func keep(_ record: DeviceRecord) throws(DeviceError) {
+        recordBytes = request.encode(record)
+        try request.state.writeRecord(recordBytes, of: id)
+        self.record = record
     }
 
     /// The node may not be there yet, and udev may hold it for a moment.
@@ -188,13 +200,13 @@ final class DeviceServer {
                 ruleCounters: ruleCounters,
                 control: QueueControl(
                     ledger: Ledger(queue: queue),
+                    watchdog: watchdog,
                     ring: {
                         var one: UInt64 = 1
                         _ = unsafe write(wakeup, &one, 8)
                     }
                 ),
                 lines: lines,
-                watchdog: watchdog,
                 ready: Promise()
             )
             seats.append(seat)
@@ -205,10 +217,7 @@ final class DeviceServer {
                 _ = unsafe write(endedFD, &one, 8)
             }
         }
-        if plan.needsWatchdog {
-            let watchdog = watchdog
-            threads.start("ublk-watchdog") { watchdog.run() }
-        }
+        if plan.needsWatchdog { startWatchdog() }
         // START_DEV would wait for ever for a queue that did not come up.
         for seat in seats {
             guard let outcome = seat.ready.wait(seconds: 20) else {
@@ -218,6 +227,14 @@ final class DeviceServer {
             }
             if let problem = outcome { throw DeviceError.unsupported(problem) }
         }
+    }
+
+    /// The first time only.
+    func startWatchdog() {
+        guard !watches else { return }
+        watches = true
+        let watchdog = watchdog
+        threads.start("ublk-watchdog") { watchdog.run() }
     }
 
     /// START_DEV and the partition scan, then faults are armed.

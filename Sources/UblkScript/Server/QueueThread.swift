@@ -15,7 +15,6 @@ struct QueueSeat: Sendable {
     let ruleCounters: RuleCounters
     let control: QueueControl
     let lines: LinePipe
-    let watchdog: Watchdog
     /// Told once whether the queue came up: nil, or why not.
     let ready: Promise<String?>
 }
@@ -79,9 +78,9 @@ enum QueueThread {
             control: seat.control,
             report: QueueLog(lines: seat.lines, control: seat.control)
         )
-        seat.watchdog.add(queue.script)
+        seat.control.watchdog?.add(queue.script)
         seat.ready.fulfil(nil)
         queue.run()
-        seat.watchdog.remove(queue.script)
+        seat.control.watchdog?.remove(queue.script)
     }
 }

@@ -19,7 +19,6 @@ struct ServerLoop {
     private var watch: ControlDevice?
     private var nextWatch: UInt64 = 0
     private var silences = 0
-    private let hasTriggers: Bool
 
     /// How often to look whether IOs wait while somebody else stops the device.
     private static let watchMilliseconds: Int32 = 1000
@@ -41,7 +40,6 @@ struct ServerLoop {
         self.server = server
         self.signalFD = signalFD
         watch = try? ControlDevice()
-        hasTriggers = server.rules.contains { $0.trigger != nil }
     }
 
     /// Runs until the device is stopped or deleted, from whatever side.
@@ -50,7 +48,9 @@ struct ServerLoop {
             var events = [server.readableLines, signalFD, server.socketFD, server.endedFD].map {
                 pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
             }
-            let wait = hasTriggers ? Self.triggerMilliseconds : Self.watchMilliseconds
+            let wait =
+                server.rules.contains { $0.trigger != nil }
+                ? Self.triggerMilliseconds : Self.watchMilliseconds
             let count = unsafe poll(&events, nfds_t(events.count), wait)
             logLines()
             server.ruleCounters.lookForTriggers(server.rules)
@@ -146,6 +146,9 @@ struct ServerLoop {
         case "del": return takeDown(connection, deletes: true)
         case "stop": return takeDown(connection, deletes: false)
         case "ctl": control(connection, Array(words.dropFirst()))
+        case "reload":
+            let answer = server.reload(Array(words.dropFirst()))
+            connection.answer(ok: answer.isOK, answer.text)
         case "ledger":
             let answer = server.ledger(Array(words.dropFirst()))
             connection.answer(ok: answer.isOK, answer.text)

@@ -46,7 +46,8 @@ struct Simulation {
         counters.lookForTriggers(plan.rules)
         let bell = Doorbell()
         let ledger = Ledger(queue: QueueID(0), capacity: Self.ledgerCapacity)
-        let control = QueueControl(ledger: ledger) { bell.ring() }
+        let watchdog = watchdog(plan)
+        let control = QueueControl(ledger: ledger, watchdog: watchdog) { bell.ring() }
         let loaded = try plan.load(
             queue: QueueID(0),
             shared: shared,
@@ -82,7 +83,7 @@ struct Simulation {
             control: control,
             report: log
         )
-        guarded(plan, &queue) { queue in queue.run() }
+        run(&queue, watchdog)
         let result = Result(
             report: report(plan, sizeBytes, queue.transport, control, counters, log),
             finished: queue.transport.application.finished,
@@ -95,21 +96,23 @@ struct Simulation {
         return result
     }
 
-    /// Runs the queue under a watchdog, if there is a script that could run for ever.
-    ///
     /// The one thing here that looks at real time: only a script that is broken comes to feel it.
-    private func guarded(
-        _ plan: LoadedScript.Plan,
-        _ queue: inout Queue<SimulatedTransport>,
-        _ body: (inout Queue<SimulatedTransport>) -> Void
-    ) {
-        guard plan.needsWatchdog else { return body(&queue) }
-        let watchdog = Watchdog(budgetNanoseconds: plan.config.budgetNanoseconds) {
+    ///
+    /// - Returns: nil when no script will run while the device does.
+    private func watchdog(_ plan: LoadedScript.Plan) -> Watchdog? {
+        guard plan.needsWatchdog || interventions.contains(where: \.message.isReload) else {
+            return nil
+        }
+        return Watchdog(budgetNanoseconds: plan.config.budgetNanoseconds) {
             preconditionFailure("a handler is stuck in a C function and cannot be interrupted")
         }
+    }
+
+    private func run(_ queue: inout Queue<SimulatedTransport>, _ watchdog: Watchdog?) {
+        guard let watchdog else { return queue.run() }
         watchdog.add(queue.script)
         let thread = OSThread(name: "sim-watchdog") { watchdog.run() }
-        body(&queue)
+        queue.run()
         watchdog.stop()
         thread.join()
         watchdog.remove(queue.script)

@@ -31,7 +31,7 @@ struct LedgerText {
         case LedgerRecord.handler: "\(script) \(opName(record))()"
         case LedgerRecord.nobody: record.kind == .released ? "ctl" : "server"
         default:
-            "\(script):\(label(record)?.line ?? 0)"
+            "\(label(record)?.script ?? script):\(label(record)?.line ?? 0)"
                 + (label(record).map { $0.name.isEmpty ? "" : " \($0.name)" } ?? "")
         }
     }
@@ -103,7 +103,7 @@ struct LedgerText {
     /// How many numbers the deciding stream had given; nil when it was not asked.
     private func draws(_ record: LedgerRecord, _ queue: QueueID) -> UInt64? {
         guard record.random != 0, record.rule >= LedgerRecord.handler else { return nil }
-        let stream = UInt32(record.rule + 1)
+        let stream = UInt32(label(record).map(\.number) ?? 0)
         let start = us_random_stream(seed, UInt32(queue.rawValue), stream).state
         return us_random_draws(start, record.random)
     }

@@ -1,0 +1,72 @@
+import CLua
+
+/// Another script takes the place of the one that runs, between two IOs.
+///
+/// In two steps, so that the queues of a device change over together or not at all: each loads the script
+/// beside the one that runs, and when all could, each goes on with it. What was decided stays decided: an IO
+/// that is delayed, held or with a backing ends as its script meant. What was not, because its handler
+/// waits for data, is decided by the new one.
+extension Queue where Transport: ~Copyable {
+    /// Loads the script; IOs wait for as long as its load phase takes.
+    ///
+    /// - Returns: nil, or why it cannot be loaded; then nothing has changed.
+    mutating func prepare(_ reload: ScriptReload) -> String? {
+        prepared = nil
+        // The first of the queues does it for all.
+        if configuration.queue.rawValue == 0, !shared.clearRuleRanges(bank: reload.plan.bank) {
+            return "out of memory"
+        }
+        do {
+            let loaded = try reload.plan.load(
+                queue: configuration.queue,
+                shared: shared,
+                counters: reload.counters,
+                ledger: control.ledger,
+                logFD: reload.logFD,
+                now: rules.deviceTime(transport.now)
+            )
+            try bind(loaded.script)
+            prepared = consume loaded
+            self.reload = reload
+            return nil
+        } catch { return "\(error)" }
+    }
+
+    /// - Returns: false when nothing was prepared.
+    mutating func adopt() -> Bool {
+        guard let new = prepared.take(), let reload = reload.take() else { return false }
+        for index in 0..<configuration.depth {
+            let request = unsafe requests[Tag(UInt16(index))]
+            switch unsafe request.pointee.state {
+            case .asking: unsafe request.pointee.isOrphaned = true
+            case .delayed, .held, .backing:
+                unsafe request.pointee.heals = new.rules.heals(of: rules, request.pointee.heals)
+            default: continue
+            }
+        }
+        control.watchdog?.remove(script)
+        // The rules first: theirs are places in their script.
+        rules = new.rules
+        script = new.script
+        control.watchdog?.add(script)
+        configuration.onError = reload.plan.config.onError
+        configuration.budgetNanoseconds = reload.plan.config.budgetNanoseconds
+        configuration.rules = reload.plan.rules
+        live = LiveControl(
+            rules: configuration.rules,
+            seed: configuration.seed,
+            counters: rules.counters,
+            shared: shared
+        )
+        return true
+    }
+
+    /// The data that a handler of an earlier script wanted is there, or is not; the new one begins from the start.
+    mutating func decideAnew(_ tag: Tag) {
+        let request = unsafe requests[tag]
+        unsafe request.pointee.isOrphaned = false
+        unsafe request.pointee.decision = us_decision()
+        unsafe request.pointee.heals = 0
+        consider(tag)
+    }
+}

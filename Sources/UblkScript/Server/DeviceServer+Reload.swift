@@ -1,0 +1,111 @@
+import Logging
+
+/// `reload`: the device goes on with another script.
+///
+/// The main thread. All queues load it beside the one that runs, one after the other; when one of them cannot,
+/// none changes over and the device goes on as it was.
+extension DeviceServer {
+    /// A load phase is stopped after 5 s, and waits for the one before it.
+    private static let prepareSeconds = 10.0
+
+    /// - Parameter words: the script, or "" for the one that runs, which is read again; then settings. What the
+    ///   device was added with stays: all of it for the same script, for another what is of `device{}`.
+    func reload(_ words: [String]) -> ControlAnswer {
+        do {
+            let isOther = words.first != ""
+            let source = try ScriptSource(
+                named: isOther ? words.first ?? "" : record?.script ?? request.source.path
+            )
+            let new = try words.dropFirst().map { try Setting(argument: $0) }
+            var kept = request.overrides.filter { !isOther || DeviceConfig.keys.contains($0.key) }
+            if source.isShipped {
+                kept.append(Setting(key: "size", value: .string("\(sizeBytes)"), origin: "device"))
+            }
+            var plan = try LoadedScript.plan(source, overrides: kept + new, usualSeed: plan.seed)
+            try check(plan, new)
+            plan.config = plan.config.fitted(to: self.plan.config)
+            number(&plan)
+            let counters = RuleCounters(count: plan.ruleCount, after: ruleCounters)
+            counters.lookForTriggers(plan.rules)
+            let reload = ScriptReload(plan: plan, counters: counters, logFD: lines.writeFD)
+            try prepare(reload)
+            adopt(reload, overrides: Self.latest(kept + new))
+            logger.info("reloaded: script \(plan.source.path), \(plan.ruleCount) rules")
+            return ControlAnswer(isOK: true, text: "")
+        } catch {
+            logger.warning("reload failed, the script that ran goes on: \(error)")
+            return ControlAnswer(isOK: false, text: "\(error)")
+        }
+    }
+
+    /// However often a key is given, one is remembered.
+    private static func latest(_ settings: [Setting]) -> [Setting] {
+        settings.enumerated().filter { index, setting in
+            !settings[(index + 1)...].contains { $0.key == setting.key }
+        }.map(\.element)
+    }
+
+    /// A shipped script's `device{}` is a proposal; a user's own is meant.
+    private func check(_ plan: LoadedScript.Plan, _ new: [Setting]) throws(ConfigError) {
+        let difference = plan.config.difference(from: self.plan.config) { key in
+            !plan.source.isShipped || key == "backing{}" || new.contains { $0.key == key }
+        }
+        guard let difference else { return }
+        throw ConfigError(
+            origin: plan.origins[difference.key] ?? plan.source.name,
+            text:
+                "\(difference.key): the running device has \(difference.running), \(difference.wanted) is asked for, "
+                + "and a reload cannot change that: delete the device and add it anew"
+        )
+    }
+
+    /// Gives the new rules their place among all that the ledger has told of.
+    private func number(_ plan: inout LoadedScript.Plan) {
+        plan.bank = 1 - self.plan.bank
+        if plan.rules == self.plan.rules {
+            plan.firstRule = self.plan.firstRule
+        } else {
+            plan.firstRule = Int32(ledgerRules.count)
+        }
+    }
+
+    private func prepare(_ reload: ScriptReload) throws(DeviceError) {
+        for seat in seats {
+            let promise = Promise<String?>()
+            seat.control.send(.prepare(reload, promise))
+            var problem: String? = "queue \(seat.queue.rawValue) did not answer"
+            if let answer = promise.wait(seconds: Self.prepareSeconds) { problem = answer }
+            guard let problem else { continue }
+            for seat in seats { seat.control.send(.discard) }
+            throw .unsupported(problem)
+        }
+    }
+
+    private func adopt(_ reload: ScriptReload, overrides: [Setting]) {
+        let plan = reload.plan
+        watchdog.setBudget(nanoseconds: plan.config.budgetNanoseconds)
+        if plan.needsWatchdog { startWatchdog() }
+        let promises = seats.map { seat in
+            let promise = Promise<Bool>()
+            seat.control.send(.adopt(promise))
+            return promise
+        }
+        // A queue that is late gets there; what it does until then is the old script's.
+        for promise in promises { _ = promise.wait(seconds: Self.prepareSeconds) }
+        if Int(plan.firstRule) == ledgerRules.count { ledgerRules += plan.rules }
+        ruleCounters = reload.counters
+        self.plan = plan
+        request.source = plan.source
+        request.overrides = overrides
+        writeRecord(overrides)
+    }
+
+    private func writeRecord(_ overrides: [Setting]) {
+        guard var record else { return }
+        record.script = plan.source.path
+        record.settings = overrides.map { "\($0.key)=\($0.plainText)" }
+        do throws(DeviceError) { try keep(record) } catch {
+            logger.warning("the record of the device could not be written: \(error)")
+        }
+    }
+}

@@ -1,0 +1,267 @@
+import Testing
+
+@testable import UblkScript
+
+/// Another script takes over while requests are under way.
+@Suite struct ReloadTests {
+    /// The two messages that a server sends, and the queue's answers.
+    final class Reload {
+        let plan: LoadedScript.Plan
+        let prepared = Promise<String?>()
+        let adopted = Promise<Bool>()
+
+        /// - Parameters:
+        ///   - settings: as the running device has them.
+        ///   - turn: how many reloads there were before, with this one.
+        init(_ script: String, settings: [String: String] = [:], turn: Int = 1) throws {
+            let overrides = settings.merging(["size": "16M", "seed": "1"]) { given, _ in given }
+            var plan = try LoadedScript.plan(
+                ScriptSource(path: "new.lua", text: script),
+                overrides: overrides.map {
+                    Setting(key: $0.key, value: .string($0.value), origin: "test")
+                }
+            )
+            plan.bank = turn % 2
+            self.plan = plan
+        }
+
+        func at(_ microseconds: UInt64) -> [SimulatedTransport.Intervention] {
+            let reload = ScriptReload(
+                plan: plan,
+                counters: RuleCounters(count: plan.ruleCount),
+                logFD: -1
+            )
+            return [.prepare(reload, prepared), .adopt(adopted)].map {
+                .init(at: Instant(nanoseconds: microseconds * 1000), message: $0)
+            }
+        }
+
+        /// nil: it was loaded; otherwise why not.
+        var problem: String? { prepared.wait(seconds: 0) ?? "no answer" }
+    }
+
+    @Test func `what arrives after a reload is decided by the new script`() throws {
+        let reload = try Reload("rule { op = \"read\", error = \"ENODATA\" }")
+        let result = try simulate("function read() return fail(\"EIO\") end") {
+            $0.workload.weights = [.read: 1]
+            $0.workload.requests = 2000
+            $0.workload.rate = 100_000
+            $0.interventions = reload.at(5000)
+        }
+        #expect(reload.problem == nil && reload.adopted.wait(seconds: 0) == true)
+        let outcomes = result.outcomes
+        let first = outcomes.prefix { $0 == "EIO" }.count
+        #expect(first > 100 && first < 1900)
+        #expect(outcomes.dropFirst(first).allSatisfy { $0 == "ENODATA" })
+    }
+
+    @Test func `a script that cannot be loaded leaves the one that runs`() throws {
+        let reload = try Reload("if counter(\"loads\"):get() > 0 then error(\"not again\") end")
+        let result = try simulate("counter(\"loads\"):add(1) rule { error = \"EIO\" }") {
+            $0.workload.requests = 1000
+            $0.workload.rate = 100_000
+            $0.interventions = reload.at(2000)
+        }
+        #expect(reload.problem?.contains("new.lua:1: not again") == true)
+        #expect(reload.adopted.wait(seconds: 0) == false)
+        #expect(result.outcomes.allSatisfy { $0 == "EIO" })
+    }
+
+    @Test func `what is held or delayed ends as the script meant that decided about it`() throws {
+        let reload = try Reload("rule { error = \"EREMOTEIO\" }")
+        let released = Promise<Int>()
+        let result = try simulate(
+            """
+            rule { op = "read", hang = true, error = "EIO" }
+            rule { op = "write", delay = "10ms", error = "ENOSPC" }
+            """
+        ) {
+            $0.workload = Workload([.read(0), .write(0), .write(4096)])
+            $0.workload.depth = 2
+            $0.interventions =
+                reload.at(5000) + [QueueTests.at(20, .release(errno: nil, released))]
+        }
+        #expect(reload.problem == nil && released.wait(seconds: 0) == 1)
+        // The third is sent when the second has ended.
+        #expect(result.outcomes == ["ENOSPC", "EREMOTEIO", "EIO"])
+    }
+
+    @Test(arguments: [
+        ("function read() return fail(\"ENODATA\") end", "ENODATA"),
+        (
+            "local b = backing() function read(io, o, l) b:read(o, l) return fail(\"EBADE\") end",
+            "EBADE"
+        ),
+        ("", ""),
+    ])
+    func `an IO whose handler waits for data is decided by the new script`(
+        script: String,
+        outcome: String
+    ) throws {
+        let settings = ["file": "/disk", "depth": "8"]
+        let reload = try Reload(script, settings: settings)
+        let result = try simulate(
+            "local b = backing() function read(io, o, l) b:read(o, l) return fail(\"EIO\") end",
+            settings: settings
+        ) {
+            $0.workload.weights = [.read: 1]
+            $0.workload.requests = 8
+            $0.workload.depth = 8
+            // All have arrived, none of the files has answered.
+            $0.interventions = reload.at(20)
+        }
+        #expect(reload.problem == nil)
+        #expect(result.outcomes == Array(repeating: outcome, count: 8))
+        #expect(result.report.scriptErrors.texts == [])
+    }
+
+    @Test func `a write under way heals the set that the new script has, too`() throws {
+        let script = """
+            rule { op = "read", range = ranges("bad"), error = "EIO" }
+            rule { op = "discard", error = "EIO" }
+            rule { op = "write", range = ranges("bad"), heal = true }
+            """
+        let reload = try Reload(script)
+        let result = try simulate(
+            """
+            local bad = ranges("bad"):add(0, 4096)
+            rule { op = "write", range = bad, heal = true }
+            rule { op = "write", delay = "10ms" }
+            rule { op = "read", range = bad, error = "EIO" }
+            """
+        ) {
+            $0.workload = Workload([.read(0), .write(0), .read(0)])
+            $0.interventions = reload.at(5000)
+        }
+        #expect(reload.problem == nil)
+        #expect(result.outcomes == ["EIO", "", ""])
+    }
+
+    @Test func `objects with a name keep what is in them, and those without are new`() throws {
+        let script = """
+            local named, own = ranges("named"), ranges()
+            log(#named, #own, counter("n"):get())
+            rule { op = "read", range = { 8192, 512 }, error = "ENOSPC", once = true }
+            rule { op = "read", range = own, error = "EIO" }
+            rule { op = "read", range = named, error = "ENODATA" }
+            function ctl() return #named .. " " .. #own .. " " .. counter_n:get() end
+            counter_n = counter("n")
+            """
+        let reload = try Reload(script)
+        let answer = Promise<ControlAnswer>()
+        let first = script + " named:add(0, 512) own:add(4096, 512) counter_n:add(7)"
+        let result = try simulate(first) {
+            $0.workload = Workload([
+                .read(0, 512), .read(4096, 512), .read(8192, 512), .read(8192, 512),
+                .write(0), .write(0), .read(0, 512), .read(4096, 512), .read(8192, 512),
+                .read(8192, 512),
+            ])
+            $0.workload.rate = 1000
+            $0.interventions = reload.at(5000) + [QueueTests.at(7, .control([], answer))]
+        }
+        #expect(reload.problem == nil)
+        #expect(answer.wait(seconds: 0)?.text == "1 0 7")
+        #expect(
+            result.outcomes == [
+                "ENODATA", "EIO", "ENOSPC", "", "", "", "ENODATA", "", "ENOSPC", "",
+            ]
+        )
+    }
+
+    @Test func `the ledger tells of the rules of earlier scripts by their own lines`() throws {
+        let reload = try Reload("\n\nrule { name = \"second\", error = \"ENODATA\" }")
+        let old = try LoadedScript.plan(
+            ScriptSource(path: "test.lua", text: "rule { name = \"first\", error = \"EIO\" }"),
+            overrides: [Setting(key: "size", value: .string("1M"), origin: "test")]
+        )
+        var plan = reload.plan
+        plan.firstRule = 1
+        let new = ScriptReload(plan: plan, counters: RuleCounters(count: 1), logFD: -1)
+        let result = try simulate("rule { name = \"first\", error = \"EIO\" }") {
+            $0.workload.requests = 200
+            $0.workload.rate = 100_000
+            $0.interventions = [.prepare(new, reload.prepared), .adopt(reload.adopted)].map {
+                .init(at: Instant(nanoseconds: 500_000), message: $0)
+            }
+        }
+        let text = LedgerText(script: "now.lua", rules: old.rules + plan.rules, seed: 1)
+        let lines = result.ledger.read(from: 0, limit: 200).records.map {
+            text.line($0, queue: QueueID(0))
+        }
+        #expect(lines.first?.contains("test.lua:1 first: fail(\"EIO\")") == true)
+        #expect(lines.last?.contains("new.lua:3 second: fail(\"ENODATA\")") == true)
+    }
+
+    @Test func `timers of the old script end and those of the new one begin at the reload`() throws
+    {
+        let reload = try Reload(
+            "rule { op = \"read\", state = \"new\", error = \"EIO\" } after(\"5ms\", function() state(\"new\") end)"
+        )
+        let result = try simulate("every(\"1ms\", function() state(\"old\") end)") {
+            $0.workload.weights = [.read: 1]
+            $0.workload.requests = 20
+            $0.workload.rate = 1000
+            $0.workload.depth = 1
+            $0.interventions = reload.at(8000)
+        }
+        let passed = result.outcomes.prefix { $0.isEmpty }.count
+        #expect(passed >= 11 && passed <= 15)
+        #expect(result.outcomes.dropFirst(passed).allSatisfy { $0 == "EIO" })
+    }
+
+    @Test func `a thousand reloads under load lose no IO, change no byte and use up nothing`()
+        throws
+    {
+        let script = """
+            for i = 1, 70 do ranges():add(i << 20, 512) bucket { rate = "1G" } end
+            local bad = ranges("bad")
+            rule { op = "read", range = { "1M", 4096 }, error = "ENODATA" }
+            rule { op = "write", range = bad, heal = true }
+            rule { op = "write", delay = "100us", p = 0.3 }
+            local file = backing()
+            function read(io, offset, length) if offset % 8192 == 0 then file:read(offset, length) end end
+            """
+        let settings = ["file": "/disk"]
+        let reloads = try (1...1000).map { try Reload(script, settings: settings, turn: $0) }
+        let result = try simulate(script, settings: settings) {
+            $0.workload.requests = 20000
+            $0.workload.depth = 32
+            $0.interventions = reloads.enumerated().flatMap { index, reload in
+                reload.at(UInt64(index) * 10)
+            }
+        }
+        #expect(reloads.allSatisfy { $0.problem == nil })
+        #expect(reloads.allSatisfy { $0.adopted.wait(seconds: 0) == true })
+        #expect(result.finished.count == 20000)
+        #expect(result.report.data?.differing == 0 && result.report.scriptErrors.count == 0)
+        #expect(result.outcomes.allSatisfy { $0.isEmpty || $0 == "ENODATA" })
+    }
+
+    @Test(arguments: [
+        ("device { size = \"32M\" }", "size", "the running device has 16M, 32M is asked for"),
+        ("device { size = \"16M\", depth = 64 }", "depth", "128, 64"),
+        ("device { size = \"16M\", cache = \"volatile\" }", "cache", "none"),
+        ("device { size = \"16M\", seed = 5 }", "seed", "5"),
+        ("device { size = \"16M\" } backing { size = \"1M\" }", "backing{}", "1 backings"),
+    ])
+    func `what the driver was told cannot be changed`(
+        script: String,
+        key: String,
+        text: String
+    ) throws {
+        func config(_ script: String) throws -> DeviceConfig {
+            try LoadedScript.plan(ScriptSource(path: "a.lua", text: script), usualSeed: 1).config
+        }
+        let running = try config("device { size = \"16M\" }")
+        #expect(running.difference(from: running) == nil)
+        let free = try config(
+            "device { size = \"16M\", on_error = \"pass\", memory = \"16M\", budget = \"9ms\" }"
+        )
+        #expect(free.difference(from: running) == nil)
+        let difference = try config(script).difference(from: running)
+        #expect(difference?.key == key)
+        let message =
+            "the running device has \(difference?.running ?? ""), \(difference?.wanted ?? "") is asked for"
+        for part in text.split(separator: ", ") { #expect(message.contains(part)) }
+    }
+}

@@ -105,7 +105,6 @@ t_reloads_and_ctl_under_load_lose_nothing() {
     rule { op = "read", range = { "62M", "64K" }, error = "EIO" }
     rule { op = "write", range = bad, heal = true }
     rule { op = "read", delay = "200us", p = 0.01 }
-    rule { rate = "1G" }
     local b = bucket { rate = "1G" }
     function write(io, offset, length) if b:take(length) > 1e9 then return delay("1ms") end end
     function ctl(word, offset) bad:add(offset, 4096) bad:remove(offset, 4096) return #bad end

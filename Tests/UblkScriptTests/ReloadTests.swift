@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 @testable import UblkScript
@@ -235,6 +236,53 @@ import Testing
         #expect(result.finished.count == 20000)
         #expect(result.report.data?.differing == 0 && result.report.scriptErrors.count == 0)
         #expect(result.outcomes.allSatisfy { $0.isEmpty || $0 == "ENODATA" })
+    }
+
+    @Test func `loading a script again and again uses up no memory`() throws {
+        let reload = try Reload(
+            """
+            local own, bad = ranges():add(0, 512), ranges("bad"):add("1M", 512)
+            rule { op = "read", range = own, error = "EIO" }
+            rule { op = "read", range = { "2M", 512 }, rate = "1M", verdict = fail("EIO") + delay(dist.normal { mean = "1ms", sd = "1us" }) }
+            rule { op = "write", range = bad, heal = true, name = "heals" }
+            local limit, t = bucket { rate = "1M" }, {}
+            for i = 1, 1000 do t[i] = { i } end
+            every("1s", function() t = {} end)
+            function read(io) if limit:take(io.length) > 0 then return fail("EIO") end end
+            """
+        )
+        let shared = SharedObjects(queues: 2)
+        func load(_ rounds: Int) throws -> Int {
+            for round in 0..<rounds {
+                var plan = reload.plan
+                plan.bank = round % 2
+                for queue in [QueueID(0), QueueID(1)] {
+                    _ = try plan.load(
+                        queue: queue,
+                        shared: shared,
+                        counters: RuleCounters(count: plan.ruleCount),
+                        ledger: Ledger(queue: queue, capacity: 8),
+                        logFD: -1
+                    )
+                }
+            }
+            return try Self.residentBytes()
+        }
+        let before = try load(100)
+        // A script takes 60 KiB; other tests run beside this one.
+        let after = try load(3000)
+        #expect(after - before < 32 << 20)
+    }
+
+    /// The second number of `/proc/self/statm` is of pages.
+    private static func residentBytes() throws -> Int {
+        guard let file = unsafe fopen("/proc/self/statm", "r") else { return 0 }
+        defer { unsafe fclose(file) }
+        var text = [CChar](repeating: 0, count: 200)
+        _ = unsafe fgets(&text, 200, file)
+        let bytes = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+        let fields = String(decoding: bytes, as: UTF8.self).split(separator: " ")
+        return (Int(fields[1]) ?? 0) * SystemPage.bytes
     }
 
     @Test(arguments: [

@@ -1,11 +1,11 @@
-/* The intervals of a set: sorted, disjoint, not even adjacent; so both starts and ends ascend and one binary
- * search finds a place. Every edit replaces the intervals [first, last) by at most two new ones.
+/* The intervals of a set: sorted, disjoint, not even adjacent; so both starts and ends ascend and a search by end
+ * finds a place, first among the leaves and then in one (spans.h). Every edit replaces the intervals [first, last) by
+ * at most two new ones (spans.c).
  *
  * Readers: any queue between online and offline, without a lock. Editors: one at a time, under the registry's
- * lock. While nobody can be reading (one queue, or none has started) the array is edited in place and grows by
- * doubling, so a load phase may add a million intervals; afterwards an edit copies the array and publishes it. */
+ * lock. While nobody can be reading (one queue, or none has started) edits are made in place; afterwards each
+ * publishes a new directory. */
 #include "shared_state.h"
-#include <stdlib.h>
 #include <string.h>
 
 static const struct us_spans empty;
@@ -15,30 +15,58 @@ static const struct us_spans *look(const struct us_ranges *set) {
     return spans != NULL ? spans : &empty;
 }
 
-/* Index of the first interval that ends after offset. */
-static size_t first_ending_after(const struct us_spans *spans, uint64_t offset) {
-    size_t low = 0, high = spans->count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (spans->at[middle].end > offset)
-            high = middle;
-        else
-            low = middle + 1;
+/* How many of the leading ones end at offset or before. Few are counted, not halved: the processor does not wait for
+ * one comparison, or one cache line, to know the next. */
+static size_t ended_leaves(const struct us_leaf_entry *at, size_t count, uint64_t offset) {
+    size_t ended = 0;
+    while (count > US_BLOCK) {
+        size_t half = count / 2;
+        ended += at[ended + half - 1].end <= offset ? half : 0;
+        count -= half;
     }
-    return low;
+    for (size_t first = ended, i = 0; i < count; i++)
+        ended += at[first + i].end <= offset;
+    return ended;
 }
 
-/* Index of the first interval that starts at offset or after it. */
-static size_t first_starting_from(const struct us_spans *spans, uint64_t offset) {
-    size_t low = 0, high = spans->count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (spans->at[middle].start >= offset)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
+static size_t ended_blocks(const uint64_t *marks, size_t count, uint64_t offset) {
+    size_t ended = 0;
+    for (size_t i = 0; i < count; i++)
+        ended += marks[i] <= offset;
+    return ended;
+}
+
+static size_t ended_spans(const struct us_span *at, size_t count, uint64_t offset) {
+    size_t ended = 0;
+    for (size_t i = 0; i < count; i++)
+        ended += at[i].end <= offset;
+    return ended;
+}
+
+/* The first interval that ends after offset; behind the last when there is none. */
+static struct us_place first_ending_after(const struct us_spans *spans, uint64_t offset) {
+    struct us_place place = {ended_leaves(spans->at, spans->leaf_count, offset), 0};
+    if (place.leaf == spans->leaf_count)
+        return place;
+    const struct us_leaf *leaf = spans->at[place.leaf].leaf;
+    /* The leaf's last ends after it, so one does in the block that is found. */
+    place.index = ended_blocks(leaf->marks, (leaf->count + US_BLOCK - 1) / US_BLOCK, offset) * US_BLOCK;
+    size_t left = leaf->count - place.index;
+    place.index += ended_spans(leaf->at + place.index, left < US_BLOCK ? left : US_BLOCK, offset);
+    return place;
+}
+
+static const struct us_span *span_at(const struct us_spans *spans, struct us_place place) {
+    return &spans->at[place.leaf].leaf->at[place.index];
+}
+
+/* The first interval that starts at offset or after it: the first that ends after it, or its successor. */
+static struct us_place first_starting_from(const struct us_spans *spans, uint64_t offset) {
+    struct us_place place = first_ending_after(spans, offset);
+    if (place.leaf < spans->leaf_count && span_at(spans, place)->start < offset
+        && ++place.index == spans->at[place.leaf].leaf->count)
+        place = (struct us_place){place.leaf + 1, 0};
+    return place;
 }
 
 bool us_ranges_overlaps(const struct us_ranges *set, uint64_t offset, uint64_t length) {
@@ -46,16 +74,16 @@ bool us_ranges_overlaps(const struct us_ranges *set, uint64_t offset, uint64_t l
     if (__builtin_add_overflow(offset, length, &end))
         end = UINT64_MAX;
     const struct us_spans *spans = look(set);
-    size_t i = first_ending_after(spans, offset);
-    return length > 0 && i < spans->count && spans->at[i].start < end;
+    struct us_place place = first_ending_after(spans, offset);
+    return length > 0 && place.leaf < spans->leaf_count && span_at(spans, place)->start < end;
 }
 
 bool us_ranges_hull(const struct us_ranges *set, uint64_t *start, uint64_t *end) {
     const struct us_spans *spans = look(set);
     if (spans->count == 0)
         return false;
-    *start = spans->at[0].start;
-    *end = spans->at[spans->count - 1].end;
+    *start = spans->at[0].leaf->at[0].start;
+    *end = spans->at[spans->leaf_count - 1].end;
     return true;
 }
 
@@ -63,78 +91,36 @@ uint64_t us_shared_growths(const struct us_shared *shared) {
     return atomic_load_explicit(&shared->growths, memory_order_acquire);
 }
 
-/* What an edit puts in the place of the intervals [first, last). */
-struct edit {
-    size_t first, last;
-    struct us_span pieces[2];
-    size_t piece_count;
-};
-
-static void move_spans(struct us_span *to, const struct us_span *from, size_t count) {
-    if (count > 0)
-        memmove(to, from, count * sizeof *to);
+/* The last interval in front of a place that is not the first. */
+static const struct us_span *span_before(const struct us_spans *spans, struct us_place place) {
+    if (place.index > 0)
+        return span_at(spans, place) - 1;
+    const struct us_leaf *leaf = spans->at[place.leaf - 1].leaf;
+    return &leaf->at[leaf->count - 1];
 }
 
-static uint64_t bytes_of(const struct us_span *spans, size_t count) {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < count; i++)
-        bytes += spans[i].end - spans[i].start;
-    return bytes;
-}
-
-/* The array that the edit is written to: the old one with room enough, or a new one. NULL: no memory. */
-static struct us_spans *target(struct us_ranges *set, struct us_spans *old, size_t count) {
-    bool exclusive = us_shared_exclusive(set->shared);
-    if (exclusive && old != NULL && count <= old->capacity)
-        return old;
-    size_t capacity = exclusive ? count + count / 2 + 4 : count;
-    struct us_spans *new = malloc(sizeof *new + capacity * sizeof *new->at);
-    if (new != NULL)
-        *new = (struct us_spans){.capacity = capacity};
-    return new;
-}
-
-static bool apply(struct us_ranges *set, const struct edit *edit) {
-    struct us_spans *old = atomic_load_explicit(&set->spans, memory_order_relaxed);
-    const struct us_spans *from = old != NULL ? old : &empty;
-    size_t count = from->count - (edit->last - edit->first) + edit->piece_count;
-    size_t in_all = set->shared->interval_count - from->count + count;
-    if (count > from->count && in_all > US_INTERVALS_MAX)
-        return false;
-    struct us_spans *to = count > 0 ? target(set, old, count) : NULL;
-    if (count > 0 && to == NULL)
-        return false;
-    if (to != NULL) {
-        uint64_t bytes = from->bytes - bytes_of(from->at + edit->first, edit->last - edit->first)
-            + bytes_of(edit->pieces, edit->piece_count);
-        if (to != old)
-            move_spans(to->at, from->at, edit->first);
-        move_spans(to->at + edit->first + edit->piece_count, from->at + edit->last, from->count - edit->last);
-        move_spans(to->at + edit->first, edit->pieces, edit->piece_count);
-        to->count = count;
-        to->bytes = bytes;
-    }
-    set->shared->interval_count = in_all;
-    us_shared_publish(set, to);
-    return true;
+static bool is_before(struct us_place left, struct us_place right) {
+    return left.leaf < right.leaf || (left.leaf == right.leaf && left.index < right.index);
 }
 
 static bool add_locked(struct us_ranges *set, uint64_t start, uint64_t end) {
     const struct us_spans *spans = look(set);
+    struct us_place none = {spans->leaf_count, 0};
     /* Neighbours that only touch are taken in too: from the first that ends at start or later ... */
-    size_t first = start > 0 ? first_ending_after(spans, start - 1) : 0;
+    struct us_place first = first_ending_after(spans, start > 0 ? start - 1 : 0);
     /* ... to the last that starts at end or before. */
-    size_t last = end < UINT64_MAX ? first_starting_from(spans, end + 1) : spans->count;
+    struct us_place last = end < UINT64_MAX ? first_starting_from(spans, end + 1) : none;
     struct us_span whole = {start, end};
-    if (first < last) {
-        const struct us_span *left = &spans->at[first], *right = &spans->at[last - 1];
+    if (is_before(first, last)) {
+        const struct us_span *left = span_at(spans, first), *right = span_before(spans, last);
         if (left->start <= start && left->end >= end)
             return true;
         whole.start = left->start < start ? left->start : start;
         whole.end = right->end > end ? right->end : end;
     }
-    bool grows = spans->count == 0 || whole.start < spans->at[0].start || whole.end > spans->at[spans->count - 1].end;
-    if (!apply(set, &(struct edit){first, last, {whole}, 1}))
+    uint64_t lowest, highest;
+    bool grows = !us_ranges_hull(set, &lowest, &highest) || whole.start < lowest || whole.end > highest;
+    if (!us_spans_edit(set, &(struct us_edit){first, last, {whole}, 1}))
         return false;
     if (grows) /* after the set is published: who sees the count sees the set */
         atomic_fetch_add_explicit(&set->shared->growths, 1, memory_order_release);
@@ -143,14 +129,15 @@ static bool add_locked(struct us_ranges *set, uint64_t start, uint64_t end) {
 
 static bool remove_locked(struct us_ranges *set, uint64_t start, uint64_t end) {
     const struct us_spans *spans = look(set);
-    struct edit edit = {first_ending_after(spans, start), first_starting_from(spans, end), {{0, 0}}, 0};
-    if (edit.first >= edit.last)
+    struct us_edit edit = {first_ending_after(spans, start), first_starting_from(spans, end), {{0, 0}}, 0};
+    if (!is_before(edit.first, edit.last))
         return true;
-    if (spans->at[edit.first].start < start)
-        edit.pieces[edit.piece_count++] = (struct us_span){spans->at[edit.first].start, start};
-    if (spans->at[edit.last - 1].end > end)
-        edit.pieces[edit.piece_count++] = (struct us_span){end, spans->at[edit.last - 1].end};
-    return apply(set, &edit);
+    const struct us_span *left = span_at(spans, edit.first), *right = span_before(spans, edit.last);
+    if (left->start < start)
+        edit.pieces[edit.piece_count++] = (struct us_span){left->start, start};
+    if (right->end > end)
+        edit.pieces[edit.piece_count++] = (struct us_span){end, right->end};
+    return us_spans_edit(set, &edit);
 }
 
 bool us_ranges_add(struct us_ranges *set, uint64_t offset, uint64_t length) {
@@ -179,7 +166,7 @@ bool us_ranges_remove(struct us_ranges *set, uint64_t offset, uint64_t length) {
 
 bool us_ranges_clear(struct us_ranges *set) {
     us_shared_lock(set->shared);
-    bool done = apply(set, &(struct edit){0, look(set)->count, {{0, 0}}, 0});
+    bool done = us_spans_edit(set, &(struct us_edit){.last = {look(set)->leaf_count, 0}});
     us_shared_unlock(set->shared);
     return done;
 }
@@ -196,16 +183,26 @@ bool us_ranges_at(const struct us_ranges *set, size_t index, uint64_t *offset, u
     const struct us_spans *spans = look(set);
     if (index >= spans->count)
         return false;
-    *offset = spans->at[index].start;
-    *length = spans->at[index].end - spans->at[index].start;
+    size_t leaf = 0;
+    for (; index >= spans->at[leaf].leaf->count; leaf++)
+        index -= spans->at[leaf].leaf->count;
+    const struct us_span *span = &spans->at[leaf].leaf->at[index];
+    *offset = span->start;
+    *length = span->end - span->start;
     return true;
 }
 
 size_t us_ranges_copy(const struct us_ranges *set, struct us_span *to, size_t capacity) {
     us_shared_lock(set->shared);
     const struct us_spans *spans = look(set);
+    size_t done = 0;
+    for (size_t i = 0; i < spans->leaf_count && done < capacity; i++) {
+        const struct us_leaf *leaf = spans->at[i].leaf;
+        size_t count = leaf->count < capacity - done ? leaf->count : capacity - done;
+        memcpy(to + done, leaf->at, count * sizeof *to);
+        done += count;
+    }
     size_t count = spans->count;
-    move_spans(to, spans->at, count < capacity ? count : capacity);
     us_shared_unlock(set->shared);
     return count;
 }

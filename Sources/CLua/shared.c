@@ -1,13 +1,14 @@
 /* The registry of sets and the reclaiming of what readers may still see (QSBR).
  *
  * Owner: the device; threads: all of its queues. Readers never lock. A queue announces the epoch in which it
- * goes online; every replaced array carries the epoch that began with its replacement. It is freed once no
- * queue is online with an older epoch: such a queue went online before the replacement and may hold the array.
+ * goes online; every replaced directory carries the epoch that began with its replacement. It is freed, with the
+ * leaves that went with it, once no queue is online with an older epoch: such a queue went online before the
+ * replacement and may hold it.
  *
  * Memory order. A reader stores `seen`, then loads `spans`; an editor stores `spans`, then loads `seen`. One of
  * the two must see the other's store, which only sequential consistency gives; so these four are seq_cst (the
  * loads cost nothing on x86 and an ldar on arm64). Going offline is a release that the editor's load
- * acquires: all looks at the array happen before it is freed. */
+ * acquires: all looks at the directory and its leaves happen before they are freed. */
 #include "shared_state.h"
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ struct us_shared *us_shared_new(unsigned queues) {
 static void free_retired(struct us_spans *list) {
     while (list != NULL) {
         struct us_spans *next = list->next;
-        free(list);
+        us_spans_free(list);
         list = next;
     }
 }
@@ -52,7 +53,7 @@ void us_shared_free(struct us_shared *shared) {
     while (shared->sets != NULL) {
         struct us_ranges *set = shared->sets;
         shared->sets = set->next;
-        free(atomic_load_explicit(&set->spans, memory_order_relaxed));
+        us_spans_free_all(atomic_load_explicit(&set->spans, memory_order_relaxed));
         free(set);
     }
     us_shared_free_cells(shared);
@@ -126,7 +127,7 @@ void us_shared_publish(struct us_ranges *set, struct us_spans *spans) {
     if (old == NULL || old == spans)
         return;
     if (us_shared_exclusive(shared)) {
-        free(old);
+        us_spans_free(old);
         return;
     }
     old->retired_at = atomic_fetch_add_explicit(&shared->epoch, 1, memory_order_seq_cst) + 1;

@@ -1,6 +1,7 @@
 /* Inside of the registry and of its sets: shared.c owns memory and its reclaiming, ranges.c the intervals. */
 #pragma once
 #include "include/ranges.h"
+#include "spans.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -8,20 +9,7 @@ enum {
     US_NAME_MAX = 64,
     /* Native memory is outside of a script's own limit, so a runaway load phase must meet one here. */
     US_SETS_MAX = 1 << 16,
-    US_INTERVALS_MAX = 1 << 24, /* in all sets of a registry: 256 MiB */
-};
-
-struct us_span {
-    uint64_t start, end; /* [start, end), never empty */
-};
-
-/* The intervals of a set. NULL stands for an empty one. Readers see it only complete. */
-struct us_spans {
-    size_t count, capacity;
-    uint64_t bytes;
-    uint64_t retired_at; /* shared.c: the epoch of its replacement */
-    struct us_spans *next; /* shared.c: in the list of retired ones */
-    struct us_span at[];
+    US_INTERVALS_MAX = 1 << 24, /* in all sets of a registry: 256 MiB, and the room that leaves keep */
 };
 
 struct us_ranges {
@@ -61,7 +49,8 @@ struct us_shared {
 /* Excludes edits. Nothing to do with one queue. */
 void us_shared_lock(struct us_shared *shared);
 void us_shared_unlock(struct us_shared *shared);
-/* Under the lock: makes spans what readers see from now on and frees the old ones once nobody can see them. */
+/* Under the lock: makes spans what readers see from now on and frees the old directory, with its dead leaves, once
+ * nobody can see them. */
 void us_shared_publish(struct us_ranges *set, struct us_spans *spans);
 /* cells.c: the cells go with the registry. */
 void us_shared_free_cells(struct us_shared *shared);

@@ -9,14 +9,14 @@ import Testing
 /// And readers beside a writer.
 @Suite struct RangesTests {
     /// A small generator with a seed: SplitMix64, the script's own.
-    private struct Dice {
+    struct Dice {
         var stream: us_random
         init(seed: UInt64) { stream = us_random_stream(seed, 0, 0) }
         mutating func roll(_ count: UInt64) -> UInt64 { unsafe us_random_next(&stream) % count }
     }
 
     /// The runs of true in `flags`.
-    private static func runs(_ flags: [Bool]) -> [[UInt64]] {
+    static func runs(_ flags: [Bool]) -> [[UInt64]] {
         var runs: [[UInt64]] = []
         for (index, flag) in flags.enumerated() where flag {
             if let last = runs.last, last[0] + last[1] == UInt64(index) {
@@ -28,7 +28,7 @@ import Testing
         return runs
     }
 
-    private static func intervals(_ set: OpaquePointer) -> [[UInt64]] {
+    static func intervals(_ set: OpaquePointer) -> [[UInt64]] {
         var found: [[UInt64]] = []
         var offset: UInt64 = 0
         var length: UInt64 = 0
@@ -39,13 +39,13 @@ import Testing
     }
 
     /// The first byte and the end of the last; nil for an empty set.
-    private static func hull(_ set: OpaquePointer) -> (UInt64?, UInt64?) {
+    static func hull(_ set: OpaquePointer) -> (UInt64?, UInt64?) {
         var start: UInt64 = 0
         var end: UInt64 = 0
         return unsafe us_ranges_hull(set, &start, &end) ? (start, end) : (nil, nil)
     }
 
-    private static func makeSet(_ shared: SharedObjects, _ name: String = "") throws
+    static func makeSet(_ shared: SharedObjects, _ name: String = "") throws
         -> OpaquePointer
     {
         let set = unsafe us_shared_ranges(shared.handle, name, name.utf8.count)
@@ -212,7 +212,11 @@ import Testing
         }
         while findings.looks.load(ordering: .relaxed) == 0 { TestHost.sleep(milliseconds: 1) }
         var dice = Dice(seed: seed)
-        for _ in 0..<4000 {
+        for round in 0..<4000 {
+            if round % 1000 == 500 {
+                unsafe Self.mergeAndSplit(set, from: 0)
+                unsafe Self.mergeAndSplit(other, from: 50)
+            }
             // Only odd hundreds change, and only between 60 and 90.
             let offset = (dice.roll(Self.intervalCount / 2) * 2 + 1) * 100 + 60
             unsafe us_ranges_add(set, offset, 30)
@@ -232,6 +236,18 @@ import Testing
     /// More than the machine has CPUs, so that some are stopped in the middle of a look.
     private static let readers = 6
     private static let intervalCount: UInt64 = 5000
+    /// Of these: what ``mergeAndSplit(_:from:)`` changes.
+    private static let mergedCount: UInt64 = 2500
+
+    /// Makes one of many, which are in several leaves, and then all of them again.
+    ///
+    /// Those that were there always are.
+    private static func mergeAndSplit(_ set: OpaquePointer, from first: UInt64) {
+        unsafe us_ranges_add(set, first, mergedCount * 100 - 50)
+        for index in 0..<mergedCount - 1 {
+            unsafe us_ranges_remove(set, first + index * 100 + 50, 50)
+        }
+    }
 
     /// A queue's turns: online, look at what never changes, offline.
     private static func read(
@@ -246,10 +262,12 @@ import Testing
         while !findings.isOver.load(ordering: .relaxed) {
             shared.online(queue)
             for _ in 0..<100 {
-                let base = dice.roll(intervalCount) * 100
+                let index = dice.roll(intervalCount)
+                let base = index * 100
                 let isSound =
                     unsafe us_ranges_overlaps(set, base + dice.roll(50), 1)
-                    && !us_ranges_overlaps(set, base + 50 + dice.roll(10), 1)
+                    && (index < mergedCount
+                        || !us_ranges_overlaps(set, base + 50 + dice.roll(10), 1))
                     && us_ranges_count(set) - Int(intervalCount) <= 1
                 if !isSound { findings.torn.wrappingAdd(1, ordering: .relaxed) }
                 findings.looks.wrappingAdd(1, ordering: .relaxed)

@@ -1,11 +1,12 @@
 /* Sets of byte ranges, and the registry of named objects that all queues of a device share.
  *
- * A set is a sorted array of disjoint, non-adjacent [start, end) intervals; lookups are a binary search.
- * With one queue everything happens on its thread and the array is edited in place.
- * With several queues readers never lock: an edit (under a mutex) makes a new array and publishes it by one
- * atomic store; the old one is freed when every queue has passed a quiescent point since
+ * A set is sorted, disjoint, non-adjacent [start, end) intervals in leaves of some hundreds below one directory, so
+ * a lookup is O(log n) and an edit moves a leaf and seldom the directory (spans.h).
+ * With one queue everything happens on its thread and leaves are edited in place.
+ * With several queues readers never lock: an edit (under a mutex) makes a new leaf and a new directory, which it
+ * publishes by one atomic store; what they replace is freed when every queue has passed a quiescent point since
  * (us_shared_online / us_shared_offline; QSBR, as in userspace RCU). Until the first queue goes online there are no
- * readers to spare and edits are in place too; afterwards each costs a copy. Edits need not be online. */
+ * readers to spare and edits are in place too. Edits need not be online. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,7 +53,7 @@ bool us_ranges_hull(const struct us_ranges *set, uint64_t *start, uint64_t *end)
 uint64_t us_shared_growths(const struct us_shared *shared);
 size_t us_ranges_count(const struct us_ranges *set); /* intervals */
 uint64_t us_ranges_bytes(const struct us_ranges *set);
-/* The interval with that index, for listings; false past the end. */
+/* The interval with that index, for listings: it counts through the leaves. False past the end. */
 bool us_ranges_at(const struct us_ranges *set, size_t index, uint64_t *offset, uint64_t *length);
 /* Its name, "" for an anonymous one. */
 const char *us_ranges_name(const struct us_ranges *set);

@@ -52,7 +52,8 @@ struct us_script {
     const char *io_field[US_IO_NAME_COUNT]; /* the strings of this state, compared by address */
     int io_metatable, verdict_metatable; /* registry references */
 
-    struct us_timer *timers; /* timers.c */
+    struct us_release release; /* release_lua.c */
+    struct us_timer *timers;   /* timers.c */
     size_t timer_count;
     uint64_t timer_due;      /* of the next one; UINT64_MAX: none */
     struct us_want want;      /* of the handler that has just yielded */
@@ -219,6 +220,7 @@ void us_open_dict(lua_State *L);
 void us_open_verdict(lua_State *L);
 void us_open_effects(lua_State *L); /* corrupt store misdirect */
 void us_open_targets(lua_State *L); /* to backing */
+void us_open_release(lua_State *L);
 void us_open_timers(lua_State *L);  /* after every */
 void us_open_io(lua_State *L);
 extern const struct us_io_method {

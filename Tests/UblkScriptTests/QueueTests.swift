@@ -132,7 +132,7 @@ import Testing
             "rule { op = \"read\", hang = true }\nrule { op = \"write\", delay = \"1s\" }"
         ) {
             $0.workload = Workload([.read(0), .read(4096), .write(8192)], depth: 3)
-            $0.interventions = [Self.at(100, .release(errno: nil, released))]
+            $0.interventions = [Self.at(100, .release(Release(), released))]
         }
         #expect(released.wait(seconds: 0) == 2)
         #expect(result.outcomes == ["", "", ""])
@@ -145,15 +145,84 @@ import Testing
     @Test func `a release can say what the held requests get`() throws {
         let result = try simulate("rule { op = \"read\", hang = true }") {
             $0.workload = Workload([.read(0)])
-            $0.interventions = [Self.at(5, .release(errno: 110, Promise<Int>()))]
+            $0.interventions = [Self.at(5, .release(Release(errno: 110), Promise<Int>()))]
         }
         #expect(result.outcomes == ["ETIMEDOUT"])
+    }
+
+    /// The offsets of eight held reads in the order in which `releases` let them go, 4096 as the unit.
+    private func order(_ releases: [Release], seed: UInt64 = 1) throws -> [UInt64] {
+        let result = try simulate("rule { op = \"read\", hang = \"1s\" }", seed: seed) {
+            $0.workload = Workload((0..<8).map { .read($0 * 4096) }, depth: 8)
+            $0.interventions = releases.enumerated().map {
+                Self.at(UInt64(5 + $0), .release($1, Promise()))
+            }
+        }
+        return result.finished.map { $0.request.offsetBytes / 4096 }
+    }
+
+    @Test func `held requests are let go in the order of their arrival, or against it`() throws {
+        let arrived = try order([])
+        #expect(try order([Release()]) == arrived)
+        #expect(try order([Release(order: .lifo)]) == arrived.reversed())
+    }
+
+    @Test func `a random order is another one, and the same for the same seed`() throws {
+        let shuffled = try order([Release(order: .random)])
+        #expect(try shuffled != order([]) && shuffled.sorted() == Array(0..<8))
+        #expect(try order([Release(order: .random)]) == shuffled)
+    }
+
+    @Test(arguments: [1, 3, 8, 9])
+    func `a release may be of so many`(count: Int) throws {
+        let arrived = try order([])
+        let lifo = try order([Release(order: .lifo, count: count)])
+        // The others end when their second is over.
+        #expect(lifo == arrived.suffix(count).reversed() + arrived.dropLast(count))
+    }
+
+    @Test func `a script lets go of what it holds once there are four`() throws {
+        let script = """
+            local held = 0
+            function read(io)
+              held = held + 1
+              if held % 4 == 0 then release("lifo", nil, held == 8 and "EIO" or nil) end
+              return hang()
+            end
+            """
+        let result = try simulate(script) {
+            $0.workload = Workload((0..<8).map { .read($0 * 4096) }, depth: 4)
+        }
+        let sent = result.finished.map(\.sentAt.nanoseconds)
+        #expect(result.outcomes == ["", "", "", "", "EIO", "EIO", "EIO", "EIO"])
+        #expect(sent[..<4].elementsEqual(sent[..<4].sorted(by: >)))
+        #expect(sent[4...].elementsEqual(sent[4...].sorted(by: >)))
+        #expect(result.report.end == .finished)
+    }
+
+    @Test func `a timer lets go of what is held`() throws {
+        let result = try simulate(
+            "rule { op = \"read\", hang = true } every(\"10ms\", function() release() end)"
+        ) { $0.workload = Workload([.read(0), .read(4096)]) }
+        #expect(result.report.end == .finished && result.report.virtualSeconds < 0.021)
+    }
+
+    @Test(arguments: [
+        ("release(\"up\")", "bad order \"up\""), ("release(1)", "bad order 1"),
+        ("release(nil, 0)", "bad count 0"), ("release(nil, \"x\")", "number expected"),
+        ("release(nil, nil, \"EBOGUS\")", "bad errno \"EBOGUS\""),
+    ])
+    func `a release that makes no sense is refused`(call: String, text: String) throws {
+        let result = try simulate("function read() \(call) end") {
+            $0.workload = Workload([.read(0)])
+        }
+        #expect(result.report.scriptErrors.texts.first?.contains(text) == true)
     }
 
     @Test func `a released hang ends as the script meant`() throws {
         let result = try simulate("function read() return hang(nil, fail(\"ENODATA\")) end") {
             $0.workload = Workload([.read(0)])
-            $0.interventions = [Self.at(5, .release(errno: nil, Promise<Int>()))]
+            $0.interventions = [Self.at(5, .release(Release(), Promise<Int>()))]
         }
         #expect(result.outcomes == ["ENODATA"])
     }

@@ -80,7 +80,7 @@ import Testing
             $0.workload = Workload([.read(0), .write(0), .write(4096)])
             $0.workload.depth = 2
             $0.interventions =
-                reload.at(5000) + [QueueTests.at(20, .release(errno: nil, released))]
+                reload.at(5000) + [QueueTests.at(20, .release(Release(), released))]
         }
         #expect(reload.problem == nil && released.wait(seconds: 0) == 1)
         // The third is sent when the second has ended.

@@ -35,7 +35,7 @@ import Testing
             try ScriptHarness.value(of: expression) == """
                 GiB KiB MiB TiB _G _VERSION after assert backing bucket bytes corrupt counter ctl delay device dict dist done drop \
                 error every fail getmetatable hang ipairs log mark math misdirect ms next now pairs params pcall print randint \
-                random ranges rawequal rawget rawlen rawset rule sec select setmetatable state store string table time to \
+                random ranges rawequal rawget rawlen rawset release rule sec select setmetatable state store string table time to \
                 tonumber tostring type us utf8 zero
                 """
         )

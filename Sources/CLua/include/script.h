@@ -141,6 +141,21 @@ uint64_t us_script_next_timer(const struct us_script *script);
 /* Runs the function of the next timer. There is one. */
 enum us_status us_script_run_timer(struct us_script *script);
 
+/* ---- release(): what the script wants to be let go of ---- */
+
+enum us_release_order { US_RELEASE_FIFO, US_RELEASE_LIFO, US_RELEASE_RANDOM };
+
+struct us_release {
+    bool is_wanted;
+    enum us_release_order order; /* by arrival */
+    uint64_t count;              /* at most */
+    int32_t error;               /* an errno for them; 0: they end as scripted */
+};
+
+bool us_script_wants_release(const struct us_script *script);
+/* The wish, which is done with then. */
+struct us_release us_script_take_release(struct us_script *script);
+
 /* Runs ctl(argv...). US_OK: *result holds what it returned as text, values separated by tabs ("" for none),
  * valid until the next call. */
 enum us_status us_script_ctl(

@@ -7,7 +7,9 @@ struct ControlScriptCommand: ParsableCommand {
         abstract: "Talk to a running script.",
         discussion: """
             Built-in words:
-              release [ERRNO]   let go of held IOs: as scripted, or with an errno
+              release [fifo|lifo|random] [COUNT] [ERRNO]
+                                let go of held IOs, in that order of their arrival, so many of each queue:
+                                as scripted, or with an errno
               pause, resume     hold every IO that arrives; let them go on
               stats             counters, and how often each rule acted
               rule [on|off R]   the rules; switch one on or off by name or line, or all

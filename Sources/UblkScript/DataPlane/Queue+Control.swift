@@ -6,7 +6,7 @@ extension Queue where Transport: ~Copyable {
     mutating func readMessages() {
         for message in control.takeMessages() {
             switch message {
-            case .release(let errno, let promise): promise.fulfil(release(errno: errno))
+            case .release(let release, let promise): promise.fulfil(letGo(release))
             case .control(let words, let promise): promise.fulfil(answer(words))
             case .pause(let pauses): pause(pauses)
             case .prepare(let reload, let promise): promise.fulfil(prepare(reload))
@@ -37,26 +37,6 @@ extension Queue where Transport: ~Copyable {
             let text = try script.ctl(words, now: now)
             return ControlAnswer(isOK: true, text: text)
         } catch { return ControlAnswer(isOK: false, text: error.text) }
-    }
-
-    /// Lets every held IO go on: to its scripted outcome, or to `errno`.
-    ///
-    /// - Returns: how many there were.
-    mutating func release(errno: Int32?) -> Int {
-        var released = 0
-        for index in 0..<configuration.depth {
-            let tag = Tag(UInt16(index))
-            guard requests.state(tag) == .held else { continue }
-            if let errno {
-                unsafe requests[tag].pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
-                unsafe requests[tag].pointee.decision.error = errno
-            }
-            letGo(tag, .heldNow)
-            record(.released, tag)
-            advance(tag)
-            released += 1
-        }
-        return released
     }
 
     /// Holds what arrives from now on, undecided; or decides about all that was.

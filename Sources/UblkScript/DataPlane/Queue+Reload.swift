@@ -7,6 +7,27 @@ import CLua
 /// that is delayed, held or with a backing ends as its script meant. What was not, because its handler
 /// waits for data, is decided by the new one.
 extension Queue where Transport: ~Copyable {
+    /// Tells a script of the tags and the backings.
+    func bind(_ script: borrowing Script) throws(ScriptError) {
+        for index in 0..<configuration.depth {
+            let tag = Tag(UInt16(index))
+            let isBound = unsafe us_script_bind_io(
+                script.handle,
+                tag.rawValue,
+                requests.io(tag),
+                transport.buffer(tag),
+                requests.patches(tag)
+            )
+            guard isBound else {
+                throw .noMemoryForTags(source: script.sourceName, depth: configuration.depth)
+            }
+        }
+        for (number, backing) in configuration.backings.enumerated() {
+            let size = backing.sizeBytes ?? configuration.sizeBytes
+            unsafe us_script_set_backing_size(script.handle, UInt32(number), size)
+        }
+    }
+
     /// Loads the script; IOs wait for as long as its load phase takes.
     ///
     /// - Returns: nil, or why it cannot be loaded; then nothing has changed.

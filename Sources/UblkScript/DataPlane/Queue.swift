@@ -39,6 +39,9 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     /// What arrives is held before anything is decided about it.
     var isPaused = false
     private var hasQuit = false
+    /// Room for the tags that are let go together, and the numbers for a random order.
+    var held: [Tag] = []
+    var shuffle: us_random
 
     init(
         transport: consuming Transport,
@@ -65,28 +68,14 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         )
         requests = RequestTable(depth: configuration.depth, queue: configuration.queue)
         timers = TimerHeap(depth: configuration.depth)
+        held.reserveCapacity(configuration.depth)
+        // No rule has this stream.
+        shuffle = us_random_stream(
+            configuration.seed,
+            UInt32(configuration.queue.rawValue),
+            .max
+        )
         try bind(self.script)
-    }
-
-    /// Tells a script of the tags and the backings.
-    func bind(_ script: borrowing Script) throws(ScriptError) {
-        for index in 0..<configuration.depth {
-            let tag = Tag(UInt16(index))
-            let isBound = unsafe us_script_bind_io(
-                script.handle,
-                tag.rawValue,
-                requests.io(tag),
-                transport.buffer(tag),
-                requests.patches(tag)
-            )
-            guard isBound else {
-                throw .noMemoryForTags(source: script.sourceName, depth: configuration.depth)
-            }
-        }
-        for (number, backing) in configuration.backings.enumerated() {
-            let size = backing.sizeBytes ?? configuration.sizeBytes
-            unsafe us_script_set_backing_size(script.handle, UInt32(number), size)
-        }
     }
 
     /// Serves until the driver has taken every tag back, or ``QueueMessage/quit``.
@@ -119,6 +108,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         }
         while let tag = timers.popDue(at: transport.now) { timerFired(tag) }
         if script.nextTimer != nil { runTimers() }
+        if unsafe us_script_wants_release(script.handle) { releaseForScript() }
     }
 
     /// Faults happen, and the script is asked.

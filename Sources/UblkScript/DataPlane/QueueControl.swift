@@ -2,8 +2,8 @@ import Synchronization
 
 /// What another thread may ask of a running queue.
 enum QueueMessage: Sendable {
-    /// Let go of held IOs; nil: they end as the script meant.
-    case release(errno: Int32?, Promise<Int>)
+    /// Let go of held IOs; how many there were.
+    case release(Release, Promise<Int>)
     /// A built-in word of ``LiveControl``, or the script's `ctl`.
     case control([String], Promise<ControlAnswer>)
     /// Hold every IO that arrives, before anything is decided about it; or let them go on.
@@ -20,6 +20,18 @@ enum QueueMessage: Sendable {
     case quit
 
     var isReload: Bool { if case .prepare = self { true } else { false } }
+}
+
+/// Which held IOs are let go, in which order, and to what.
+struct Release: Sendable, Equatable {
+    /// Of their arrival at the queue.
+    enum Order: String, Sendable, CaseIterable { case fifo, lifo, random }
+
+    var order = Order.fifo
+    /// At most so many on each queue.
+    var count = Int.max
+    /// nil: they end as the script meant.
+    var errno: Int32?
 }
 
 /// What a queue needs to go on with another script.

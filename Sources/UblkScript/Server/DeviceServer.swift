@@ -359,10 +359,10 @@ final class DeviceServer {
     }
 
     /// Lets go of held IOs on every queue; how many there were.
-    func release(errno: Int32?) -> Int {
+    func release(_ release: Release) -> Int {
         let promises = seats.map { seat in
             let promise = Promise<Int>()
-            seat.control.send(.release(errno: errno, promise))
+            seat.control.send(.release(release, promise))
             return promise
         }
         return promises.reduce(0) { $0 + ($1.wait(seconds: 5) ?? 0) }

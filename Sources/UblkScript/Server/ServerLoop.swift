@@ -189,19 +189,23 @@ struct ServerLoop {
     }
 
     private func release(_ connection: borrowing AdminConnection, _ words: [String]) {
-        var errno: Int32?
-        if words.count > 1 {
-            errno = Quantity.blockErrno(named: words[1])
-            if errno == nil {
-                connection.answer(
+        var release = Release()
+        for word in words.dropFirst() {
+            if let order = Release.Order(rawValue: word) {
+                release.order = order
+            } else if let count = Int(word), count > 0 {
+                release.count = count
+            } else if let errno = Quantity.blockErrno(named: word) {
+                release.errno = errno
+            } else {
+                return connection.answer(
                     ok: false,
-                    "release: unknown errno \"\(words[1])\". It takes one of "
-                        + Quantity.blockErrnoNames.joined(separator: ", ")
+                    "release: \"\(word)\" is no order (fifo, lifo, random), no count above 0, and no errno "
+                        + "(\(Quantity.blockErrnoNames.joined(separator: ", ")))"
                 )
-                return
             }
         }
-        connection.answer(ok: true, "released \(server.release(errno: errno))")
+        connection.answer(ok: true, "released \(server.release(release))")
     }
 
     /// Queue 0 answers: what a word changes for all queues is in shared objects.

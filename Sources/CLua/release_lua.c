@@ -1,0 +1,58 @@
+/* release(): a script lets go of what is held on its queue.
+ *
+ * The function only notes the wish; the queue's thread carries it out between two IOs (us_script_take_release), as a
+ * handler's own IO is not held yet. Of several wishes in one turn of the queue the last one counts. */
+#include "include/units.h"
+#include "script_state.h"
+#include <string.h>
+
+static enum us_release_order check_order(lua_State *L, int index) {
+    static const char *const names[] = {"fifo", "lifo", "random"};
+    const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : "";
+    for (unsigned order = 0; order < sizeof names / sizeof *names; order++)
+        if (strcmp(name, names[order]) == 0)
+            return (enum us_release_order)order;
+    luaL_error(L, "release: bad order %s: \"fifo\", \"lifo\" or \"random\" is expected", us_describe(L, index));
+    return US_RELEASE_FIFO;
+}
+
+static int32_t check_errno(lua_State *L, int index) {
+    size_t length = 0;
+    const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, &length) : "";
+    const struct us_errno *known = us_errno_by_name(name, length);
+    if (known == NULL)
+        luaL_error(L, "release: bad errno %s: one of those of fail() is expected", us_describe(L, index));
+    return known->number;
+}
+
+/* release(order, count, errno), each of which may be nil. */
+static int release(lua_State *L) {
+    us_require_phase(L, "release", US_PHASE_IO | US_PHASE_CTL | US_PHASE_TIMER);
+    struct us_release wish = {.is_wanted = true, .order = US_RELEASE_FIFO, .count = UINT64_MAX};
+    if (!lua_isnoneornil(L, 1))
+        wish.order = check_order(L, 1);
+    if (!lua_isnoneornil(L, 2)) {
+        lua_Integer count = luaL_checkinteger(L, 2);
+        if (count < 1)
+            return luaL_error(L, "release: bad count %s: 1 or more is expected", us_describe(L, 2));
+        wish.count = (uint64_t)count;
+    }
+    if (!lua_isnoneornil(L, 3))
+        wish.error = check_errno(L, 3);
+    us_script_of(L)->release = wish;
+    return 0;
+}
+
+bool us_script_wants_release(const struct us_script *script) {
+    return script->release.is_wanted;
+}
+
+struct us_release us_script_take_release(struct us_script *script) {
+    struct us_release wish = script->release;
+    script->release.is_wanted = false;
+    return wish;
+}
+
+void us_open_release(lua_State *L) {
+    lua_register(L, "release", release);
+}

@@ -1,0 +1,56 @@
+import CLua
+
+/// Held IOs that are let go: by `ctl release`, or by the script's `release()`.
+extension Queue where Transport: ~Copyable {
+    /// Lets held IOs go on, to their scripted outcome or to an errno.
+    ///
+    /// - Returns: how many there were.
+    mutating func letGo(_ release: Release) -> Int {
+        held.removeAll(keepingCapacity: true)
+        for index in 0..<configuration.depth where requests.state(Tag(UInt16(index))) == .held {
+            held.append(Tag(UInt16(index)))
+        }
+        putInOrder(release.order)
+        let count = min(held.count, release.count)
+        for place in 0..<count {
+            let tag = held[place]
+            if let errno = release.errno {
+                unsafe requests[tag].pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
+                unsafe requests[tag].pointee.decision.error = errno
+            }
+            letGo(tag, .heldNow)
+            record(.released, tag)
+            advance(tag)
+        }
+        return count
+    }
+
+    private mutating func putInOrder(_ order: Release.Order) {
+        let requests = unsafe requests[Tag(0)]
+        func arrival(_ tag: Tag) -> UInt64 { unsafe requests[tag.index].io.sequence }
+        held.sort { arrival($0) < arrival($1) }
+        switch order {
+        case .fifo: return
+        case .lifo: held.reverse()
+        case .random:
+            for place in stride(from: held.count - 1, to: 0, by: -1) {
+                let other = unsafe us_random_next(&shuffle) % UInt64(place + 1)
+                held.swapAt(place, Int(other))
+            }
+        }
+    }
+
+    /// What the script's `release()` asked for.
+    @inline(never)
+    mutating func releaseForScript() {
+        let wish = unsafe us_script_take_release(script.handle)
+        let orders: [Release.Order] = [.fifo, .lifo, .random]
+        _ = letGo(
+            Release(
+                order: orders[Int(wish.order.rawValue)],
+                count: Int(clamping: wish.count),
+                errno: wish.error == 0 ? nil : wish.error
+            )
+        )
+    }
+}

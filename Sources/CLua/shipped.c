@@ -14,6 +14,9 @@ static const struct us_shipped shipped[] = {
     {"faults", "delay", (const char[]){
 #embed "../../scripts/faults/delay.lua"
         , '\0'}},
+    {"faults", "discard", (const char[]){
+#embed "../../scripts/faults/discard.lua"
+        , '\0'}},
     {"faults", "dust", (const char[]){
 #embed "../../scripts/faults/dust.lua"
         , '\0'}},
@@ -59,8 +62,17 @@ static const struct us_shipped shipped[] = {
     {"faults", "rate-limit", (const char[]){
 #embed "../../scripts/faults/rate-limit.lua"
         , '\0'}},
+    {"faults", "reorder", (const char[]){
+#embed "../../scripts/faults/reorder.lua"
+        , '\0'}},
     {"faults", "smr-dm", (const char[]){
 #embed "../../scripts/faults/smr-dm.lua"
+        , '\0'}},
+    {"faults", "stale", (const char[]){
+#embed "../../scripts/faults/stale.lua"
+        , '\0'}},
+    {"faults", "wear", (const char[]){
+#embed "../../scripts/faults/wear.lua"
         , '\0'}},
     {"targets", "concat", (const char[]){
 #embed "../../scripts/targets/concat.lua"

@@ -226,4 +226,53 @@ struct TidyTests {
             .map { "docs/scripting.md: no `\($0)`" }
         )
     }
+
+    /// Names in the text that are code, the words of `` `c:add(n)` `` for example.
+    private static func codeWords(_ text: String) -> Set<Substring> {
+        var words: Set<Substring> = []
+        for (index, part) in text.split(separator: "`", omittingEmptySubsequences: false)
+            .enumerated()
+        where index % 2 == 1 {
+            words.formUnion(part.split { !($0.isLetter || $0.isNumber || $0 == "_") })
+        }
+        return words
+    }
+
+    /// What C registers for scripts: `{"name", function}` and `[FIELD] = "name"` in the files that hand out objects.
+    private static var memberNames: [Substring] {
+        SourceTree.clang.filter {
+            $0.path.hasPrefix("Sources/CLua/") && $0.text.contains("lua_State")
+        }
+        .flatMap { file in
+            file.text.split(separator: "{\"").dropFirst().compactMap {
+                $0.split(separator: "\", ").first
+            }
+                + file.lines.filter { $0.contains("] = \"") }.compactMap {
+                    $0.split(separator: "\"").dropFirst().first
+                }
+        }
+        .filter { name in name.allSatisfy { $0.isLetter || $0.isNumber || $0 == "_" } }
+        .filter { !$0.hasPrefix("__") }
+    }
+
+    @Test func `the documents name everything that a script can use`() throws {
+        guard let text = contents(of: "\(SourceTree.root)/docs/scripting.md") else { return }
+        // Without the fences of examples, which are three of them.
+        let known = Self.codeWords(text.split(separator: "```").joined(separator: " "))
+        let globals = try ScriptHarness.value(
+            of: """
+                (function()
+                  local names = {}
+                  for name in pairs(_G) do names[#names + 1] = name end
+                  return table.concat(names, " ")
+                end)()
+                """
+        ).split(separator: " ")
+        #expect(globals.count > 50 && Self.memberNames.contains("u64"))
+        #expect(Self.memberNames.contains("remove") && Self.memberNames.contains("offset"))
+        expectNone(
+            (globals + Self.memberNames).filter { !known.contains($0) }
+                .map { "docs/scripting.md: no `\($0)`" }
+        )
+    }
 }

@@ -1,0 +1,27 @@
+-- discard.lua: what reads give back where data was discarded
+--
+-- What:       after a discard, reads give zeroes, the old data or garbage, or the discard is refused.
+-- Imitates:   drives that promise nothing about trimmed blocks, trims that are ignored, and devices without trim.
+-- Parameters: mode=garbage   zero: what good ones do; old: the discard is ignored; garbage: random bytes, always the
+--                            same ones, until the place is written again; refuse: EOPNOTSUPP
+-- Example:    ublk-script add discard mode=old size=1G
+-- Live:       ublk-script ctl 0 ranges discarded list
+-- You see:    no error but for refuse. Whoever reads what it has discarded and expects zeroes is found out: garbage
+--             in a new file, a RAID whose parity does not fit, a checksum that fails.
+-- Numbers:    none; ATA calls the three "RZAT", "DRAT" and no promise.
+
+local p = params { mode = "garbage" }
+device { size = "1G", discard = true }
+
+local discarded = ranges("discarded")
+if p.mode == "old" then
+  rule { op = "discard", drop = true }
+elseif p.mode == "refuse" then
+  rule { op = "discard", error = "EOPNOTSUPP" }
+elseif p.mode == "garbage" then
+  function discard(io, offset, length) discarded:add(offset, length) end
+  rule { op = { "write", "write_zeroes" }, range = discarded, heal = true }
+  rule { op = "read", range = discarded, verdict = corrupt { mode = "garbage", sticky = true } }
+elseif p.mode ~= "zero" then
+  error("mode=" .. p.mode .. ": zero, old, garbage or refuse is expected")
+end

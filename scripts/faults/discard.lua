@@ -6,8 +6,9 @@
 --                            same ones, until the place is written again; refuse: EOPNOTSUPP
 -- Example:    ublk-script add discard mode=old size=1G
 -- Live:       ublk-script ctl 0 ranges discarded list
--- You see:    no error but for refuse. Whoever reads what it has discarded and expects zeroes is found out: garbage
---             in a new file, a RAID whose parity does not fit, a checksum that fails.
+-- You see:    no error, not even for refuse (the kernel takes EOPNOTSUPP for done), and the old data then. Whoever
+--             reads what it has discarded and expects zeroes is found out: garbage in a new file, a RAID whose parity
+--             does not fit, a checksum that fails.
 -- Numbers:    none; ATA calls the three "RZAT", "DRAT" and no promise.
 
 local p = params { mode = "garbage" }

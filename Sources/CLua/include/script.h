@@ -28,6 +28,7 @@ struct us_script_options {
     uint64_t seed;            /* of random() */
     uint32_t queue;
     int log_fd;               /* log() writes one line there; -1: dropped. Never blocks if the fd does not */
+    bool keeps_tests;         /* test() keeps its function; tests.h */
     struct us_shared *shared; /* outlives the script */
 };
 

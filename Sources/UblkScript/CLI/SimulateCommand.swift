@@ -11,6 +11,9 @@ struct SimulateCommand: ParsableCommand {
             reads. The same seed gives the same run. A backing file is simulated in memory and never touched. A queue is simulated
             alone, however many the script asks for.
 
+            With --test the tests that the script carries (test("name", function(disk) ... end)) are run instead, each
+            on a simulated device of its own.
+
             With --bench the cost of the script and of this program per IO is measured instead.
             """
     )
@@ -33,7 +36,10 @@ struct SimulateCommand: ParsableCommand {
     var time: String?
 
     @Option(help: "Length of a request: 4K, or 4K-64K for lengths between.")
-    var bs = "4K"
+    var bs: String?
+
+    @Flag(help: "Run the tests that the script carries.")
+    var test = false
 
     @Flag(help: "Measure nanoseconds and allocations per IO.")
     var bench = false
@@ -50,11 +56,15 @@ struct SimulateCommand: ParsableCommand {
         if let seed {
             overrides.append(Setting(key: "seed", value: .string(seed), origin: "option --seed"))
         }
+        if test { try checkTest() }
         let workload = try workload()
         do {
             let source = try ScriptSource(named: options.script)
+            if test { return try runTests(source, overrides) }
             let plan = try LoadedScript.plan(source, overrides: overrides)
             try bench ? measure(plan, workload) : simulate(plan, workload)
+        } catch let failure as Failure {
+            throw failure
         } catch { throw Failure(error) }
     }
 
@@ -65,6 +75,7 @@ struct SimulateCommand: ParsableCommand {
             )
         }
         guard (ops ?? 1) > 0 else { throw ValidationError("--ops is at least 1") }
+        let bs = bs ?? "4K"
         let lengths = bs.split(separator: "-", omittingEmptySubsequences: false)
             .map { Quantity.bytes(String($0)) }
         guard let first = lengths.first, let last = lengths.last, let least = first,
@@ -109,6 +120,52 @@ struct SimulateCommand: ParsableCommand {
         if ledger { printLedger(result.ledger, plan) }
         let report = result.report
         Output.line(json ? JSON.text(report) : SimulationText(report).text)
+    }
+
+    /// A test says itself what is done to the device.
+    private func checkTest() throws {
+        let others: [(String, Bool)] = [
+            ("--ops", ops != nil), ("--rw", rw != nil), ("--rate", rate != nil),
+            ("--time", time != nil), ("--bs", bs != nil), ("--bench", bench), ("--ledger", ledger),
+        ]
+        for (name, isGiven) in others where isGiven {
+            throw ValidationError("--test does not go with \(name)")
+        }
+    }
+
+    private struct TestReport: Encodable {
+        let script: String
+        let seed: UInt64
+        let tests: [ScriptTestRun.Outcome]
+        let passed: Int
+        let failed: Int
+    }
+
+    private func runTests(_ source: ScriptSource, _ overrides: [Setting]) throws {
+        let run = try ScriptTestRun(source, overrides: overrides, logFD: 2)
+        let outcomes = try run.run { outcome in
+            guard !json else { return }
+            Output.line(
+                outcome.failure.map { "FAIL - \(outcome.name): \($0)" } ?? "ok - \(outcome.name)"
+            )
+        }
+        let failed = outcomes.count { $0.failure != nil }
+        let report = TestReport(
+            script: source.path,
+            seed: run.seed,
+            tests: outcomes,
+            passed: outcomes.count - failed,
+            failed: failed
+        )
+        Output.line(
+            json ? JSON.text(report) : "\(report.passed) passed, \(failed) failed"
+        )
+        if outcomes.isEmpty {
+            throw Failure("\(source.name) has no test: test(\"name\", function(disk) ... end)")
+        }
+        if failed > 0 {
+            throw Failure("\(failed) of \(outcomes.count) tests failed (seed=\(run.seed))")
+        }
     }
 
     private func printLedger(_ ledger: Ledger, _ plan: LoadedScript.Plan) {

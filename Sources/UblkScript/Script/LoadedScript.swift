@@ -62,6 +62,21 @@ struct LoadedScript: ~Copyable {
                 logFD: logFD
             )
         }
+
+        /// Loads the script once more, for one of its tests.
+        ///
+        /// - Parameter shared: the device's, which has loaded the script before: named objects are one for both.
+        func loadTests(shared: SharedObjects, logFD: Int32) throws(ScriptProblem) -> Script {
+            let options = Script.Options(
+                memoryBytes: config.scriptMemoryBytes,
+                seed: seed,
+                logFD: logFD,
+                arguments: arguments,
+                settings: settings,
+                keepsTests: true
+            )
+            return try LoadedScript.loaded(source, shared, options)
+        }
     }
 
     /// Runs `source` on private objects, its log muted, and checks what it declares.
@@ -194,7 +209,7 @@ struct LoadedScript: ~Copyable {
         self.script = script
     }
 
-    private static func loaded(
+    fileprivate static func loaded(
         _ source: ScriptSource,
         _ shared: SharedObjects,
         _ options: Script.Options

@@ -1,18 +1,3 @@
-/// One request as an application makes it.
-struct SimulatedRequest: Equatable, Sendable {
-    var op: IOOp
-    var flags: IOFlags = []
-    var offsetBytes: UInt64 = 0
-    var lengthBytes: UInt64 = 0
-
-    /// C: `UBLK_IO_F_META`: a filesystem's own data.
-    static let metaFlag = IOFlags(rawValue: 1 << 11)
-
-    var desc: IODesc {
-        IODesc(op: op, flags: flags, offsetBytes: offsetBytes, lengthBytes: lengthBytes)
-    }
-}
-
 /// What an application does to the device: how many requests, of which kinds, where.
 ///
 /// A plan only; ``RequestStream`` makes the requests. What the device does not offer is left out,

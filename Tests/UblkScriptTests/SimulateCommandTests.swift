@@ -1,0 +1,71 @@
+import Testing
+
+@testable import UblkScript
+
+/// `simulate` from outside: what it runs, prints and refuses, and how it exits.
+@Suite(.enabled(if: ProgramRun.program != nil, "ublk-script is not beside the test bundle"))
+struct SimulateCommandTests {
+    private let scratch = ScratchDirectory()
+
+    private func run(_ words: String...) -> ProgramRun { ProgramRun(words, in: scratch) }
+
+    /// A script that declares one megabyte of memory, and then `text`.
+    private func script(_ text: String = "") -> String {
+        scratch.write("faulty.lua", "device { size = \"1M\" }\n" + text)
+    }
+
+    // MARK: --test
+
+    @Test func `test prints a line for each test and a sum, and fails when one has`() {
+        let good = "test(\"good\", function(disk) expect(disk:read(0, 512).errno, nil) end)\n"
+        let bad = "test(\"bad\", function(disk) expect(disk:read(0, 512).errno, \"EIO\") end)\n"
+        let passing = run("simulate", script(good + good), "--test")
+        #expect(passing.exitCode == 0 && passing.errors.isEmpty)
+        #expect(passing.output == "ok - good\nok - good\n2 passed, 0 failed\n")
+        let failing = run("simulate", script(bad + good), "--test", "--seed", "7")
+        #expect(failing.exitCode == 1)
+        #expect(
+            failing.output == """
+                FAIL - bad: faulty.lua:2: expected "EIO", got nil
+                ok - good
+                1 passed, 1 failed
+
+                """
+        )
+        #expect(failing.errors == "ublk-script: 1 of 2 tests failed (seed=7)\n")
+        let json = run("simulate", script(good), "--test", "--json", "--seed", "7")
+        #expect(json.exitCode == 0)
+        #expect(json.output.hasPrefix("{\"failed\":0,\"passed\":1,\"script\":\""))
+    }
+
+    @Test
+    func `the log of a test is the device's and the test's, and what is loaded is heard once`() {
+        let text = """
+            print("loaded")
+            test("t", function(disk) print("tested", disk:read(0, 512).errno) end)
+            function read() print("asked") end
+            """
+        let run = run("simulate", script(text), "--test")
+        #expect(run.exitCode == 0 && run.errors == "loaded\nasked\ntested\tnil\n", "\(run.errors)")
+    }
+
+    @Test func `a script without a test fails, and says how one looks`() {
+        let run = run("simulate", script(), "--test")
+        #expect(run.exitCode == 1 && run.output == "0 passed, 0 failed\n")
+        #expect(
+            run.errors.contains("faulty.lua has no test: test(\"name\", function(disk) ... end)")
+        )
+    }
+
+    @Test func `what a test says itself is not given beside it`() {
+        let path = script()
+        for words in [
+            ["--ops", "1"], ["--rw", "read"], ["--bs", "4K"], ["--bench"], ["--ledger"],
+            ["--rate", "1"], ["--time", "1s"],
+        ] {
+            let run = ProgramRun(["simulate", path, "--test"] + words, in: scratch)
+            #expect(run.exitCode == 2, "\(words)")
+            #expect(run.errors.contains("--test does not go with \(words[0])"), "\(run.errors)")
+        }
+    }
+}

@@ -61,11 +61,44 @@ struct SimulateCommandTests {
         let path = script()
         for words in [
             ["--ops", "1"], ["--rw", "read"], ["--bs", "4K"], ["--bench"], ["--ledger"],
-            ["--rate", "1"], ["--time", "1s"],
+            ["--rate", "1"], ["--time", "1s"], ["--workload", "w.txt"],
         ] {
             let run = ProgramRun(["simulate", path, "--test"] + words, in: scratch)
             #expect(run.exitCode == 2, "\(words)")
             #expect(run.errors.contains("--test does not go with \(words[0])"), "\(run.errors)")
+        }
+    }
+
+    // MARK: --workload
+
+    @Test func `a workload comes from a file, which is refused before anything runs`() {
+        let path = script("rule { op = \"write\", error = \"EIO\" }")
+        scratch.write("w.txt", "write 0 4K\nread 0 4K\n@10s write 4K 4K\n")
+        let good = run("simulate", path, "--workload", scratch.file("w.txt"), "--seed", "1")
+        #expect(good.exitCode == 0, "\(good.errors)")
+        #expect(good.output.contains("  requests  3: read 1, write 2\n"))
+        #expect(good.output.contains("  errors    EIO 2\n"))
+        #expect(good.output.contains("  time      10.0 s virtual"))
+        scratch.write("w.txt", "write 0 4K\nread 2M 4K\n")
+        let bad = run("simulate", path, "--workload", scratch.file("w.txt"))
+        #expect(bad.exitCode == 1 && bad.output.isEmpty)
+        #expect(
+            bad.errors.contains(
+                "w.txt:2: read 2097152 4096: it ends past the device's 1048576 bytes"
+            )
+        )
+        let missing = run("simulate", path, "--workload", scratch.file("none.txt"))
+        #expect(missing.exitCode == 1)
+        #expect(missing.errors.hasSuffix("/none.txt: No such file or directory\n"))
+        for words in [
+            ["--ops", "1"], ["--rw", "read"], ["--bs", "4K"], ["--rate", "1"], ["--bench"],
+        ] {
+            let run = ProgramRun(
+                ["simulate", path, "--workload", scratch.file("w.txt")] + words,
+                in: scratch
+            )
+            #expect(run.exitCode == 2, "\(words)")
+            #expect(run.errors.contains("--workload does not go with \(words[0])"), "\(run.errors)")
         }
     }
 }

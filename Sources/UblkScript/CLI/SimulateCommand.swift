@@ -29,6 +29,13 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: "Kinds of request: \(Workload.names.joined(separator: ", ")).")
     var rw: String?
 
+    @Option(
+        help:
+            "A file that says what to do: a request a line, such as \"write 1M 4K\", or a job of fio's.",
+        completion: .file()
+    )
+    var workload: String?
+
     @Option(help: "Requests a second, about (default: as many as there is room for).")
     var rate: Int?
 
@@ -56,19 +63,52 @@ struct SimulateCommand: ParsableCommand {
         if let seed {
             overrides.append(Setting(key: "seed", value: .string(seed), origin: "option --seed"))
         }
-        if test { try checkTest() }
-        let workload = try workload()
+        if test {
+            // A test says itself what is done to the device.
+            try refuse(
+                "--test",
+                ["--ops", "--rw", "--bs", "--rate", "--time", "--bench", "--ledger", "--workload"]
+            )
+        }
+        let generated = try generatedWorkload()
+        let file = try workload.map(workloadFile)
         do {
             let source = try ScriptSource(named: options.script)
             if test { return try runTests(source, overrides) }
             let plan = try LoadedScript.plan(source, overrides: overrides)
+            let workload =
+                try file?.workload(
+                    depth: options.depth.flatMap { Int($0) },
+                    config: plan.config,
+                    sizeBytes: SimulatedDevice.sizeBytes(plan)
+                ) ?? generated
             try bench ? measure(plan, workload) : simulate(plan, workload)
         } catch let failure as Failure {
             throw failure
         } catch { throw Failure(error) }
     }
 
-    private func workload() throws -> Workload {
+    private func workloadFile(_ path: String) throws -> WorkloadFile {
+        try refuse("--workload", ["--ops", "--rw", "--bs", "--rate", "--time", "--bench"])
+        let text = try InputFile.text(path)
+        do throws(ConfigError) {
+            return try WorkloadFile(name: path, text: text)
+        } catch { throw Failure(error) }
+    }
+
+    /// Refuses options that mean nothing beside another one.
+    private func refuse(_ option: String, _ names: [String]) throws {
+        let given: [String: Bool] = [
+            "--ops": ops != nil, "--rw": rw != nil, "--bs": bs != nil, "--rate": rate != nil,
+            "--time": time != nil, "--bench": bench, "--ledger": ledger,
+            "--workload": workload != nil,
+        ]
+        for name in names where given[name] == true {
+            throw ValidationError("\(option) does not go with \(name)")
+        }
+    }
+
+    private func generatedWorkload() throws -> Workload {
         guard var workload = Workload(named: rw ?? (bench ? "randrw" : "mixed")) else {
             throw ValidationError(
                 "--rw \(rw ?? ""): one of \(Workload.names.joined(separator: ", ")) is expected"
@@ -120,17 +160,6 @@ struct SimulateCommand: ParsableCommand {
         if ledger { printLedger(result.ledger, plan) }
         let report = result.report
         Output.line(json ? JSON.text(report) : SimulationText(report).text)
-    }
-
-    /// A test says itself what is done to the device.
-    private func checkTest() throws {
-        let others: [(String, Bool)] = [
-            ("--ops", ops != nil), ("--rw", rw != nil), ("--rate", rate != nil),
-            ("--time", time != nil), ("--bs", bs != nil), ("--bench", bench), ("--ledger", ledger),
-        ]
-        for (name, isGiven) in others where isGiven {
-            throw ValidationError("--test does not go with \(name)")
-        }
     }
 
     private struct TestReport: Encodable {

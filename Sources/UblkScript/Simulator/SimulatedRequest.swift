@@ -4,6 +4,17 @@ struct SimulatedRequest: Equatable, Sendable {
     var flags: IOFlags = []
     var offsetBytes: UInt64 = 0
     var lengthBytes: UInt64 = 0
+    var start = Start.soon
+
+    /// When the application makes it, if there is a place for it.
+    enum Start: Equatable, Sendable {
+        /// As soon as it comes to it.
+        case soon
+        /// The same, but not before that time.
+        case after(Instant)
+        /// At that time.
+        case at(Instant)
+    }
 
     /// C: `UBLK_IO_F_META`: a filesystem's own data.
     static let metaFlag = IOFlags(rawValue: 1 << 11)
@@ -11,6 +22,9 @@ struct SimulatedRequest: Equatable, Sendable {
     var desc: IODesc {
         IODesc(op: op, flags: flags, offsetBytes: offsetBytes, lengthBytes: lengthBytes)
     }
+
+    /// As in a workload file, in bytes.
+    var text: String { op == .flush ? op.name : "\(op.name) \(offsetBytes) \(lengthBytes)" }
 
     /// Why the block layer would not hand this request to a device, as a sentence; nil: it would.
     func problem(on config: DeviceConfig, sizeBytes: UInt64) -> String? {

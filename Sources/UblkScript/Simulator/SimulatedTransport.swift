@@ -214,7 +214,15 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         // From half of the mean to one and a half of it.
         let mean = max(1, application.gapNanoseconds ?? 2 * Self.arrivalNanoseconds)
         let nanoseconds = mean / 2 + random.below(mean)
-        events.push(tag, deadline: now.advanced(byNanoseconds: nanoseconds))
+        events.push(tag, deadline: arrival(request.start, later: nanoseconds))
+    }
+
+    private func arrival(_ start: SimulatedRequest.Start, later nanoseconds: UInt64) -> Instant {
+        switch start {
+        case .soon: now.advanced(byNanoseconds: nanoseconds)
+        case .after(let time): max(now, time).advanced(byNanoseconds: nanoseconds)
+        case .at(let time): max(now, time)
+        }
     }
 
     /// The driver sees commits only when the ring is entered.

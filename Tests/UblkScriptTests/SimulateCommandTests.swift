@@ -61,7 +61,7 @@ struct SimulateCommandTests {
         let path = script()
         for words in [
             ["--ops", "1"], ["--rw", "read"], ["--bs", "4K"], ["--bench"], ["--ledger"],
-            ["--rate", "1"], ["--time", "1s"], ["--workload", "w.txt"],
+            ["--rate", "1"], ["--time", "1s"], ["--workload", "w.txt"], ["--expect", "e.txt"],
         ] {
             let run = ProgramRun(["simulate", path, "--test"] + words, in: scratch)
             #expect(run.exitCode == 2, "\(words)")
@@ -100,5 +100,79 @@ struct SimulateCommandTests {
             #expect(run.exitCode == 2, "\(words)")
             #expect(run.errors.contains("--workload does not go with \(words[0])"), "\(run.errors)")
         }
+    }
+
+    // MARK: --expect
+
+    private static let faults = "rule { op = \"read\", p = 0.1, error = \"EIO\" }"
+
+    @Test(arguments: [["--ledger"], [], ["--ledger", "--json"]])
+    func `expect compares what would be printed with a file`(options: [String]) throws {
+        let words = ["simulate", script(Self.faults), "--ops", "300"] + options
+        let first = ProgramRun(words + ["--seed", "7"], in: scratch)
+        let file = scratch.write("e.txt", first.output)
+        let count = first.output.split(separator: "\n").count
+        #expect(count > 5)
+        let same = ProgramRun(words + ["--seed", "7", "--expect", file], in: scratch)
+        #expect(same.exitCode == 0 && same.errors.isEmpty, "\(same.errors)")
+        #expect(same.output == "\(file): as expected, \(count) lines\n")
+        let other = ProgramRun(words + ["--seed", "8", "--expect", file], in: scratch)
+        #expect(other.exitCode == 1 && other.output.isEmpty)
+        let line = try #require(first.output.split(separator: "\n").first)
+        #expect(
+            other.errors.hasPrefix(
+                "ublk-script: \(file):1: the run differs\n  expected: \(line)\n  got:      "
+            )
+        )
+    }
+
+    @Test func `an expectation needs its file and a seed, and is never written`() {
+        let path = script(Self.faults)
+        let missing = run("simulate", path, "--seed", "7", "--expect", scratch.file("none.txt"))
+        #expect(missing.exitCode == 1 && missing.output.isEmpty)
+        #expect(
+            missing.errors.contains(
+                "/none.txt: No such file or directory; the same command without --expect makes it: ublk-script simulate SCRIPT --seed N --ledger > "
+            )
+        )
+        #expect(!DirectoryListing.names(scratch.path).contains("none.txt"))
+        let file = scratch.write("e.txt", "")
+        let random = run("simulate", path, "--expect", file)
+        #expect(random.exitCode == 1)
+        #expect(
+            random.errors.contains(
+                "a run that can be repeated is expected: --seed N, or seed in device{}"
+            )
+        )
+        let seeded = scratch.write("s.lua", "device { size = \"1M\", seed = 3 }")
+        #expect(
+            run("simulate", seeded, "--expect", file).errors.contains(
+                "e.txt:1: the run differs\n  expected: (the end of the file)\n"
+            )
+        )
+        let bench = run("simulate", path, "--bench", "--expect", file)
+        #expect(bench.exitCode == 2 && bench.errors.contains("--expect does not go with --bench"))
+    }
+
+    @Test(
+        arguments: [
+            ("a\nb\n", ["a", "b"], nil), ("a\nb", ["a", "b"], nil),
+            ("a\r\nb\r\n", ["a", "b"], nil),
+            ("", [], nil),
+            ("a\nc\n", ["a", "b"], "f:2: the run differs\n  expected: c\n  got:      b"),
+            (
+                "a\n", ["a", "b"],
+                "f:2: the run differs\n  expected: (the end of the file)\n  got:      b"
+            ),
+            ("a\nb\n", ["a"], "f:2: the run differs\n  expected: b\n  got:      (nothing more)"),
+            ("a\n\n", ["a"], "f:2: the run differs\n  expected: \n  got:      (nothing more)"),
+        ] as [(String, [String], String?)]
+    )
+    func `the first difference is shown with its line`(
+        text: String,
+        printed: [String],
+        difference: String?
+    ) {
+        #expect(ExpectedOutput(path: "f", text: text).difference(printed) == difference)
     }
 }

@@ -54,6 +54,12 @@ struct SimulateCommand: ParsableCommand {
     @Flag(help: "Print what was done to which request first, as the ledger of a device tells it.")
     var ledger = false
 
+    @Option(
+        help: "Compare what would be printed with a file, and fail when it differs.",
+        completion: .file()
+    )
+    var expect: String?
+
     @Flag(help: "Print the result as JSON.")
     var json = false
 
@@ -67,11 +73,16 @@ struct SimulateCommand: ParsableCommand {
             // A test says itself what is done to the device.
             try refuse(
                 "--test",
-                ["--ops", "--rw", "--bs", "--rate", "--time", "--bench", "--ledger", "--workload"]
+                [
+                    "--ops", "--rw", "--bs", "--rate", "--time", "--bench", "--ledger",
+                    "--workload", "--expect",
+                ]
             )
         }
         let generated = try generatedWorkload()
         let file = try workload.map(workloadFile)
+        if expect != nil { try refuse("--expect", ["--bench"]) }
+        let expected = try expect.map { try ExpectedOutput(reading: $0) }
         do {
             let source = try ScriptSource(named: options.script)
             if test { return try runTests(source, overrides) }
@@ -82,7 +93,11 @@ struct SimulateCommand: ParsableCommand {
                     config: plan.config,
                     sizeBytes: SimulatedDevice.sizeBytes(plan)
                 ) ?? generated
-            try bench ? measure(plan, workload) : simulate(plan, workload)
+            if bench { return try measure(plan, workload) }
+            if let expected, !plan.isSeedGiven { throw expected.needsSeed }
+            let lines = try simulate(plan, workload)
+            if let expected { return try expected.compare(lines) }
+            for line in lines { Output.line(line) }
         } catch let failure as Failure {
             throw failure
         } catch { throw Failure(error) }
@@ -101,7 +116,7 @@ struct SimulateCommand: ParsableCommand {
         let given: [String: Bool] = [
             "--ops": ops != nil, "--rw": rw != nil, "--bs": bs != nil, "--rate": rate != nil,
             "--time": time != nil, "--bench": bench, "--ledger": ledger,
-            "--workload": workload != nil,
+            "--workload": workload != nil, "--test": test, "--expect": expect != nil,
         ]
         for name in names where given[name] == true {
             throw ValidationError("\(option) does not go with \(name)")
@@ -152,14 +167,17 @@ struct SimulateCommand: ParsableCommand {
         return max(1, Int(requests))
     }
 
-    private func simulate(_ plan: LoadedScript.Plan, _ workload: Workload) throws {
+    /// Runs the script.
+    ///
+    /// - Returns: what there is to print.
+    private func simulate(_ plan: LoadedScript.Plan, _ workload: Workload) throws -> [String] {
         var simulation = Simulation()
         simulation.workload = workload
         simulation.logFD = 2
         let result = try simulation.run(plan)
-        if ledger { printLedger(result.ledger, plan) }
-        let report = result.report
-        Output.line(json ? JSON.text(report) : SimulationText(report).text)
+        let report = json ? JSON.text(result.report) : SimulationText(result.report).text
+        return (ledger ? lines(result.ledger, plan) : [])
+            + report.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
     }
 
     private struct TestReport: Encodable {
@@ -197,7 +215,7 @@ struct SimulateCommand: ParsableCommand {
         }
     }
 
-    private func printLedger(_ ledger: Ledger, _ plan: LoadedScript.Plan) {
+    private func lines(_ ledger: Ledger, _ plan: LoadedScript.Plan) -> [String] {
         let format = LedgerText(
             script: plan.source.name,
             rules: plan.rules,
@@ -205,8 +223,8 @@ struct SimulateCommand: ParsableCommand {
             isJSON: json
         )
         let all = ledger.read(from: 0, limit: .max)
-        for record in all.records { Output.line(format.line(record, queue: ledger.queue)) }
         if all.lost > 0 { Output.error("\(all.lost) older records were overwritten") }
+        return all.records.map { format.line($0, queue: ledger.queue) }
     }
 
     private func measure(_ plan: LoadedScript.Plan, _ workload: Workload) throws {

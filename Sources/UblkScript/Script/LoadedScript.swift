@@ -18,6 +18,8 @@ struct LoadedScript: ~Copyable {
         fileprivate(set) var config: DeviceConfig
         /// As given, or picked at random.
         let seed: UInt64
+        /// The seed is the script's or the command line's, so another run is the same.
+        fileprivate(set) var isSeedGiven = false
         /// What `params{}` declares, with the values this device has, by name.
         let parameters: [Setting]
         /// What the command line says about them.
@@ -93,6 +95,7 @@ struct LoadedScript: ~Copyable {
             options.seed = wanted
             plan = try probe(source, overrides, options)
         }
+        plan.isSeedGiven = plan.config.seed != nil
         plan.config.seed = plan.seed
         return plan
     }

@@ -23,6 +23,8 @@ static const char *kind_name(enum us_kind kind) {
         return "a backing";
     case US_KIND_DICT:
         return "a dict";
+    case US_KIND_DISK:
+        return "a disk";
     }
     return "an object";
 }
@@ -105,6 +107,8 @@ static const char *phase_name(enum us_phase phase) {
         return "ctl";
     case US_PHASE_TIMER:
         return "timer";
+    case US_PHASE_TEST:
+        return "test";
     }
     return "?";
 }

@@ -133,6 +133,7 @@ static int open_all(lua_State *L) {
     us_open_targets(L);
     us_open_timers(L);
     us_open_release(L);
+    us_open_tests(L);
     us_open_io(L);
     return 0;
 }

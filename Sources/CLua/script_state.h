@@ -7,6 +7,7 @@
 #include "include/cells.h"
 #include "include/random.h"
 #include "include/script.h"
+#include "include/tests.h"
 #include "lua_api.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,7 +28,17 @@ struct us_tag {
     unsigned pcall_depth;         /* of that one */
 };
 
-enum us_phase { US_PHASE_LOAD = 1, US_PHASE_IO = 2, US_PHASE_CTL = 4, US_PHASE_TIMER = 8 };
+enum us_phase { US_PHASE_LOAD = 1, US_PHASE_IO = 2, US_PHASE_CTL = 4, US_PHASE_TIMER = 8, US_PHASE_TEST = 16 };
+
+/* tests_lua.c: the test that runs. */
+struct us_tests {
+    lua_State *coroutine;
+    uint64_t sent;            /* requests */
+    struct us_test_want want; /* of the test that has just yielded */
+    const char *refusal;      /* what it gets instead */
+    const char *answer;
+    size_t answer_length;
+};
 
 struct us_io_object;
 
@@ -78,6 +89,7 @@ struct us_script {
     bool loaded;
     unsigned kept_fails, kept_delays, kept_hangs; /* verdicts kept for their arguments */
     uint64_t log_dropped;
+    struct us_tests tests;
     uint64_t load_deadline; /* CLOCK_MONOTONIC, ns; 0 = not in the load phase, or none */
     char *result;           /* of ctl */
     size_t result_length;
@@ -104,6 +116,7 @@ enum us_kind {
     US_KIND_BUCKET,
     US_KIND_BACKING,
     US_KIND_DICT,
+    US_KIND_DISK,
 };
 
 struct us_io_object {
@@ -222,11 +235,16 @@ void us_open_effects(lua_State *L); /* corrupt store misdirect */
 void us_open_targets(lua_State *L); /* to backing */
 void us_open_release(lua_State *L);
 void us_open_timers(lua_State *L);  /* after every */
+void us_open_tests(lua_State *L);   /* test expect */
+void us_open_disk(lua_State *L);
 void us_open_io(lua_State *L);
 extern const struct us_io_method {
     const char *name;
     lua_CFunction function;
 } us_io_methods[US_IO_NAME_COUNT - US_IO_FIELD_COUNT]; /* io_data.c */
+
+/* Pushes the disk of a test. Raises. disk_lua.c */
+void us_push_disk(lua_State *L, const struct us_test_disk *disk);
 
 /* False: no memory. decide.c */
 bool us_make_spare(struct us_script *script);

@@ -24,6 +24,7 @@ static void find_next(struct us_script *script) {
 
 static int start(lua_State *L, const char *function, bool repeats) {
     struct us_script *script = us_script_of(L);
+    us_require_phase(L, function, ~(unsigned)US_PHASE_TEST);
     uint64_t time = us_check_time(L, 1);
     if (lua_type(L, 2) != LUA_TFUNCTION)
         return luaL_error(L, "%s: a function is expected, as in %s(\"5s\", function() ... end); got %s", function, function,

@@ -108,8 +108,9 @@ static int log_line(lua_State *L) {
         put_text(&line, text, length);
         lua_pop(L, 1);
     }
-    /* Every queue runs the load phase; one of them is heard. */
-    if (script->options.log_fd < 0 || (script->phase == US_PHASE_LOAD && script->options.queue != 0))
+    /* Every queue runs the load phase, and so does the state of a test; one of them is heard. */
+    bool is_heard = script->options.queue == 0 && !script->options.keeps_tests;
+    if (script->options.log_fd < 0 || (script->phase == US_PHASE_LOAD && !is_heard))
         return 0;
     line.text[line.length++] = '\n';
     if (write(script->options.log_fd, line.text, line.length) != (ssize_t)line.length)

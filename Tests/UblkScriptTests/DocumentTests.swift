@@ -54,5 +54,7 @@ struct DocumentTests {
         let seed = Setting(key: "seed", value: .integer(1), origin: "test")
         let report = try simulation.run(try LoadedScript.plan(source, overrides: [seed])).report
         #expect(report.scriptErrors.count == 0, "\(report.scriptErrors.texts)")
+        let outcomes = try ScriptTestRun(source, overrides: [seed]).run()
+        #expect(outcomes.compactMap(\.failure) == [])
     }
 }

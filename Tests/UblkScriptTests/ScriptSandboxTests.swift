@@ -34,8 +34,8 @@ import Testing
         #expect(
             try ScriptHarness.value(of: expression) == """
                 GiB KiB MiB TiB _G _VERSION after assert backing bucket bytes corrupt counter ctl delay device dict dist done drop \
-                error every fail getmetatable hang ipairs log mark math misdirect ms next now pairs params pcall print randint \
-                random ranges rawequal rawget rawlen rawset release rule sec select setmetatable state store string table time to \
+                error every expect fail getmetatable hang ipairs log mark math misdirect ms next now pairs params pcall print randint \
+                random ranges rawequal rawget rawlen rawset release rule sec select setmetatable state store string table test time to \
                 tonumber tostring type us utf8 zero
                 """
         )

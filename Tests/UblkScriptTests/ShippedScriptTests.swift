@@ -79,6 +79,17 @@ struct ShippedScriptTests {
         }
     }
 
+    @Test(arguments: all.map(\.name))
+    func `each carries tests, and they pass`(name: String) throws {
+        let source = ScriptSource(try #require(ShippedScript.named(name)))
+        for seed in ["1", "2", "3"] {
+            let setting = Setting(key: "seed", value: .string(seed), origin: "test")
+            let outcomes = try ScriptTestRun(source, overrides: [setting]).run()
+            #expect(!outcomes.isEmpty)
+            #expect(outcomes.compactMap(\.failure) == [], "seed \(seed)")
+        }
+    }
+
     @Test func `a word is a file, else a shipped script`() throws {
         let scratch = ScratchDirectory()
         let own = scratch.write("faulty", "device { size = \"3M\" }")

@@ -240,19 +240,20 @@ struct TidyTests {
 
     /// What C registers for scripts: `{"name", function}` and `[FIELD] = "name"` in the files that hand out objects.
     private static var memberNames: [Substring] {
-        SourceTree.clang.filter {
-            $0.path.hasPrefix("Sources/CLua/") && $0.text.contains("lua_State")
-        }
-        .flatMap { file in
-            file.text.split(separator: "{\"").dropFirst().compactMap {
-                $0.split(separator: "\", ").first
+        var names: [Substring] = []
+        for file in SourceTree.clang
+        where file.path.hasPrefix("Sources/CLua/") && file.text.contains("lua_State") {
+            for entry in file.text.split(separator: "{\"").dropFirst() {
+                names += entry.split(separator: "\", ").prefix(1)
             }
-                + file.lines.filter { $0.contains("] = \"") }.compactMap {
-                    $0.split(separator: "\"").dropFirst().first
-                }
+            for line in file.lines where line.contains("] = \"") {
+                names += line.split(separator: "\"").dropFirst().prefix(1)
+            }
         }
-        .filter { name in name.allSatisfy { $0.isLetter || $0.isNumber || $0 == "_" } }
-        .filter { !$0.hasPrefix("__") }
+        return names.filter { name in
+            name.first?.isLetter == true
+                && name.allSatisfy { $0.isLetter || $0.isNumber || $0 == "_" }
+        }
     }
 
     @Test func `the documents name everything that a script can use`() throws {

@@ -29,3 +29,14 @@ for _ = 1, p.sectors do rotten:add(pick(bytes(p.span) // 512) * 512, 512) end
 
 rule { op = "read", range = rotten, after = p.after, verdict = corrupt { mode = "flip", sticky = true } }
 rule { op = { "write", "discard", "write_zeroes" }, range = rotten, after = p.after, heal = true }
+
+test("a sector rots after a while, and is good again when it is rewritten", { sectors = 1, span = 512 }, function(disk)
+  local written = disk:write(0, "4K")
+  expect(disk:read(0, "4K").data, written.data)
+  disk:wait(p.after)
+  local rotted = disk:read(0, "4K")
+  assert(rotted.errno == nil and rotted.data ~= written.data, "the data is wrong, and nobody says so")
+  expect(disk:read(0, "4K").data, rotted.data, "the same at every read")
+  disk:write(0, written.data)
+  expect(disk:read(0, "4K").data, written.data)
+end)

@@ -18,3 +18,9 @@ device { size = "1G" }
 rule { name = "short", p = p.p, stall = p.short }
 rule { name = "medium", p = p.p / 10, stall = p.medium }
 rule { name = "long", p = p.p / 100, stall = p.long }
+
+test("everything waits until the stall is over", { p = 1, short = "2s", medium = "2s", long = "2s" }, function(disk)
+  expect(disk:read(0, "4K").time, 2 * sec)
+end)
+
+test("without luck nothing happens", { p = 0 }, function(disk) expect(disk:read(0, "4K").time, 0) end)

@@ -15,3 +15,9 @@ device { size = "1G", cache = "volatile" }
 for _, op in ipairs { "read", "write", "flush" } do
   if time(p[op]) > 0 then rule { op = op, delay = p[op] } end
 end
+
+test("each kind takes as long as it is told to", { read = "5ms", write = "50ms", flush = "0ms" }, function(disk)
+  expect(disk:read(0, "4K").time, 5 * ms)
+  expect(disk:write(0, "4K").time, 50 * ms)
+  expect(disk:flush().time, 0)
+end)

@@ -26,3 +26,20 @@ elseif p.mode == "garbage" then
 elseif p.mode ~= "zero" then
   error("mode=" .. p.mode .. ": zero, old, garbage or refuse is expected")
 end
+
+local zeroes = ("\0"):rep(4096)
+local function after_discard(disk)
+  local old = disk:write("1M", "4K").data
+  disk:discard("1M", "4K")
+  return disk:read("1M", "4K").data, old
+end
+
+test("zeroes", { mode = "zero" }, function(disk) expect(after_discard(disk), zeroes) end)
+test("the old data", { mode = "old" }, function(disk) expect(after_discard(disk)) end)
+test("the old data when it is refused", { mode = "refuse" }, function(disk) expect(after_discard(disk)) end)
+test("garbage until it is written again", { mode = "garbage" }, function(disk)
+  local data, old = after_discard(disk)
+  assert(data ~= zeroes and data ~= old)
+  expect(disk:read("1M", "4K").data, data)
+  expect(disk:write("1M", "4K").data, disk:read("1M", "4K").data)
+end)

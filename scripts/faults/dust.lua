@@ -23,3 +23,11 @@ if p.write_fails > 0 then
   rule { name = "badwrite", op = "write", range = bad, times = p.write_fails, error = "EIO" }
 end
 rule { name = "heal", op = { "write", "discard", "write_zeroes" }, range = bad, heal = true }
+
+test("the bad place fails to read until it is rewritten", { write_fails = 1 }, function(disk)
+  expect(disk:read(p.start, p.len).errno, p.errno)
+  expect(disk:write(p.start, p.len).errno, "EIO")
+  local write = disk:write(p.start, p.len)
+  expect(write.errno, nil)
+  expect(disk:read(p.start, p.len).data, write.data)
+end)

@@ -20,3 +20,14 @@ rule {
   p = p.p,
   error = p.errno,
 }
+
+test("IOs of the kind fail, others do not", { op = "write", errno = "ENOSPC", p = 1, len = "all" }, function(disk)
+  expect(disk:write(0, "4K").errno, "ENOSPC")
+  expect(disk:read(0, "4K").errno, nil)
+  expect(disk:flush().errno, nil)
+end)
+
+test("only the place fails", { op = "any", p = 1, start = "1M", len = "4K" }, function(disk)
+  expect(disk:read("1M", "4K").errno, p.errno)
+  expect(disk:read("2M", "4K").errno, nil)
+end)

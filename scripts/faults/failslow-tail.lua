@@ -22,3 +22,14 @@ rule {
   window = { from = math.floor(period * (1 - p.share)), period = period },
   delay = dist.lognormal { median = median * more, p99 = p99 * more },
 }
+
+test("it is slower towards the end of the period", { factor = 1000, share = 0.5, period = "2h" }, function(disk)
+  local function total()
+    local sum = 0
+    for _ = 1, 30 do sum = sum + disk:read(0, "4K").time end
+    return sum
+  end
+  local usual = total()
+  disk:wait("1h")
+  assert(total() > 10 * usual)
+end)

@@ -14,3 +14,11 @@ local p = params { up = "60s", down = "30s", rate = "100K" }
 device { size = "1G" }
 
 rule { window = { from = p.up, period = time(p.up) + time(p.down) }, rate = p.rate }
+
+test("while it shakes, 64 KiB take most of a second", { up = "60s", down = "30s", rate = "100K" }, function(disk)
+  expect(disk:read(0, "64K").time, 0)
+  disk:wait("60s")
+  disk:read(0, "64K")
+  local slow = disk:read(0, "64K").time
+  assert(slow > 600 * ms and slow < 700 * ms)
+end)

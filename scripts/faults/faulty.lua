@@ -47,3 +47,11 @@ function ctl(command, ...)
   end
   error("ctl knows: addbad OFFSET LENGTH, bad, record", 0)
 end
+
+test("a bad range is found, healed, and on record", function(disk)
+  expect(disk:ctl("addbad", "8M", "4K"), "bad ranges: 1")
+  expect(disk:read("8M", "4K").errno, "ENODATA")
+  expect(disk:write("8M", "4K").errno, nil)
+  expect(disk:read("8M", "4K").errno, nil)
+  expect(disk:ctl("bad"), "none")
+end)

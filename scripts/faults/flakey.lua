@@ -26,3 +26,18 @@ elseif p.fault == "corrupt" then
 else
   error("fault=" .. p.fault .. ": error, drop or corrupt is expected", 0)
 end
+
+test("it works, then fails, and so on", { up = "10s", down = "2s", fault = "error", op = "any" }, function(disk)
+  expect(disk:read(0, "4K").errno, nil)
+  disk:wait("10s")
+  expect(disk:read(0, "4K").errno, p.errno)
+  disk:wait("2s")
+  expect(disk:read(0, "4K").errno, nil)
+end)
+
+test("what is written while it drops is lost", { up = "10s", down = "2s", fault = "drop" }, function(disk)
+  local old = disk:write(0, "4K")
+  disk:wait("11s")
+  expect(disk:write(0, "4K").errno, nil)
+  expect(disk:read(0, "4K").data, old.data)
+end)

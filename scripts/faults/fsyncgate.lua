@@ -16,3 +16,9 @@ local p = params { op = "write", nth = 100, errno = "EIO" }
 device { size = "1G", cache = "volatile" }
 
 rule { name = "once", op = p.op, nth = p.nth, error = p.errno }
+
+test("one flush fails, and the next one says that all is well", { op = "flush", nth = 2 }, function(disk)
+  expect(disk:flush().errno, nil)
+  expect(disk:flush().errno, p.errno)
+  expect(disk:flush().errno, nil)
+end)

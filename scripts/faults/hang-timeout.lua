@@ -21,3 +21,14 @@ rule {
   hang = time(p.hang) == 0 or p.hang,
   error = p.errno ~= "none" and p.errno or nil,
 }
+
+test("so many IOs hang, and fail in the end", { after = 1, times = 1, hang = "30s" }, function(disk)
+  expect(disk:read(0, "4K").time, 0)
+  local hung = disk:send("read", 0, "4K")
+  disk:wait("29s")
+  expect(hung.done, false)
+  disk:wait(hung)
+  expect(hung.time, 30 * sec)
+  expect(hung.errno, "ETIMEDOUT")
+  expect(disk:read(0, "4K").time, 0)
+end)

@@ -34,3 +34,15 @@ end
 
 write, flush, discard, write_zeroes = wait, wait, wait, wait
 rule { op = { "write", "discard", "write_zeroes" }, range = bad, heal = true }
+
+test("everything waits while the drive retries", { start = "8M", len = "4K", retry = "7s" }, function(disk)
+  local failing, other = disk:send("read", "8M", "4K"), disk:send("read", 0, "4K")
+  disk:wait(failing)
+  expect(failing.errno, "ENODATA")
+  expect(failing.time, 7 * sec)
+  disk:wait(other)
+  expect(other.errno, nil)
+  expect(other.time, 7 * sec)
+  disk:write("8M", "4K")
+  expect(disk:read("8M", "4K").errno, nil)
+end)

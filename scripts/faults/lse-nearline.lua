@@ -32,3 +32,12 @@ end
 
 rule { op = "read", range = bad, after = p.after, error = "ENODATA" }
 rule { op = { "write", "discard", "write_zeroes" }, range = bad, after = p.after, heal = true }
+
+test("a bad sector is found when it is read, and healed by a write", { clusters = 1, after = "1s" }, function(disk)
+  local place = bad:list()[1]
+  expect(disk:read(place[1], place[2]).errno, nil)
+  disk:wait("1s")
+  expect(disk:read(place[1], place[2]).errno, "ENODATA")
+  disk:write(place[1], place[2])
+  expect(disk:read(place[1], place[2]).errno, nil)
+end)

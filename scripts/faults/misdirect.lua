@@ -16,3 +16,10 @@ local p = params { op = "write", p = 0.001, distance = "8K" }
 device { size = "1G" }
 
 rule { op = p.op, p = p.p, verdict = misdirect(p.distance) }
+
+test("a write lands elsewhere", { op = "write", p = 1, distance = "8K" }, function(disk)
+  local write = disk:write(0, "4K")
+  expect(write.errno, nil)
+  expect(disk:read(0, "4K").data, ("\0"):rep(4096))
+  expect(disk:read("8K", "4K").data, write.data)
+end)

@@ -16,3 +16,18 @@ device { size = "1G" }
 
 rule { after = p.at, times = 1, stall = p.reset, error = p.errno ~= "none" and p.errno or nil }
 if p.gone then rule { after = time(p.at) + time(p.reset), error = "ENODEV" } end
+
+test("IOs wait for the end of the reset", { at = "60s", reset = "62s", errno = "none", gone = false }, function(disk)
+  disk:wait("60s")
+  local first = disk:send("read", 0, "4K")
+  disk:wait("60s")
+  expect(disk:read(0, "4K").time, 2 * sec)
+  expect(first.time, 62 * sec)
+  expect(first.errno, nil)
+end)
+
+test("a disk that is gone stays away", { at = "60s", reset = "62s", gone = true }, function(disk)
+  disk:wait("130s")
+  disk:read(0, "4K")
+  expect(disk:read(0, "4K").errno, "ENODEV")
+end)

@@ -23,3 +23,10 @@ function ctl(word, rate)
   if word ~= "rate" then error("ctl knows: rate BYTES_A_SECOND", 0) end
   return limit:rate(rate) .. " bytes a second"
 end
+
+test("after the burst it is slow", { rate = "1M", burst = "1M", iops = 0, op = "any" }, function(disk)
+  expect(disk:write(0, "512K").time, 0)
+  expect(disk:write(0, "512K").time, 0)
+  expect(disk:write(0, "512K").time, 500 * ms)
+  expect(disk:ctl("rate", "2M"), "2097152 bytes a second")
+end)

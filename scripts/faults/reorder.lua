@@ -26,3 +26,15 @@ _G[p.op] = function()
   return hold
 end
 every(p.wait, let_go)
+
+test("the newest is done first", { order = "lifo", batch = 3, op = "write" }, function(disk)
+  disk:send("write", 0, "4K")
+  disk:send("write", 0, "4K")
+  local last = disk:send("write", 0, "4K")
+  disk:wait(last)
+  assert(disk:read(0, "4K").data ~= last.data, "the newest write was done last")
+end)
+
+test("a batch that does not fill up goes in time", { wait = "3ms", op = "write" }, function(disk)
+  expect(disk:write(0, "4K").time <= 3 * ms, true)
+end)

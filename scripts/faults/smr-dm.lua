@@ -18,3 +18,9 @@ device { size = "8G", rotational = true }
 local room = bucket { name = "media cache", rate = p.rate, burst = p.media_cache }
 rule { op = "write", rate = room }
 rule { op = "write", after = { bytes = p.media_cache }, p = p.p, stall = p.stall }
+
+test("when the media cache is full, writes stall", { media_cache = "1M", rate = "1M", p = 1 }, function(disk)
+  expect(disk:write(0, "512K").time, 0)
+  expect(disk:write(0, "512K").time, 0)
+  assert(disk:write(0, "512K").time >= time(p.stall))
+end)

@@ -50,3 +50,13 @@ function ctl(word, share)
   if share then chance = tonumber(share) end
   return stale
 end
+
+test("the version before the last, of what was rewritten", { p = 1 }, function(disk)
+  local first = disk:write(0, block)
+  expect(disk:read(0, block).data, first.data)
+  local second = disk:write(0, block)
+  expect(disk:read(0, block).data, first.data)
+  disk:ctl("stale", 0)
+  expect(disk:read(0, block).data, second.data)
+  expect(disk:ctl(""), "1")
+end)

@@ -41,3 +41,17 @@ if p.reads > 0 then
     end
   end
 end
+
+test("a block is worn out, its neighbour is not", { writes = 3, spread = 0, reads = 0 }, function(disk)
+  for _ = 1, 3 do expect(disk:write(0, "4K").errno, nil) end
+  expect(disk:write(0, "4K").errno, "EIO")
+  expect(disk:write(block, "4K").errno, nil)
+  expect(disk:read(0, "4K").errno, nil)
+end)
+
+test("reads disturb until it is rewritten", { reads = 2, writes = 1000 }, function(disk)
+  for _ = 1, 2 do expect(disk:read(0, "4K").errno, nil) end
+  expect(disk:read(0, "4K").errno, "ENODATA")
+  expect(disk:write(0, block).errno, nil)
+  expect(disk:read(0, "4K").errno, nil)
+end)

@@ -36,3 +36,10 @@ local function split(io, offset, length)
 end
 
 read, write, discard, write_zeroes = split, split, split, split
+
+test("an IO across a border is whole", { disks = "1M,1M", size = "2M" }, function(disk)
+  local write = disk:write(1 * MiB - 4 * KiB, "8K")
+  expect(write.errno, nil)
+  expect(disk:read(1 * MiB - 4 * KiB, "8K").data, write.data)
+  expect(disk:read("1M", "4K").data, write.data:sub(4097))
+end)

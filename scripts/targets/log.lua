@@ -58,3 +58,13 @@ function ctl(word)
     return ("log: %d of %d blocks written, %d live, %d garbage"):format(head, most, live, head - live)
   end
 end
+
+test("a log is full one day, and what was written last is read", { log = "64K", size = "64K" }, function(disk)
+  disk:write(0, "4K")
+  local last = disk:write(0, "4K")
+  expect(disk:ctl("status"), "log: 2 of 16 blocks written, 1 live, 1 garbage")
+  expect(disk:write("8K", "32K").errno, nil)
+  expect(disk:write("8K", "32K").errno, "ENOSPC")
+  expect(disk:read(0, "4K").data, last.data)
+  expect(disk:read("60K", "4K").data, ("\0"):rep(4096))
+end)

@@ -40,3 +40,13 @@ function ctl(word, leg)
   local function state(i) return failed[i]:get() > 0 and "failed" or "good" end
   return "leg 1 " .. state(1) .. ", leg 2 " .. state(2)
 end
+
+test("one leg is enough, none is not", function(disk)
+  local write = disk:write(0, "4K")
+  for _ = 1, 2 do expect(disk:read(0, "4K").data, write.data) end
+  expect(disk:ctl("fail", 1), "leg 1 failed, leg 2 good")
+  for _ = 1, 2 do expect(disk:read(0, "4K").data, write.data) end
+  disk:ctl("fail", 2)
+  expect(disk:read(0, "4K").errno, "EIO")
+  expect(disk:write(0, "4K").errno, "EIO")
+end)

@@ -18,3 +18,9 @@ local disk = backing { size = start + bytes(d.size), file = p.path ~= "" and p.p
 local function shifted(io, offset) return to(start + offset, disk) end
 
 read, write, discard, write_zeroes = shifted, shifted, shifted, shifted
+
+test("first and last byte of the window are there", { start = "1M", size = "1M" }, function(disk)
+  local first, last = disk:write(0, "4K"), disk:write(disk.size - 4096, "4K")
+  expect(disk:read(0, "4K").data, first.data)
+  expect(disk:read(disk.size - 4096, "4K").data, last.data)
+end)

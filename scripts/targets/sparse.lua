@@ -57,3 +57,14 @@ discard, write_zeroes = clear, clear
 function ctl(word)
   if word == "status" then return kept .. " of " .. most .. " blocks of " .. block .. " bytes are kept" end
 end
+
+test("blocks of zeroes take no room", { room = "8K" }, function(disk)
+  local block = disk:write("512T", "4K")
+  disk:write(0, "4K")
+  expect(disk:write("4K", "4K").errno, "ENOSPC")
+  expect(disk:write("4K", ("\0"):rep(4096)).errno, nil)
+  disk:discard(0, "4K")
+  expect(disk:write("4K", "4K").errno, nil)
+  expect(disk:read("512T", "4K").data, block.data)
+  expect(disk:ctl("status"), "2 of 2 blocks of 4096 bytes are kept")
+end)

@@ -36,3 +36,10 @@ local function split(io, offset, length)
 end
 
 read, write, discard, write_zeroes = split, split, split, split
+
+test("an IO over several chunks is whole", { legs = 3, chunk = "4K", size = "1M" }, function(disk)
+  local write = disk:write("2K", "24K")
+  expect(write.errno, nil)
+  expect(disk:read("2K", "24K").data, write.data)
+  expect(disk:read("8K", "4K").data, write.data:sub(6145, 10240))
+end)

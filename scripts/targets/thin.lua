@@ -57,3 +57,15 @@ read, write, discard, write_zeroes = split, split, split, split
 function ctl(word)
   if word == "status" then return used .. " of " .. chunks .. " chunks of " .. chunk .. " bytes are in use" end
 end
+
+test("a full pool fails new chunks, a discard makes room", { pool = "128K", chunk = "64K", size = "1M" }, function(disk)
+  disk:write(0, "4K")
+  local write = disk:write("256K", "4K")
+  expect(disk:write("512K", "4K").errno, "ENOSPC")
+  expect(disk:write("4K", "4K").errno, nil)
+  disk:discard(0, "64K")
+  expect(disk:write("512K", "4K").errno, nil)
+  expect(disk:read(0, "4K").data, ("\0"):rep(4096))
+  expect(disk:read("256K", "4K").data, write.data)
+  expect(disk:ctl("status"), "2 of 2 chunks of 65536 bytes are in use")
+end)

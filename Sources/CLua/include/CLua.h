@@ -14,6 +14,7 @@
  *   dict.h       named tables that the queues share
  *   cells.h      named numbers that the queues share: counters, marks, the state
  *   script.h     load a script, run its handlers, stop it when it runs away
+ *   tests.h      the tests that a script carries, for the simulator
  *   shipped.h    the fault scripts inside the program
  */
 #pragma once
@@ -27,4 +28,5 @@
 #include "ranges.h"
 #include "script.h"
 #include "shipped.h"
+#include "tests.h"
 #include "units.h"

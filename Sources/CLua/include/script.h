@@ -30,6 +30,7 @@ struct us_script_options {
     uint32_t bank; /* 0 or 1: where objects without a name are, in turn from one load to the next on this registry */
     uint64_t now;  /* on the device's clock, for the load phase */
     int log_fd;               /* log() writes one line there; -1: dropped. Never blocks if the fd does not */
+    bool keeps_tests;         /* test() keeps its function; tests.h */
     struct us_shared *shared; /* outlives the script */
 };
 

@@ -11,6 +11,9 @@ struct SimulateCommand: ParsableCommand {
             reads. The same seed gives the same run. A backing file is simulated in memory and never touched. A queue is simulated
             alone, however many the script asks for.
 
+            With --test the tests that the script carries (test("name", function(disk) ... end)) are run instead, each
+            on a simulated device of its own.
+
             With --bench the cost of the script and of this program per IO is measured instead.
             """
     )
@@ -26,6 +29,13 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: "Kinds of request: \(Workload.names.joined(separator: ", ")).")
     var rw: String?
 
+    @Option(
+        help:
+            "A file that says what to do: a request a line, such as \"write 1M 4K\", or a job of fio's.",
+        completion: .file()
+    )
+    var workload: String?
+
     @Option(help: "Requests a second, about (default: as many as there is room for).")
     var rate: Int?
 
@@ -33,13 +43,22 @@ struct SimulateCommand: ParsableCommand {
     var time: String?
 
     @Option(help: "Length of a request: 4K, or 4K-64K for lengths between.")
-    var bs = "4K"
+    var bs: String?
+
+    @Flag(help: "Run the tests that the script carries.")
+    var test = false
 
     @Flag(help: "Measure nanoseconds and allocations per IO.")
     var bench = false
 
     @Flag(help: "Print what was done to which request first, as the ledger of a device tells it.")
     var ledger = false
+
+    @Option(
+        help: "Compare what would be printed with a file, and fail when it differs.",
+        completion: .file()
+    )
+    var expect: String?
 
     @Flag(help: "Print the result as JSON.")
     var json = false
@@ -50,21 +69,68 @@ struct SimulateCommand: ParsableCommand {
         if let seed {
             overrides.append(Setting(key: "seed", value: .string(seed), origin: "option --seed"))
         }
-        let workload = try workload()
+        if test {
+            // A test says itself what is done to the device.
+            try refuse(
+                "--test",
+                [
+                    "--ops", "--rw", "--bs", "--rate", "--time", "--bench", "--ledger",
+                    "--workload", "--expect",
+                ]
+            )
+        }
+        let generated = try generatedWorkload()
+        let file = try workload.map(workloadFile)
+        if expect != nil { try refuse("--expect", ["--bench"]) }
+        let expected = try expect.map { try ExpectedOutput(reading: $0) }
         do {
             let source = try ScriptSource(named: options.script)
+            if test { return try runTests(source, overrides) }
             let plan = try LoadedScript.plan(source, overrides: overrides)
-            try bench ? measure(plan, workload) : simulate(plan, workload)
+            let workload =
+                try file?.workload(
+                    depth: options.depth.flatMap { Int($0) },
+                    config: plan.config,
+                    sizeBytes: SimulatedDevice.sizeBytes(plan)
+                ) ?? generated
+            if bench { return try measure(plan, workload) }
+            if let expected, !plan.isSeedGiven { throw expected.needsSeed }
+            let lines = try simulate(plan, workload)
+            if let expected { return try expected.compare(lines) }
+            for line in lines { Output.line(line) }
+        } catch let failure as Failure {
+            throw failure
         } catch { throw Failure(error) }
     }
 
-    private func workload() throws -> Workload {
+    private func workloadFile(_ path: String) throws -> WorkloadFile {
+        try refuse("--workload", ["--ops", "--rw", "--bs", "--rate", "--time", "--bench"])
+        let text = try InputFile.text(path)
+        do throws(ConfigError) {
+            return try WorkloadFile(name: path, text: text)
+        } catch { throw Failure(error) }
+    }
+
+    /// Refuses options that mean nothing beside another one.
+    private func refuse(_ option: String, _ names: [String]) throws {
+        let given: [String: Bool] = [
+            "--ops": ops != nil, "--rw": rw != nil, "--bs": bs != nil, "--rate": rate != nil,
+            "--time": time != nil, "--bench": bench, "--ledger": ledger,
+            "--workload": workload != nil, "--test": test, "--expect": expect != nil,
+        ]
+        for name in names where given[name] == true {
+            throw ValidationError("\(option) does not go with \(name)")
+        }
+    }
+
+    private func generatedWorkload() throws -> Workload {
         guard var workload = Workload(named: rw ?? (bench ? "randrw" : "mixed")) else {
             throw ValidationError(
                 "--rw \(rw ?? ""): one of \(Workload.names.joined(separator: ", ")) is expected"
             )
         }
         guard (ops ?? 1) > 0 else { throw ValidationError("--ops is at least 1") }
+        let bs = bs ?? "4K"
         let lengths = bs.split(separator: "-", omittingEmptySubsequences: false)
             .map { Quantity.bytes(String($0)) }
         guard let first = lengths.first, let last = lengths.last, let least = first,
@@ -101,17 +167,55 @@ struct SimulateCommand: ParsableCommand {
         return max(1, Int(requests))
     }
 
-    private func simulate(_ plan: LoadedScript.Plan, _ workload: Workload) throws {
+    /// Runs the script.
+    ///
+    /// - Returns: what there is to print.
+    private func simulate(_ plan: LoadedScript.Plan, _ workload: Workload) throws -> [String] {
         var simulation = Simulation()
         simulation.workload = workload
         simulation.logFD = 2
         let result = try simulation.run(plan)
-        if ledger { printLedger(result.ledger, plan) }
-        let report = result.report
-        Output.line(json ? JSON.text(report) : SimulationText(report).text)
+        let report = json ? JSON.text(result.report) : SimulationText(result.report).text
+        return (ledger ? lines(result.ledger, plan) : [])
+            + report.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
     }
 
-    private func printLedger(_ ledger: Ledger, _ plan: LoadedScript.Plan) {
+    private struct TestReport: Encodable {
+        let script: String
+        let seed: UInt64
+        let tests: [ScriptTestRun.Outcome]
+        let passed: Int
+        let failed: Int
+    }
+
+    private func runTests(_ source: ScriptSource, _ overrides: [Setting]) throws {
+        let run = try ScriptTestRun(source, overrides: overrides, logFD: 2)
+        let outcomes = try run.run { outcome in
+            guard !json else { return }
+            Output.line(
+                outcome.failure.map { "FAIL - \(outcome.name): \($0)" } ?? "ok - \(outcome.name)"
+            )
+        }
+        let failed = outcomes.count { $0.failure != nil }
+        let report = TestReport(
+            script: source.path,
+            seed: run.seed,
+            tests: outcomes,
+            passed: outcomes.count - failed,
+            failed: failed
+        )
+        Output.line(
+            json ? JSON.text(report) : "\(report.passed) passed, \(failed) failed"
+        )
+        if outcomes.isEmpty {
+            throw Failure("\(source.name) has no test: test(\"name\", function(disk) ... end)")
+        }
+        if failed > 0 {
+            throw Failure("\(failed) of \(outcomes.count) tests failed (seed=\(run.seed))")
+        }
+    }
+
+    private func lines(_ ledger: Ledger, _ plan: LoadedScript.Plan) -> [String] {
         let format = LedgerText(
             script: plan.source.name,
             rules: plan.rules,
@@ -119,8 +223,8 @@ struct SimulateCommand: ParsableCommand {
             isJSON: json
         )
         let all = ledger.read(from: 0, limit: .max)
-        for record in all.records { Output.line(format.line(record, queue: ledger.queue)) }
         if all.lost > 0 { Output.error("\(all.lost) older records were overwritten") }
+        return all.records.map { format.line($0, queue: ledger.queue) }
     }
 
     private func measure(_ plan: LoadedScript.Plan, _ workload: Workload) throws {

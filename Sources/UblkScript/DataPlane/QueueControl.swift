@@ -34,6 +34,27 @@ struct Release: Sendable, Equatable {
     var errno: Int32?
 }
 
+extension Release {
+    /// What follows the word `release`: an order, a count, an errno, in any order.
+    init(words: some Sequence<String>) throws(LiveControl.Refusal) {
+        for word in words {
+            if let order = Order(rawValue: word) {
+                self.order = order
+            } else if let count = Int(word), count > 0 {
+                self.count = count
+            } else if let errno = Quantity.blockErrno(named: word) {
+                self.errno = errno
+            } else {
+                throw LiveControl.Refusal(
+                    text:
+                        "release: \"\(word)\" is no order (fifo, lifo, random), no count above 0, and no errno "
+                        + "(\(Quantity.blockErrnoNames.joined(separator: ", ")))"
+                )
+            }
+        }
+    }
+}
+
 /// What a queue needs to go on with another script.
 struct ScriptReload: Sendable {
     let plan: LoadedScript.Plan

@@ -18,6 +18,8 @@ struct LoadedScript: ~Copyable {
         var config: DeviceConfig
         /// As given, or picked at random.
         let seed: UInt64
+        /// The seed is the script's or the command line's, so another run is the same.
+        fileprivate(set) var isSeedGiven = false
         /// What `params{}` declares, with the values this device has, by name.
         let parameters: [Setting]
         /// What the command line says about them.
@@ -71,6 +73,23 @@ struct LoadedScript: ~Copyable {
                 now: now
             )
         }
+
+        /// Loads the script once more, for one of its tests.
+        ///
+        /// - Parameter shared: the device's, which has loaded the script before: named objects are one for both,
+        ///   those without a name are its own.
+        func loadTests(shared: SharedObjects, logFD: Int32) throws(ScriptProblem) -> Script {
+            let options = Script.Options(
+                memoryBytes: config.scriptMemoryBytes,
+                seed: seed,
+                bank: 1 - bank,
+                logFD: logFD,
+                arguments: arguments,
+                settings: settings,
+                keepsTests: true
+            )
+            return try LoadedScript.loaded(source, shared, options)
+        }
     }
 
     /// Runs `source` on private objects, its log muted, and checks what it declares.
@@ -91,6 +110,7 @@ struct LoadedScript: ~Copyable {
             options.seed = wanted
             plan = try probe(source, overrides, options)
         }
+        plan.isSeedGiven = plan.config.seed != nil
         plan.config.seed = plan.seed
         return plan
     }
@@ -216,7 +236,7 @@ struct LoadedScript: ~Copyable {
         self.script = script
     }
 
-    private static func loaded(
+    fileprivate static func loaded(
         _ source: ScriptSource,
         _ shared: SharedObjects,
         _ options: Script.Options

@@ -31,6 +31,8 @@ struct Script: ~Copyable {
         var arguments: [String: String] = [:]
         /// And about keys of `device{}`, which gives them back.
         var settings: [String: String] = [:]
+        /// `test()` keeps its function; see ``ScriptTest``.
+        var keepsTests = false
     }
 
     /// Loads `source`: runs its text once.
@@ -48,6 +50,7 @@ struct Script: ~Copyable {
         unsafe raw.now = options.now.nanoseconds
         unsafe raw.log_fd = options.logFD
         unsafe raw.shared = shared.handle
+        unsafe raw.keeps_tests = options.keepsTests
         guard let handle = unsafe us_script_new(&raw) else {
             throw ScriptError(status: .memory, text: "\(source.name): no memory for a Lua state")
         }

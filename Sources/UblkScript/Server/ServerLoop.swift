@@ -189,23 +189,10 @@ struct ServerLoop {
     }
 
     private func release(_ connection: borrowing AdminConnection, _ words: [String]) {
-        var release = Release()
-        for word in words.dropFirst() {
-            if let order = Release.Order(rawValue: word) {
-                release.order = order
-            } else if let count = Int(word), count > 0 {
-                release.count = count
-            } else if let errno = Quantity.blockErrno(named: word) {
-                release.errno = errno
-            } else {
-                return connection.answer(
-                    ok: false,
-                    "release: \"\(word)\" is no order (fifo, lifo, random), no count above 0, and no errno "
-                        + "(\(Quantity.blockErrnoNames.joined(separator: ", ")))"
-                )
-            }
-        }
-        connection.answer(ok: true, "released \(server.release(release))")
+        do throws(LiveControl.Refusal) {
+            let count = server.release(try Release(words: words.dropFirst()))
+            connection.answer(ok: true, "released \(count)")
+        } catch { connection.answer(ok: false, error.text) }
     }
 
     /// Queue 0 answers: what a word changes for all queues is in shared objects.

@@ -15,7 +15,9 @@ struct SimulatedApplication {
     let depth: Int
     /// How long a place for a request stays empty, on average; nil: as short as can be.
     let gapNanoseconds: UInt64?
-    private var stream: RequestStream
+    private var stream: RequestStream?
+    /// Of an application whose requests come one by one from outside; nil: they come from a stream.
+    private(set) var handed: HandedRequests?
     /// nil: what comes back is not looked at.
     private(set) var oracle: DataOracle?
     private let keepsFinished: Bool
@@ -44,8 +46,31 @@ struct SimulatedApplication {
         sentAt = Array(repeating: Instant(nanoseconds: 0), count: queueDepth)
     }
 
+    /// An application that sends what it is handed, and keeps what came of it.
+    init(handedTo queueDepth: Int) {
+        depth = 0
+        gapNanoseconds = nil
+        keepsFinished = false
+        sentAt = Array(repeating: Instant(nanoseconds: 0), count: queueDepth)
+        handed = HandedRequests(depth: queueDepth)
+    }
+
     /// The next request, nil when there is none.
-    mutating func next() -> SimulatedRequest? { stream.next() }
+    mutating func next() -> SimulatedRequest? { stream?.next() }
+
+    /// Another request may come though there is none now.
+    var isOpen: Bool { handed?.isOpen == true }
+
+    /// The request of that tag is one from outside.
+    mutating func hand(_ tag: Tag, number: UInt64, data: [UInt8]) {
+        handed?.hand(tag, number: number, data: data)
+    }
+
+    /// Those from outside that are over, once.
+    mutating func takeEnded() -> [HandedRequests.Ended] { handed?.takeEnded() ?? [] }
+
+    /// No request comes from outside any more.
+    mutating func close() { handed?.isOpen = false }
 
     /// The request reaches the server; a write's data is put into the buffer.
     mutating func sent(
@@ -57,6 +82,7 @@ struct SimulatedApplication {
         sentByOp[request.op, default: 0] += 1
         sentAt[tag.index] = now
         unsafe oracle?.begin(tag, request, buffer)
+        unsafe handed?.begin(tag, request, buffer)
     }
 
     /// The driver has the server's answer; a read's data is in the buffer.
@@ -71,6 +97,7 @@ struct SimulatedApplication {
         if case .failed(let errno) = outcome { errors[errno, default: 0] += 1 }
         unsafe oracle?.end(tag, request, outcome, buffer)
         let sent = sentAt[tag.index]
+        unsafe handed?.end(tag, request, outcome, now.nanoseconds(since: sent), buffer)
         latency.add(now.nanoseconds(since: sent))
         throughput.add(at: now)
         guard keepsFinished else { return }

@@ -45,6 +45,10 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private var timersAlone = 0
     /// So many mean that requests are held for ever, while the script's timers go on.
     private static let timersAloneMax = 2_000_000
+    /// When the wait for a moment is over; see ``wait(nanoseconds:)``.
+    private(set) var alarm: Instant?
+    /// In the last wait there was nothing to wait for: what is in flight will never be over by itself.
+    private(set) var isStuck = false
     private var isStopping = false
     private var isAborted = false
 
@@ -101,15 +105,18 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         precondition(batchNext == batch.count, "the queue waits with events left unread")
         batch.removeAll(keepingCapacity: true)
         batchNext = 0
+        isStuck = false
         if bell.wantsStop { isStopping = true }
         takeCommits()
         if hearsBell() || hasEnded() { return }
-        let next = [deadline, events.nextDeadline, interventions.first?.at].compactMap { $0 }.min()
+        let own = [events.nextDeadline, interventions.first?.at, alarm].compactMap { $0 }.min()
+        let next = [deadline, own].compactMap { $0 }.min()
         guard let next else { return stopWhatIsHeld() }
-        if events.nextDeadline != nil || !interventions.isEmpty { timersAlone = 0 }
+        if own != nil { timersAlone = 0 }
         timersAlone += 1
         guard timersAlone < Self.timersAloneMax else { return stopWhatIsHeld() }
         now = max(now, next)
+        if let alarm, alarm <= now { self.alarm = nil }
         while let tag = events.popDue(at: now) { fire(tag) }
         while let first = interventions.first, first.at <= now {
             interventions.removeFirst()
@@ -161,6 +168,38 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         events.push(tag, deadline: now.advanced(byNanoseconds: nanoseconds))
     }
 
+    // MARK: A test's side
+
+    /// Sends a request from outside, at once.
+    ///
+    /// - Returns: false when every tag is in use.
+    mutating func send(_ request: SimulatedRequest, number: UInt64, data: [UInt8]) -> Bool {
+        guard !isStopping, let index = slots.firstIndex(where: { $0.owner == .idle }) else {
+            return false
+        }
+        let tag = Tag(UInt16(index))
+        application.hand(tag, number: number, data: data)
+        slots[index].request = request
+        slots[index].owner = .arriving
+        inFlight += 1
+        events.push(tag, deadline: now)
+        return true
+    }
+
+    /// Lets so much time pass: ``alarm`` is nil when it has.
+    mutating func wait(nanoseconds: UInt64) {
+        alarm = now.advanced(byNanoseconds: nanoseconds)
+    }
+
+    /// What came of the requests from outside that are over, those just committed too; once.
+    mutating func takeEnded() -> [HandedRequests.Ended] {
+        takeCommits()
+        return application.takeEnded()
+    }
+
+    /// No request comes from outside any more: the device ends when those in flight do.
+    mutating func close() { application.close() }
+
     // MARK: The driver's and the application's side
 
     /// Sends the tag's next request on its way, or leaves the tag idle when there is none.
@@ -175,7 +214,15 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         // From half of the mean to one and a half of it.
         let mean = max(1, application.gapNanoseconds ?? 2 * Self.arrivalNanoseconds)
         let nanoseconds = mean / 2 + random.below(mean)
-        events.push(tag, deadline: now.advanced(byNanoseconds: nanoseconds))
+        events.push(tag, deadline: arrival(request.start, later: nanoseconds))
+    }
+
+    private func arrival(_ start: SimulatedRequest.Start, later nanoseconds: UInt64) -> Instant {
+        switch start {
+        case .soon: now.advanced(byNanoseconds: nanoseconds)
+        case .after(let time): max(now, time).advanced(byNanoseconds: nanoseconds)
+        case .at(let time): max(now, time)
+        }
     }
 
     /// The driver sees commits only when the ring is entered.
@@ -213,7 +260,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     /// Takes every tag back once nothing is in flight (ublk_stop_dev, ublk_cancel_queue).
     private mutating func hasEnded() -> Bool {
-        guard inFlight == 0 else { return false }
+        guard inFlight == 0, !application.isOpen else { return false }
         precondition(!isAborted, "a wait after every tag was aborted")
         isAborted = true
         for index in 0..<depth {
@@ -226,6 +273,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     /// Nothing will ever happen by itself: the administrator deletes the device, and the server
     /// drains its queues.
     private mutating func stopWhatIsHeld() {
+        timersAlone = 0
+        isStuck = true
+        if application.isOpen { return }
         precondition(heldForEver == nil, "requests are held by a queue that was told to drain")
         heldForEver = inFlight
         isStopping = true

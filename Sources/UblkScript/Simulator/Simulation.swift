@@ -39,98 +39,58 @@ struct Simulation {
     /// - Throws: ``ScriptProblem``, ``ConfigError`` for a workload that does not fit, ENOMEM as
     ///   `Errno`.
     func run(_ plan: LoadedScript.Plan) throws -> Result {
-        let sizeBytes = plan.config.sizeBytes ?? Self.fileBytes
+        let sizeBytes = SimulatedDevice.sizeBytes(plan)
         try workload.check(plan.config, sizeBytes: sizeBytes)
-        let shared = SharedObjects(queues: 1)
-        let counters = RuleCounters(count: plan.ruleCount)
-        counters.lookForTriggers(plan.rules)
-        let bell = Doorbell()
-        let ledger = Ledger(queue: QueueID(0), capacity: Self.ledgerCapacity)
         let watchdog = watchdog(plan)
-        let control = QueueControl(ledger: ledger, watchdog: watchdog) { bell.ring() }
-        let loaded = try plan.load(
-            queue: QueueID(0),
-            shared: shared,
-            counters: counters,
-            ledger: ledger,
-            logFD: logFD
-        )
-        // They outlive the queue: views of them are in both transport and queue.
-        let backings = try SimulatedBackings(
-            plan.config,
-            sizeBytes: sizeBytes,
+        let options = SimulatedDevice.Options(
             faults: faults,
-            seed: plan.seed
+            interventions: interventions,
+            watchdog: watchdog,
+            isArmed: isArmed,
+            logFD: logFD,
+            ledgerCapacity: Self.ledgerCapacity
         )
-        control.armed.store(isArmed, ordering: .relaxed)
-        let log = SimulationLog(bell: bell, control: control)
-        var queue = try Queue(
-            transport: transport(plan, sizeBytes, backings, bell, control),
-            script: loaded.script,
-            rules: loaded.rules,
-            configuration: QueueConfiguration(
-                queue: QueueID(0),
-                depth: Int(plan.config.depth),
-                sizeBytes: sizeBytes,
-                maxIOBytes: Int(plan.config.maxIOBytes),
-                backings: backings.backings,
-                onError: plan.config.onError,
-                budgetNanoseconds: plan.config.budgetNanoseconds,
-                rules: plan.rules,
-                seed: plan.seed
-            ),
-            shared: shared,
-            control: control,
-            report: log
-        )
-        run(&queue, watchdog)
-        let result = Result(
-            report: report(plan, sizeBytes, queue.transport, control, counters, log),
-            finished: queue.transport.application.finished,
-            fileOperations: queue.transport.files.reduce(into: [:]) {
+        var device = try SimulatedDevice(plan, options) { keepsData in
+            application(plan, sizeBytes, keepsData: keepsData)
+        }
+        run(&device, watchdog)
+        return Result(
+            report: report(device),
+            finished: device.queue.transport.application.finished,
+            fileOperations: device.queue.transport.files.reduce(into: [:]) {
                 $0.merge($1.asked, uniquingKeysWith: +)
             },
-            ledger: ledger
+            ledger: device.ledger
         )
-        withExtendedLifetime(backings) {}
-        return result
     }
 
-    /// The one thing here that looks at real time: only a script that is broken comes to feel it.
-    ///
-    /// - Returns: nil when no script will run while the device does.
+    /// nil when no script will run while the device does.
     private func watchdog(_ plan: LoadedScript.Plan) -> Watchdog? {
-        guard plan.needsWatchdog || interventions.contains(where: \.message.isReload) else {
-            return nil
-        }
-        return Watchdog(budgetNanoseconds: plan.config.budgetNanoseconds) {
-            preconditionFailure("a handler is stuck in a C function and cannot be interrupted")
-        }
+        let isNeeded = plan.needsWatchdog || interventions.contains(where: \.message.isReload)
+        return isNeeded ? SimulatedDevice.watchdog(plan) : nil
     }
 
-    private func run(_ queue: inout Queue<SimulatedTransport>, _ watchdog: Watchdog?) {
-        guard let watchdog else { return queue.run() }
-        watchdog.add(queue.script)
+    private func run(_ device: inout SimulatedDevice, _ watchdog: Watchdog?) {
+        guard let watchdog else { return device.run() }
+        watchdog.add(device.queue.script)
         let thread = OSThread(name: "sim-watchdog") { watchdog.run() }
-        queue.run()
+        device.run()
         watchdog.stop()
         thread.join()
-        watchdog.remove(queue.script)
+        watchdog.remove(device.queue.script)
     }
 
-    private func transport(
+    private func application(
         _ plan: LoadedScript.Plan,
         _ sizeBytes: UInt64,
-        _ backings: SimulatedBackings,
-        _ bell: Doorbell,
-        _ control: QueueControl
-    ) -> SimulatedTransport {
+        keepsData: Bool
+    ) -> SimulatedApplication {
         let config = plan.config
         let depth = Int(config.depth)
         // What a null backing returns is nobody's promise.
-        let isChecked = checksData && backings.stores[0] != nil
+        let isChecked = checksData && keepsData
         let unitBytes = workload.unitBytes(logicalBlockBytes: config.logicalBlockBytes)
-        let application = SimulatedApplication(
+        return SimulatedApplication(
             RequestStream(workload, config: config, sizeBytes: sizeBytes, seed: plan.seed),
             depth: min(workload.depth, depth),
             gapNanoseconds: workload.gapNanoseconds,
@@ -138,27 +98,15 @@ struct Simulation {
             oracle: isChecked ? DataOracle(unitBytes: unitBytes, depth: depth) : nil,
             keepsFinished: keepsFinished
         )
-        return SimulatedTransport(
-            application: application,
-            files: backings.files,
-            depth: depth,
-            maxIOBytes: Int(config.maxIOBytes),
-            bell: bell,
-            control: control,
-            interventions: interventions,
-            seed: plan.seed
-        )
     }
 
-    private func report(
-        _ plan: LoadedScript.Plan,
-        _ sizeBytes: UInt64,
-        _ transport: borrowing SimulatedTransport,
-        _ control: QueueControl,
-        _ counters: RuleCounters,
-        _ log: SimulationLog
-    ) -> SimulationReport {
-        let application = transport.application
+    private func report(_ device: borrowing SimulatedDevice) -> SimulationReport {
+        let plan = device.plan
+        let control = device.control
+        let counters = device.counters
+        let log = device.log
+        let application = device.queue.transport.application
+        let heldForEver = device.queue.transport.heldForEver
         let actions: [QueueCounters.Kind] = [
             .failed, .dropped, .zeroed, .redirected, .answered, .corrupted, .torn, .delayed, .hung,
             .backingErrors,
@@ -167,11 +115,11 @@ struct Simulation {
         return SimulationReport(
             script: plan.source.path,
             seed: plan.seed,
-            sizeBytes: sizeBytes,
+            sizeBytes: device.sizeBytes,
             backing: plan.config.backing.rawValue,
             depth: min(workload.depth, Int(plan.config.depth)),
-            end: log.isStopped ? .stopped : transport.heldForEver == nil ? .finished : .held,
-            heldForEver: transport.heldForEver ?? 0,
+            end: log.isStopped ? .stopped : heldForEver == nil ? .finished : .held,
+            heldForEver: heldForEver ?? 0,
             requestsWanted: workload.requests,
             requests: IOOp.allCases.compactMap { op in
                 application.sentByOp[op].map { .init(name: op.name, count: UInt64($0)) }
@@ -187,7 +135,7 @@ struct Simulation {
             .map { .init(name: $0.key.name, count: UInt64($0.value)) },
             data: application.oracle?.check,
             scriptErrors: log.errors,
-            virtualSeconds: Double(transport.now.nanoseconds) / 1e9,
+            virtualSeconds: Double(device.queue.transport.now.nanoseconds) / 1e9,
             latency: .init(
                 medianNanoseconds: application.latency.nanoseconds(share: 0.5),
                 p99Nanoseconds: application.latency.nanoseconds(share: 0.99),

@@ -1,18 +1,3 @@
-/// One request as an application makes it.
-struct SimulatedRequest: Equatable, Sendable {
-    var op: IOOp
-    var flags: IOFlags = []
-    var offsetBytes: UInt64 = 0
-    var lengthBytes: UInt64 = 0
-
-    /// C: `UBLK_IO_F_META`: a filesystem's own data.
-    static let metaFlag = IOFlags(rawValue: 1 << 11)
-
-    var desc: IODesc {
-        IODesc(op: op, flags: flags, offsetBytes: offsetBytes, lengthBytes: lengthBytes)
-    }
-}
-
 /// What an application does to the device: how many requests, of which kinds, where.
 ///
 /// A plan only; ``RequestStream`` makes the requests. What the device does not offer is left out,
@@ -32,6 +17,11 @@ struct Workload: Equatable, Sendable {
     var blockBytesMax: UInt64 = 4096
     /// How many requests a second the application makes, about; 0: each as soon as there is a place for it.
     var rate: UInt64 = 0
+    /// Where on the device it works: this much, nil: to the end; from there on.
+    var spanBytes: UInt64?
+    var offsetBytes: UInt64 = 0
+    /// Of what is random in it; nil: the device's.
+    var seed: UInt64?
     /// These instead of random ones, in this order.
     var list: [SimulatedRequest]?
 
@@ -66,7 +56,7 @@ struct Workload: Equatable, Sendable {
 
     /// The step between places: what the oracle counts versions by.
     func unitBytes(logicalBlockBytes: UInt32) -> UInt64 {
-        list == nil && blockBytes % 4096 == 0 ? 4096 : UInt64(logicalBlockBytes)
+        list == nil && (blockBytes | offsetBytes) % 4096 == 0 ? 4096 : UInt64(logicalBlockBytes)
     }
 
     /// How long a place for a request stays empty, on average; nil: as short as can be.
@@ -98,6 +88,7 @@ struct Workload: Equatable, Sendable {
 struct RequestStream: Sendable {
     private let workload: Workload
     private let config: DeviceConfig
+    /// Of the part that the workload works on.
     private let sizeBytes: UInt64
     /// Each op with the sum of the weights up to it.
     private let ops: [(op: IOOp, upTo: UInt64)]
@@ -108,8 +99,9 @@ struct RequestStream: Sendable {
     init(_ workload: Workload, config: DeviceConfig, sizeBytes: UInt64, seed: UInt64) {
         self.workload = workload
         self.config = config
+        let sizeBytes = workload.spanBytes ?? sizeBytes
         self.sizeBytes = sizeBytes
-        random = SplitMix64(seed: seed, stream: 1)
+        random = SplitMix64(seed: workload.seed ?? seed, stream: 1)
         var sum: UInt64 = 0
         var ops: [(op: IOOp, upTo: UInt64)] = []
         for op in IOOp.allCases {
@@ -203,6 +195,6 @@ struct RequestStream: Sendable {
         }
         let length = min(wanted, steps * step - offset)
         nextOffset = offset + length
-        return (offset, length)
+        return (workload.offsetBytes + offset, length)
     }
 }

@@ -1,0 +1,130 @@
+import Synchronization
+
+/// A device of a script, simulated: the production ``Queue`` over a ``SimulatedTransport``, and what both look at.
+///
+/// One queue, whatever the script asks for, so that a run can be repeated. Belongs to the calling thread.
+struct SimulatedDevice: ~Copyable {
+    /// What is the same for every kind of application.
+    struct Options {
+        var faults = FileFaults()
+        var interventions: [SimulatedTransport.Intervention] = []
+        /// Watches whatever script the queue runs.
+        var watchdog: Watchdog?
+        /// Faults happen from the start; otherwise nothing is decided, as before START_DEV has returned.
+        var isArmed = true
+        /// Where the script's `log()` goes; -1: nowhere.
+        var logFD: Int32 = -1
+        var ledgerCapacity = Ledger.usualCapacity
+    }
+
+    let plan: LoadedScript.Plan
+    let sizeBytes: UInt64
+    let shared: SharedObjects
+    let counters: RuleCounters
+    let ledger: Ledger
+    let control: QueueControl
+    let log: SimulationLog
+    var queue: Queue<SimulatedTransport>
+    // They outlive the queue: views of them are in both transport and queue.
+    private let backings: SimulatedBackings
+
+    /// - Parameter application: makes the one that uses the device; told whether what it reads is what was stored.
+    /// - Throws: ``ScriptProblem``, ENOMEM as `Errno`.
+    init(
+        _ plan: LoadedScript.Plan,
+        _ options: Options,
+        application: (_ keepsData: Bool) -> SimulatedApplication
+    ) throws {
+        let sizeBytes = Self.sizeBytes(plan)
+        let shared = SharedObjects(queues: 1)
+        let counters = RuleCounters(count: plan.ruleCount)
+        counters.lookForTriggers(plan.rules)
+        let bell = Doorbell()
+        let ledger = Ledger(queue: QueueID(0), capacity: options.ledgerCapacity)
+        let control = QueueControl(ledger: ledger, watchdog: options.watchdog) { bell.ring() }
+        let loaded = try plan.load(
+            queue: QueueID(0),
+            shared: shared,
+            counters: counters,
+            ledger: ledger,
+            logFD: options.logFD
+        )
+        let backings = try SimulatedBackings(
+            plan.config,
+            sizeBytes: sizeBytes,
+            faults: options.faults,
+            seed: plan.seed
+        )
+        control.armed.store(options.isArmed, ordering: .relaxed)
+        let log = SimulationLog(bell: bell, control: control)
+        let transport = SimulatedTransport(
+            application: application(backings.stores[0] != nil),
+            files: backings.files,
+            depth: Int(plan.config.depth),
+            maxIOBytes: Int(plan.config.maxIOBytes),
+            bell: bell,
+            control: control,
+            interventions: options.interventions,
+            seed: plan.seed
+        )
+        let queue = try Queue(
+            transport: transport,
+            script: loaded.script,
+            rules: loaded.rules,
+            configuration: Self.configuration(plan, backings),
+            shared: shared,
+            control: control,
+            report: log
+        )
+        // Only now: what throws must not leave half of a value that cannot be copied.
+        self.plan = plan
+        self.sizeBytes = sizeBytes
+        self.shared = shared
+        self.counters = counters
+        self.ledger = ledger
+        self.control = control
+        self.log = log
+        self.queue = queue
+        self.backings = backings
+    }
+
+    private static func configuration(
+        _ plan: LoadedScript.Plan,
+        _ backings: SimulatedBackings
+    ) -> QueueConfiguration {
+        QueueConfiguration(
+            queue: QueueID(0),
+            depth: Int(plan.config.depth),
+            sizeBytes: sizeBytes(plan),
+            maxIOBytes: Int(plan.config.maxIOBytes),
+            backings: backings.backings,
+            onError: plan.config.onError,
+            budgetNanoseconds: plan.config.budgetNanoseconds,
+            rules: plan.rules,
+            seed: plan.seed
+        )
+    }
+
+    /// A device whose script leaves its size to a file is as large as every simulated file.
+    static func sizeBytes(_ plan: LoadedScript.Plan) -> UInt64 {
+        plan.config.sizeBytes ?? Simulation.fileBytes
+    }
+
+    /// Serves until the transport has taken every tag back.
+    mutating func run() {
+        queue.run()
+        withExtendedLifetime(backings) {}
+    }
+
+    /// One wait and what it brought.
+    mutating func turn() { queue.turn() }
+
+    /// A watchdog for scripts that run on the calling thread.
+    ///
+    /// The one thing here that looks at real time: only a script that is broken comes to feel it.
+    static func watchdog(_ plan: LoadedScript.Plan) -> Watchdog {
+        Watchdog(budgetNanoseconds: plan.config.budgetNanoseconds) {
+            preconditionFailure("a script is stuck in a C function and cannot be interrupted")
+        }
+    }
+}

@@ -1,0 +1,178 @@
+import Testing
+
+@testable import UblkScript
+
+/// `simulate` from outside: what it runs, prints and refuses, and how it exits.
+@Suite(.enabled(if: ProgramRun.program != nil, "ublk-script is not beside the test bundle"))
+struct SimulateCommandTests {
+    private let scratch = ScratchDirectory()
+
+    private func run(_ words: String...) -> ProgramRun { ProgramRun(words, in: scratch) }
+
+    /// A script that declares one megabyte of memory, and then `text`.
+    private func script(_ text: String = "") -> String {
+        scratch.write("faulty.lua", "device { size = \"1M\" }\n" + text)
+    }
+
+    // MARK: --test
+
+    @Test func `test prints a line for each test and a sum, and fails when one has`() {
+        let good = "test(\"good\", function(disk) expect(disk:read(0, 512).errno, nil) end)\n"
+        let bad = "test(\"bad\", function(disk) expect(disk:read(0, 512).errno, \"EIO\") end)\n"
+        let passing = run("simulate", script(good + good), "--test")
+        #expect(passing.exitCode == 0 && passing.errors.isEmpty)
+        #expect(passing.output == "ok - good\nok - good\n2 passed, 0 failed\n")
+        let failing = run("simulate", script(bad + good), "--test", "--seed", "7")
+        #expect(failing.exitCode == 1)
+        #expect(
+            failing.output == """
+                FAIL - bad: faulty.lua:2: expected "EIO", got nil
+                ok - good
+                1 passed, 1 failed
+
+                """
+        )
+        #expect(failing.errors == "ublk-script: 1 of 2 tests failed (seed=7)\n")
+        let json = run("simulate", script(good), "--test", "--json", "--seed", "7")
+        #expect(json.exitCode == 0)
+        #expect(json.output.hasPrefix("{\"failed\":0,\"passed\":1,\"script\":\""))
+    }
+
+    @Test
+    func `the log of a test is the device's and the test's, and what is loaded is heard once`() {
+        let text = """
+            print("loaded")
+            test("t", function(disk) print("tested", disk:read(0, 512).errno) end)
+            function read() print("asked") end
+            """
+        let run = run("simulate", script(text), "--test")
+        #expect(run.exitCode == 0 && run.errors == "loaded\nasked\ntested\tnil\n", "\(run.errors)")
+    }
+
+    @Test func `a script without a test fails, and says how one looks`() {
+        let run = run("simulate", script(), "--test")
+        #expect(run.exitCode == 1 && run.output == "0 passed, 0 failed\n")
+        #expect(
+            run.errors.contains("faulty.lua has no test: test(\"name\", function(disk) ... end)")
+        )
+    }
+
+    @Test func `what a test says itself is not given beside it`() {
+        let path = script()
+        for words in [
+            ["--ops", "1"], ["--rw", "read"], ["--bs", "4K"], ["--bench"], ["--ledger"],
+            ["--rate", "1"], ["--time", "1s"], ["--workload", "w.txt"], ["--expect", "e.txt"],
+        ] {
+            let run = ProgramRun(["simulate", path, "--test"] + words, in: scratch)
+            #expect(run.exitCode == 2, "\(words)")
+            #expect(run.errors.contains("--test does not go with \(words[0])"), "\(run.errors)")
+        }
+    }
+
+    // MARK: --workload
+
+    @Test func `a workload comes from a file, which is refused before anything runs`() {
+        let path = script("rule { op = \"write\", error = \"EIO\" }")
+        scratch.write("w.txt", "write 0 4K\nread 0 4K\n@10s write 4K 4K\n")
+        let good = run("simulate", path, "--workload", scratch.file("w.txt"), "--seed", "1")
+        #expect(good.exitCode == 0, "\(good.errors)")
+        #expect(good.output.contains("  requests  3: read 1, write 2\n"))
+        #expect(good.output.contains("  errors    EIO 2\n"))
+        #expect(good.output.contains("  time      10.0 s virtual"))
+        scratch.write("w.txt", "write 0 4K\nread 2M 4K\n")
+        let bad = run("simulate", path, "--workload", scratch.file("w.txt"))
+        #expect(bad.exitCode == 1 && bad.output.isEmpty)
+        #expect(
+            bad.errors.contains(
+                "w.txt:2: read 2097152 4096: it ends past the device's 1048576 bytes"
+            )
+        )
+        let missing = run("simulate", path, "--workload", scratch.file("none.txt"))
+        #expect(missing.exitCode == 1)
+        #expect(missing.errors.hasSuffix("/none.txt: No such file or directory\n"))
+        for words in [
+            ["--ops", "1"], ["--rw", "read"], ["--bs", "4K"], ["--rate", "1"], ["--bench"],
+        ] {
+            let run = ProgramRun(
+                ["simulate", path, "--workload", scratch.file("w.txt")] + words,
+                in: scratch
+            )
+            #expect(run.exitCode == 2, "\(words)")
+            #expect(run.errors.contains("--workload does not go with \(words[0])"), "\(run.errors)")
+        }
+    }
+
+    // MARK: --expect
+
+    private static let faults = "rule { op = \"read\", p = 0.1, error = \"EIO\" }"
+
+    @Test(arguments: [["--ledger"], [], ["--ledger", "--json"]])
+    func `expect compares what would be printed with a file`(options: [String]) throws {
+        let words = ["simulate", script(Self.faults), "--ops", "300"] + options
+        let first = ProgramRun(words + ["--seed", "7"], in: scratch)
+        let file = scratch.write("e.txt", first.output)
+        let count = first.output.split(separator: "\n").count
+        #expect(count > 5)
+        let same = ProgramRun(words + ["--seed", "7", "--expect", file], in: scratch)
+        #expect(same.exitCode == 0 && same.errors.isEmpty, "\(same.errors)")
+        #expect(same.output == "\(file): as expected, \(count) lines\n")
+        let other = ProgramRun(words + ["--seed", "8", "--expect", file], in: scratch)
+        #expect(other.exitCode == 1 && other.output.isEmpty)
+        let line = try #require(first.output.split(separator: "\n").first)
+        #expect(
+            other.errors.hasPrefix(
+                "ublk-script: \(file):1: the run differs\n  expected: \(line)\n  got:      "
+            )
+        )
+    }
+
+    @Test func `an expectation needs its file and a seed, and is never written`() {
+        let path = script(Self.faults)
+        let missing = run("simulate", path, "--seed", "7", "--expect", scratch.file("none.txt"))
+        #expect(missing.exitCode == 1 && missing.output.isEmpty)
+        #expect(
+            missing.errors.contains(
+                "/none.txt: No such file or directory; the same command without --expect makes it: ublk-script simulate SCRIPT --seed N --ledger > "
+            )
+        )
+        #expect(!DirectoryListing.names(scratch.path).contains("none.txt"))
+        let file = scratch.write("e.txt", "")
+        let random = run("simulate", path, "--expect", file)
+        #expect(random.exitCode == 1)
+        #expect(
+            random.errors.contains(
+                "a run that can be repeated is expected: --seed N, or seed in device{}"
+            )
+        )
+        let seeded = scratch.write("s.lua", "device { size = \"1M\", seed = 3 }")
+        #expect(
+            run("simulate", seeded, "--expect", file).errors.contains(
+                "e.txt:1: the run differs\n  expected: (the end of the file)\n"
+            )
+        )
+        let bench = run("simulate", path, "--bench", "--expect", file)
+        #expect(bench.exitCode == 2 && bench.errors.contains("--expect does not go with --bench"))
+    }
+
+    @Test(
+        arguments: [
+            ("a\nb\n", ["a", "b"], nil), ("a\nb", ["a", "b"], nil),
+            ("a\r\nb\r\n", ["a", "b"], nil),
+            ("", [], nil),
+            ("a\nc\n", ["a", "b"], "f:2: the run differs\n  expected: c\n  got:      b"),
+            (
+                "a\n", ["a", "b"],
+                "f:2: the run differs\n  expected: (the end of the file)\n  got:      b"
+            ),
+            ("a\nb\n", ["a"], "f:2: the run differs\n  expected: b\n  got:      (nothing more)"),
+            ("a\n\n", ["a"], "f:2: the run differs\n  expected: \n  got:      (nothing more)"),
+        ] as [(String, [String], String?)]
+    )
+    func `the first difference is shown with its line`(
+        text: String,
+        printed: [String],
+        difference: String?
+    ) {
+        #expect(ExpectedOutput(path: "f", text: text).difference(printed) == difference)
+    }
+}

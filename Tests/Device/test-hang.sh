@@ -80,6 +80,29 @@ t_a_released_write_arrives() {
   expect_equal "the read" "$(<answer)" ok
 }
 
+t_release_takes_the_newest_first_and_so_many() {
+  local i
+  script hang <<'LUA'
+    device { size = "16M" }
+    rule { op = "read", range = { "1M", "1M" }, hang = true }
+LUA
+  add_device hang
+  for i in 0 1 2; do
+    { read_errno "$dev" $((1048576 + i * 4096)) 4096 >/dev/null && echo $i >>order; } &
+    wait_until 5 holds $((i + 1))
+  done
+  expect_status 0 ublk-script ctl "$id" release lifo 1
+  expect_output "released 1"
+  wait_until 5 test -s order
+  expect_status 0 ublk-script ctl "$id" release 1 fifo
+  wait_until 5 lines_in_order 2
+  expect_status 0 ublk-script ctl "$id" release
+  wait_until 5 lines_in_order 3
+  expect_equal "order" "$(tr '\n' ' ' <order)" "2 0 1 "
+}
+
+lines_in_order() { [ "$(wc -l <order)" = "$1" ]; }
+
 t_release_refuses_an_unknown_errno_and_releases_nothing() {
   hang_script
   add_device hang

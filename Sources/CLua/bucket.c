@@ -11,7 +11,7 @@ struct us_bucket {
     _Atomic uint64_t full_at; /* nanoseconds on the device's clock */
     _Atomic uint64_t rate;    /* tokens a second */
     _Atomic uint64_t burst;   /* tokens */
-    bool counts_ios;
+    atomic_bool counts_ios;
     char name[US_NAME_MAX + 1];
 };
 
@@ -30,7 +30,7 @@ struct us_bucket *us_shared_bucket(
         shared->bucket_count++;
     }
     if (bucket != NULL) {
-        bucket->counts_ios = counts_ios;
+        atomic_store_explicit(&bucket->counts_ios, counts_ios, memory_order_relaxed);
         us_bucket_set_rate(bucket, rate, burst);
         /* One without a name of its own is new to each script that is loaded. */
         if (bucket->name[0] == '\1')
@@ -61,7 +61,7 @@ uint64_t us_bucket_take(struct us_bucket *bucket, uint64_t tokens, uint64_t now)
 }
 
 uint64_t us_bucket_cost(const struct us_bucket *bucket, uint64_t length) {
-    return bucket->counts_ios ? 1 : length;
+    return atomic_load_explicit(&bucket->counts_ios, memory_order_relaxed) ? 1 : length;
 }
 
 void us_bucket_set_rate(struct us_bucket *bucket, uint64_t rate, uint64_t burst) {

@@ -152,7 +152,7 @@ static int ranges(lua_State *L) {
     object->set = length > 0
         ? us_shared_ranges(options->shared, name, length)
         : us_shared_anonymous(options->shared, options->bank, options->queue, script->last_anonymous);
-    if (length == 0)
+    if (length == 0 && object->set != NULL)
         script->last_anonymous = object->set;
     if (object->set == NULL)
         return luaL_error(L, "ranges: out of memory, or more than %d sets", US_SETS_MAX);

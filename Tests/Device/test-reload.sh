@@ -95,6 +95,22 @@ LUA
   expect_equal "read" "$(read_errno "$dev" 0 4096)" ok
 }
 
+t_a_load_phase_may_fill_large_sets_on_two_queues() {
+  cat >plain.lua <<'LUA'
+    device { size = "1G", queues = 2 }
+    local many = ranges()
+    for i = 1, 40000 do many:add(i * 8192, 512) end
+    rule { op = "read", range = many, error = "ENODATA" }
+LUA
+  add_device plain
+  expect_status 0 ublk-script reload "$id"
+  expect_equal "read" "$(read_errno "$dev" 8192 4096)" ENODATA
+  expect_equal "read" "$(read_errno "$dev" 12288 4096)" ok
+  # what its code relies on is not left out of account
+  expect_status 1 ublk-script reload "$id" wear
+  expect_output "queues" "running device has 2"
+}
+
 # RELOADS=100000 is what the project promises; CI has less time.
 t_reloads_and_ctl_under_load_lose_nothing() {
   local rounds=${RELOADS:-1500} before after

@@ -193,6 +193,82 @@ import Testing
         #expect(lines.last?.contains("new.lua:3 second: fail(\"ENODATA\")") == true)
     }
 
+    @Test func `the ledger tells of the handlers of each script by its name`() throws {
+        let reload = try Reload("function read() return fail(\"EIO\") end")
+        var plan = reload.plan
+        plan.firstRule = 1
+        let new = ScriptReload(plan: plan, counters: RuleCounters(count: 0), logFD: -1)
+        let result = try simulate("function read() return fail(\"EIO\") end") {
+            $0.workload.weights = [.read: 1]
+            $0.workload.requests = 200
+            $0.workload.rate = 100_000
+            $0.interventions = [.prepare(new, reload.prepared), .adopt(reload.adopted)].map {
+                .init(at: Instant(nanoseconds: 500_000), message: $0)
+            }
+        }
+        let handlers = RuleLabel(line: 0, name: "", script: "new.lua")
+        var text = LedgerText(script: "first.lua", rules: [handlers], seed: 1)
+        let records = result.ledger.read(from: 0, limit: 200).records
+        var lines = records.map { text.line($0, queue: QueueID(0)) }
+        #expect(lines.first?.contains("first.lua read(): fail") == true)
+        #expect(lines.last?.contains("new.lua read(): fail") == true)
+        text.isJSON = true
+        lines = records.map { text.line($0, queue: QueueID(0)) }
+        #expect(lines.first?.contains("\"script\":\"first.lua\",\"handler\":\"read\"") == true)
+        #expect(lines.last?.contains("\"script\":\"new.lua\",\"handler\":\"read\"") == true)
+    }
+
+    @Test func `a script whose backings stand on other lines is loaded`() throws {
+        let script = "local b = backing { size = \"1M\" }"
+        let reload = try Reload("-- a comment more\n" + script)
+        let running = try LoadedScript.plan(
+            ScriptSource(path: "test.lua", text: script),
+            overrides: [Setting(key: "size", value: .string("16M"), origin: "test")],
+            usualSeed: 1
+        )
+        #expect(reload.plan.config.difference(from: running.config) == nil)
+        var plan = reload.plan
+        plan.config = plan.config.fitted(to: running.config)
+        let new = ScriptReload(plan: plan, counters: RuleCounters(count: 0), logFD: -1)
+        _ = try simulate(script) {
+            $0.workload.requests = 10
+            $0.interventions = [
+                .init(at: Instant(nanoseconds: 1000), message: .prepare(new, reload.prepared))
+            ]
+        }
+        #expect(reload.problem == nil)
+    }
+
+    @Test func `what the old handler noted about the data is not done by the new one`() throws {
+        let settings = ["file": "/disk"]
+        let reload = try Reload(
+            "function write(io) if io.offset > 0 then io:flip(0, 0) end end",
+            settings: settings
+        )
+        let result = try simulate(
+            """
+            local b = backing()
+            function write(io, offset, length) io:flip(0, 0) b:read(offset, length) end
+            """,
+            settings: settings
+        ) {
+            $0.workload = Workload([.write(8192), .write(0)], depth: 2)
+            $0.interventions = reload.at(20)
+        }
+        #expect(reload.problem == nil && result.action("corrupted") == 1)
+        #expect(result.report.scriptErrors.texts == [])
+    }
+
+    @Test func `a device that is being taken away takes no script`() throws {
+        let reload = try Reload("")
+        _ = try simulate("") {
+            $0.workload.requests = 20
+            $0.workload.rate = 1000
+            $0.interventions = [QueueTests.at(5, .drain)] + reload.at(8000)
+        }
+        #expect(reload.problem?.contains("taken away") == true)
+    }
+
     @Test func `timers of the old script end and those of the new one begin at the reload`() throws
     {
         let reload = try Reload(
@@ -283,33 +359,5 @@ import Testing
         let bytes = text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
         let fields = String(decoding: bytes, as: UTF8.self).split(separator: " ")
         return (Int(fields[1]) ?? 0) * SystemPage.bytes
-    }
-
-    @Test(arguments: [
-        ("device { size = \"32M\" }", "size", "the running device has 16M, 32M is asked for"),
-        ("device { size = \"16M\", depth = 64 }", "depth", "128, 64"),
-        ("device { size = \"16M\", cache = \"volatile\" }", "cache", "none"),
-        ("device { size = \"16M\", seed = 5 }", "seed", "5"),
-        ("device { size = \"16M\" } backing { size = \"1M\" }", "backing{}", "1 backings"),
-    ])
-    func `what the driver was told cannot be changed`(
-        script: String,
-        key: String,
-        text: String
-    ) throws {
-        func config(_ script: String) throws -> DeviceConfig {
-            try LoadedScript.plan(ScriptSource(path: "a.lua", text: script), usualSeed: 1).config
-        }
-        let running = try config("device { size = \"16M\" }")
-        #expect(running.difference(from: running) == nil)
-        let free = try config(
-            "device { size = \"16M\", on_error = \"pass\", memory = \"16M\", budget = \"9ms\" }"
-        )
-        #expect(free.difference(from: running) == nil)
-        let difference = try config(script).difference(from: running)
-        #expect(difference?.key == key)
-        let message =
-            "the running device has \(difference?.running ?? ""), \(difference?.wanted ?? "") is asked for"
-        for part in text.split(separator: ", ") { #expect(message.contains(part)) }
     }
 }

@@ -71,7 +71,7 @@ enum Removal {
         guard let bytes = StateDirectory.standard.readRecord(DeviceID(record.id)) else {
             return true
         }
-        return JSON.decode(DeviceRecord.self, bytes) != record
+        return JSON.decode(DeviceRecord.self, bytes)?.cookie != record.cookie
     }
 
     /// The last resort, when a server does not take its device away: its IOs end with EIO.

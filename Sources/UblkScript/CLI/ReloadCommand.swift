@@ -36,7 +36,26 @@ struct ReloadCommand: ParsableCommand {
             script = try path(first)
             settings.removeFirst()
         }
+        do { try check(script, record, settings) } catch { throw Failure(error) }
         return try Removal.ask(["reload", script] + settings, id, record, seconds: 120)
+    }
+
+    /// Loads the script here first: what never ends must not end up in the server.
+    private static func check(
+        _ script: String,
+        _ record: DeviceRecord,
+        _ words: [String]
+    ) throws {
+        let source = try ScriptSource(named: script.isEmpty ? record.script : script)
+        let running = try ScriptOptions.parse([record.script] + record.settings).overrides()
+        let settings = ReloadSettings(
+            source,
+            isOther: !script.isEmpty,
+            running: running,
+            new: try words.map { try Setting(argument: $0) },
+            sizeBytes: record.sizeBytes
+        )
+        _ = try LoadedScript.plan(source, overrides: settings.planned, usualSeed: record.seed)
     }
 
     /// The server has another working directory.

@@ -33,6 +33,10 @@ extension Queue where Transport: ~Copyable {
     /// - Returns: nil, or why it cannot be loaded; then nothing has changed.
     mutating func prepare(_ reload: ScriptReload) -> String? {
         prepared = nil
+        guard !isDraining else { return "the device is being taken away, or was to be" }
+        // Nothing is looked at meanwhile, and what the load phase replaces in sets can be freed.
+        shared.offline(configuration.queue)
+        defer { shared.online(configuration.queue) }
         // The first of the queues does it for all.
         if configuration.queue.rawValue == 0, !shared.clearRuleRanges(bank: reload.plan.bank) {
             return "out of memory"
@@ -56,6 +60,7 @@ extension Queue where Transport: ~Copyable {
     /// - Returns: false when nothing was prepared.
     mutating func adopt() -> Bool {
         guard let new = prepared.take(), let reload = reload.take() else { return false }
+        if unsafe us_script_wants_release(script.handle) { releaseForScript() }
         for index in 0..<configuration.depth {
             let request = unsafe requests[Tag(UInt16(index))]
             switch unsafe request.pointee.state {
@@ -70,6 +75,7 @@ extension Queue where Transport: ~Copyable {
         rules = new.rules
         script = new.script
         control.watchdog?.add(script)
+        report.scriptChanged()
         configuration.onError = reload.plan.config.onError
         configuration.budgetNanoseconds = reload.plan.config.budgetNanoseconds
         configuration.rules = reload.plan.rules
@@ -88,6 +94,7 @@ extension Queue where Transport: ~Copyable {
         unsafe request.pointee.isOrphaned = false
         unsafe request.pointee.decision = us_decision()
         unsafe request.pointee.heals = 0
+        unsafe requests.patches(tag).pointee.count = 0
         consider(tag)
     }
 }

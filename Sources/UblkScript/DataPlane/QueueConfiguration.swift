@@ -30,6 +30,8 @@ struct QueueConfiguration {
 protocol QueueReport: Sendable {
     /// A handler or a timer raised, or gave back what is no verdict.
     func scriptFailed(_ error: ScriptError, _ io: IOSummary)
+    /// Another script took over: what it says is new.
+    func scriptChanged()
     /// The backing failed an IO; at most the first few are worth a line.
     func backingFailed(_ io: IOSummary, errno: Int32, _ note: String)
     /// `on_error = "stop"`: the device should be stopped.

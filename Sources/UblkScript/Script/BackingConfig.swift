@@ -9,6 +9,11 @@ struct BackingConfig: Sendable, Equatable {
     /// Where it was declared.
     let origin: String
 
+    /// The same bytes, wherever it was declared.
+    func isSame(as other: BackingConfig) -> Bool {
+        file == other.file && sizeBytes == other.sizeBytes
+    }
+
     static let keys = ["size", "file"]
 
     init(_ settings: [Setting], origin: String) throws(ConfigError) {

@@ -55,7 +55,7 @@ extension Script {
                     settings,
                     line: raw.pointee.line,
                     origin: origin,
-                    names: RuleNames(shared: shared, rule: number),
+                    names: RuleNames(shared: shared, rule: number, bank: bank),
                     makeRanges: { shared.ruleRanges(number, bank: bank, offset: $0, length: $1) }
                 )
                 result.rules.append(rule)

@@ -1,3 +1,32 @@
+/// The settings that a reload goes by: those that the device runs with, and new ones.
+struct ReloadSettings {
+    let new: [Setting]
+    /// For the plan of the script.
+    let planned: [Setting]
+    /// For the next reload; of each key the latest.
+    let remembered: [Setting]
+
+    /// - Parameters:
+    ///   - isOther: the script is another one than the running: of that one's settings those of `device{}` stay.
+    ///   - sizeBytes: the device's, for a shipped script, whose own is only a proposal.
+    init(
+        _ source: ScriptSource,
+        isOther: Bool,
+        running: [Setting],
+        new: [Setting],
+        sizeBytes: UInt64
+    ) {
+        let kept = running.filter { !isOther || DeviceConfig.keys.contains($0.key) }
+        let size = Setting(key: "size", value: .string("\(sizeBytes)"), origin: "device")
+        self.new = new
+        planned = kept + (source.isShipped ? [size] : []) + new
+        let all = kept + new
+        remembered = all.enumerated().filter { index, setting in
+            !all[(index + 1)...].contains { $0.key == setting.key }
+        }.map(\.element)
+    }
+}
+
 /// What a reload may not change: everything the driver was told, where the data is, and the seed, which
 /// the ledger and the state file name for the whole life of the device.
 extension DeviceConfig {
@@ -35,7 +64,12 @@ extension DeviceConfig {
 
     private static let fixed: [(key: String, text: @Sendable (DeviceConfig) -> String)] = [
         ("backing", { "\($0.backing.rawValue) \($0.ownBacking == 0 ? "" : "\($0.ownBacking)")" }),
-        ("backing{}", { "\($0.backings.count) backings \($0.backings.map(\.file))" }),
+        (
+            "backing{}",
+            {
+                "\($0.backings.count) backings (\($0.backings.map(describe).joined(separator: ", ")))"
+            }
+        ),
         ("file", { $0.file ?? "none" }),
         ("size", { $0.sizeBytes.map { Quantity.text(bytes: $0) } ?? "that of the file" }),
         ("queues", { "\($0.queues)" }),
@@ -54,6 +88,11 @@ extension DeviceConfig {
         ("partitions", { "\($0.scansPartitions)" }),
         ("seed", { $0.seed.map { "\($0)" } ?? "none" }),
     ]
+
+    private static func describe(_ backing: BackingConfig) -> String {
+        let size = backing.sizeBytes.map { Quantity.text(bytes: $0) }
+        return [backing.file ?? "memory", size].compactMap { $0 }.joined(separator: " ")
+    }
 
     private static func limits(_ limits: DeviceParams.Limits?) -> String {
         limits.map { "\($0)" } ?? "off"

@@ -255,7 +255,7 @@ struct LoadedScript: ~Copyable {
             let declarations = try script.declarations()
             let list = declarations.rules
             // to() names backings by their number.
-            guard declarations.backings == backings else {
+            guard declarations.backings.elementsEqual(backings, by: { $0.isSame(as: $1) }) else {
                 throw ConfigError(
                     origin: script.sourceName,
                     text:

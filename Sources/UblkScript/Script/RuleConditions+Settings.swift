@@ -143,6 +143,8 @@ struct RuleNames {
     let shared: SharedObjects
     /// The rule's number in the script, from 1.
     let rule: Int
+    /// As in ``Script/Options/bank``.
+    var bank = 0
 
     func cell(
         _ kind: us_cell_kind,

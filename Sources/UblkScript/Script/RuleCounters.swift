@@ -23,16 +23,20 @@ final class RuleCounters: Sendable {
     private let ops = Atomic<UInt64>(0)
     private let bytes = Atomic<UInt64>(0)
 
-    /// - Parameter predecessor: those of the script that was loaded before; the device's clock and totals go on.
+    /// - Parameter predecessor: those of the script that was loaded before; the device's clock goes on.
     init(count: Int, after predecessor: RuleCounters? = nil) {
         self.count = count
         if let old = predecessor {
             start.store(old.start.load(ordering: .relaxed), ordering: .relaxed)
-            ops.store(old.ops.load(ordering: .relaxed), ordering: .relaxed)
-            bytes.store(old.bytes.load(ordering: .relaxed), ordering: .relaxed)
         }
         unsafe cells = .allocate(capacity: max(1, count))
         for index in 0..<count { unsafe (cells + index).initialize(to: Cell()) }
+    }
+
+    /// The totals go on from those of the script that ran until now.
+    func takeTotals(of old: RuleCounters) {
+        ops.store(old.ops.load(ordering: .relaxed), ordering: .relaxed)
+        bytes.store(old.bytes.load(ordering: .relaxed), ordering: .relaxed)
     }
 
     deinit {

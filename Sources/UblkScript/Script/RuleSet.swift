@@ -20,6 +20,8 @@ struct RuleSet: ~Copyable {
     private let seed: UInt64
     /// What the ledger adds to a rule's number.
     private let firstRule: Int32
+    /// What the ledger calls the handlers of these rules' script.
+    var handlerNumber: Int32 { firstRule - 1 }
     private var index: RuleIndex
     /// Some rule looks at how much the device has been asked for so far.
     let needsTotals: Bool

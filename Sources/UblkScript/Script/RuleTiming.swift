@@ -49,7 +49,11 @@ extension RuleTiming {
         case ("rate", _):
             let rate = try setting.bytes(1...DeviceConfig.sizeMax)
             // Named after the rule, so that all queues take from one.
-            guard let made = unsafe names.shared.bucket("\u{1}rule \(names.rule)", rate: rate)
+            guard
+                let made = unsafe names.shared.bucket(
+                    "\u{1}rule \(names.bank) \(names.rule)",
+                    rate: rate
+                )
             else {
                 throw ConfigError(origin: setting.origin, text: "rate: out of memory")
             }

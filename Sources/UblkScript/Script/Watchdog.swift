@@ -11,8 +11,6 @@ import Synchronization
 /// still as a whole is blamed on a script.
 @safe
 final class Watchdog: Sendable {
-    // Safety: entries hold addresses of scripts, which remove themselves before they are freed;
-    // both happen under the lock that a look takes.
     /// A run that the interrupt could not stop (stuck in a C library function) for this long ends
     /// the process.
     static let stuckNanoseconds: UInt64 = 5_000_000_000
@@ -28,6 +26,8 @@ final class Watchdog: Sendable {
         var heldNanoseconds: UInt64 = 0
     }
 
+    // Safety: entries hold addresses of scripts, which remove themselves before they are freed;
+    // both happen under the lock that a look takes.
     private let entries = Mutex<[Entry]>([])
     private let isStopped = Atomic<Bool>(false)
     private let budget: Atomic<UInt64>

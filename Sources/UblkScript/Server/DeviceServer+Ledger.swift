@@ -5,6 +5,13 @@
 /// many records were overwritten before they were read, and whether there are more already. A line a
 /// record follows.
 extension DeviceServer {
+    /// A script that ran, and where its rules are in ``ledgerRules``.
+    struct LedgerScript {
+        let name: String
+        let rules: [RuleLabel]
+        let firstRule: Int32
+    }
+
     /// Records of each queue in one answer.
     private static let pieceMax = 1000
 
@@ -26,7 +33,7 @@ extension DeviceServer {
         }
         let from = words[2].split(separator: ",").map { UInt64($0) ?? 0 }
         let format = LedgerText(
-            script: scriptName,
+            script: ledgerScripts[0].name,
             rules: ledgerRules,
             seed: seed,
             isJSON: words[0] == "json"

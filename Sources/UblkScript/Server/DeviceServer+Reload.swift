@@ -16,20 +16,26 @@ extension DeviceServer {
             let source = try ScriptSource(
                 named: isOther ? words.first ?? "" : record?.script ?? request.source.path
             )
-            let new = try words.dropFirst().map { try Setting(argument: $0) }
-            var kept = request.overrides.filter { !isOther || DeviceConfig.keys.contains($0.key) }
-            if source.isShipped {
-                kept.append(Setting(key: "size", value: .string("\(sizeBytes)"), origin: "device"))
-            }
-            var plan = try LoadedScript.plan(source, overrides: kept + new, usualSeed: plan.seed)
-            try check(plan, new)
+            let settings = ReloadSettings(
+                source,
+                isOther: isOther,
+                running: request.overrides,
+                new: try words.dropFirst().map { try Setting(argument: $0) },
+                sizeBytes: sizeBytes
+            )
+            var plan = try LoadedScript.plan(
+                source,
+                overrides: settings.planned,
+                usualSeed: plan.seed
+            )
+            try check(plan, settings.new)
             plan.config = plan.config.fitted(to: self.plan.config)
             number(&plan)
             let counters = RuleCounters(count: plan.ruleCount, after: ruleCounters)
             counters.lookForTriggers(plan.rules)
             let reload = ScriptReload(plan: plan, counters: counters, logFD: lines.writeFD)
             try prepare(reload)
-            adopt(reload, overrides: Self.latest(kept + new))
+            adopt(reload, overrides: settings.remembered)
             logger.info("reloaded: script \(plan.source.path), \(plan.ruleCount) rules")
             return ControlAnswer(isOK: true, text: "")
         } catch {
@@ -38,17 +44,12 @@ extension DeviceServer {
         }
     }
 
-    /// However often a key is given, one is remembered.
-    private static func latest(_ settings: [Setting]) -> [Setting] {
-        settings.enumerated().filter { index, setting in
-            !settings[(index + 1)...].contains { $0.key == setting.key }
-        }.map(\.element)
-    }
-
-    /// A shipped script's `device{}` is a proposal; a user's own is meant.
+    /// A shipped script's `device{}` is a proposal, but for what its code relies on; a user's own is meant.
     private func check(_ plan: LoadedScript.Plan, _ new: [Setting]) throws(ConfigError) {
+        let relied = ["backing{}", "backing", "queues", "logical_block_size", "max_io"]
         let difference = plan.config.difference(from: self.plan.config) { key in
             !plan.source.isShipped || key == "backing{}" || new.contains { $0.key == key }
+                || relied.contains(key) && plan.origins[key] != nil
         }
         guard let difference else { return }
         throw ConfigError(
@@ -60,13 +61,22 @@ extension DeviceServer {
     }
 
     /// Gives the new rules their place among all that the ledger has told of.
+    ///
+    /// Behind a label for the script's handlers; a script that ran before has one already.
     private func number(_ plan: inout LoadedScript.Plan) {
         plan.bank = 1 - self.plan.bank
-        if plan.rules == self.plan.rules {
-            plan.firstRule = self.plan.firstRule
-        } else {
-            plan.firstRule = Int32(ledgerRules.count)
-        }
+        let same = ledgerScripts.first { $0.name == plan.source.name && $0.rules == plan.rules }
+        plan.firstRule = same?.firstRule ?? Int32(ledgerRules.count) + 1
+    }
+
+    private func remember(_ plan: LoadedScript.Plan) {
+        guard Int(plan.firstRule) > ledgerRules.count else { return }
+        let name = plan.source.name
+        ledgerRules.append(RuleLabel(line: 0, name: "", script: name))
+        ledgerRules += plan.rules
+        ledgerScripts.append(
+            LedgerScript(name: name, rules: plan.rules, firstRule: plan.firstRule)
+        )
     }
 
     private func prepare(_ reload: ScriptReload) throws(DeviceError) {
@@ -85,6 +95,8 @@ extension DeviceServer {
         let plan = reload.plan
         watchdog.setBudget(nanoseconds: plan.config.budgetNanoseconds)
         if plan.needsWatchdog { startWatchdog() }
+        remember(plan)
+        reload.counters.takeTotals(of: ruleCounters)
         let promises = seats.map { seat in
             let promise = Promise<Bool>()
             seat.control.send(.adopt(promise))
@@ -92,7 +104,6 @@ extension DeviceServer {
         }
         // A queue that is late gets there; what it does until then is the old script's.
         for promise in promises { _ = promise.wait(seconds: Self.prepareSeconds) }
-        if Int(plan.firstRule) == ledgerRules.count { ledgerRules += plan.rules }
         ruleCounters = reload.counters
         self.plan = plan
         request.source = plan.source

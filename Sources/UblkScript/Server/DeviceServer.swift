@@ -30,6 +30,8 @@ final class DeviceServer {
     var plan: LoadedScript.Plan
     /// All rules that the ledger tells of, those of earlier scripts too.
     var ledgerRules: [RuleLabel]
+    /// The scripts that they are of; the first one's handlers have no label among them.
+    var ledgerScripts: [LedgerScript]
     var sizeBytes: UInt64 { backings.sizeBytes }
     private let control: ControlDevice
     let lines: LinePipe
@@ -64,6 +66,7 @@ final class DeviceServer {
         backings = try BackingStores(plan.config)
         ruleCounters = RuleCounters(count: plan.ruleCount)
         ledgerRules = plan.rules
+        ledgerScripts = [LedgerScript(name: request.source.name, rules: plan.rules, firstRule: 0)]
         endedFD = try Self.makeEventFD()
         let name = request.source.name
         let sink = sink
@@ -167,9 +170,10 @@ final class DeviceServer {
     }
 
     func keep(_ record: DeviceRecord) throws(DeviceError) {
-        recordBytes = request.encode(record)
-        try request.state.writeRecord(recordBytes, of: id)
         self.record = record
+        let bytes = request.encode(record)
+        try request.state.writeRecord(bytes, of: id)
+        recordBytes = bytes
     }
 
     /// The node may not be there yet, and udev may hold it for a moment.
@@ -241,11 +245,11 @@ final class DeviceServer {
     ///
     /// The scan's reads must be over by then: a fault could hang them, and they would count.
     private func start() throws(DeviceError) {
-        let scansItself = !info.features.contains(.noAutoPartitionScan)
-        let scans = !scansItself && plan.config.scansPartitions
+        let driverScans = !info.features.contains(.noAutoPartitionScan)
+        let scans = !driverScans && plan.config.scansPartitions
         let remark = try OutsideControl.start(id, scans: scans, progress: { servedIOs })
         if !remark.isEmpty { logger.info("\(remark)") }
-        if scansItself { waitForDriversScan() }
+        if driverScans { waitForDriversScan() }
         ruleCounters.startClock(at: Instant(nanoseconds: SystemCall.monotonicNanoseconds))
         ruleCounters.lookForTriggers(plan.rules)
         for seat in seats { seat.control.arm() }

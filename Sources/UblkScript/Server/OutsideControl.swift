@@ -27,7 +27,13 @@ enum OutsideControl {
     }
 
     static func stop(_ device: DeviceID, progress: () -> UInt64) throws(DeviceError) {
-        _ = try run(["stop", "\(device)"], .stopDevice, device, progress)
+        do throws(DeviceError) {
+            _ = try run(["stop", "\(device)"], .stopDevice, device, progress)
+        } catch {
+            // No memory or no number for another process: better by ourselves than not at all.
+            guard case .system = error else { throw error }
+            try ControlDevice().stop(device)
+        }
     }
 
     private static func run(
@@ -74,11 +80,12 @@ enum OutsideControl {
         do throws(DeviceError) {
             let control = try ControlDevice()
             var remark = ""
-            if arguments[2] == "start", arguments.count > 5, let server = Int32(arguments[4]) {
-                try control.start(device, serverPID: server, seconds: forever)
+            switch arguments[2] {
+            case "start" where arguments.count > 5:
+                try control.start(device, serverPID: Int32(arguments[4]) ?? 0, seconds: forever)
                 if arguments[5] == "scan" { remark = scanPartitions(device) }
-            } else {
-                try control.stop(device, seconds: forever)
+            case "stop": try control.stop(device, seconds: forever)
+            default: throw .unsupported("\(word): start or stop is expected")
             }
             _ = ChildProcess.answer(ok: true, remark)
         } catch {

@@ -23,6 +23,8 @@ final class QueueLog: QueueReport {
         complain("script: \(error)", io)
     }
 
+    func scriptChanged() { seen.withLock { $0 = [:] } }
+
     func backingFailed(_ io: IOSummary, errno: Int32, _ note: String) {
         complain("backing: \(Errno(rawValue: errno).name)\(note)", io)
     }

@@ -20,6 +20,8 @@ final class SimulationLog: QueueReport {
     var errors: SimulationReport.ScriptErrors { state.withLock { $0.errors } }
     var isStopped: Bool { state.withLock { $0.isStopped } }
 
+    func scriptChanged() {}
+
     func scriptFailed(_ error: ScriptError, _ io: IOSummary) {
         state.withLock { state in
             state.errors.count += 1

@@ -27,14 +27,18 @@ struct LedgerText {
     }
 
     private func who(_ record: LedgerRecord) -> String {
-        switch record.rule {
-        case LedgerRecord.handler: "\(script) \(opName(record))()"
-        case LedgerRecord.nobody: record.kind == .released ? "ctl" : "server"
-        default:
-            "\(label(record)?.script ?? script):\(label(record)?.line ?? 0)"
-                + (label(record).map { $0.name.isEmpty ? "" : " \($0.name)" } ?? "")
-        }
+        if isHandler(record) { return "\(scriptName(record)) \(opName(record))()" }
+        if record.rule == LedgerRecord.nobody { return record.kind == .released ? "ctl" : "server" }
+        return "\(scriptName(record)):\(label(record)?.line ?? 0)"
+            + (label(record).map { $0.name.isEmpty ? "" : " \($0.name)" } ?? "")
     }
+
+    /// Handlers of the first script have no label, those of later ones the number 0.
+    private func isHandler(_ record: LedgerRecord) -> Bool {
+        record.rule == LedgerRecord.handler || label(record)?.number == 0
+    }
+
+    private func scriptName(_ record: LedgerRecord) -> String { label(record)?.script ?? script }
 
     private func action(_ record: LedgerRecord) -> String {
         switch record.kind {
@@ -65,11 +69,13 @@ struct LedgerText {
             fields.append("\"flags\":[\(flags.map(quoted).joined(separator: ","))]")
         }
         fields.append("\"action\":\(quoted(kindName(record)))")
-        if let label = label(record) {
+        if isHandler(record) {
+            fields.append("\"script\":\(quoted(scriptName(record)))")
+            fields.append("\"handler\":\(quoted(opName(record)))")
+        } else if let label = label(record) {
+            fields.append("\"script\":\(quoted(scriptName(record)))")
             fields.append("\"line\":\(label.line)")
             if !label.name.isEmpty { fields.append("\"rule\":\(quoted(label.name))") }
-        } else if record.rule == LedgerRecord.handler {
-            fields.append("\"handler\":\(quoted(opName(record)))")
         }
         let decision = record.decision
         if decision.delay_ns != 0 { fields.append("\"delay_ns\":\(decision.delay_ns)") }

@@ -214,8 +214,8 @@ import Testing
         #expect(lines.last?.contains("new.lua read(): fail") == true)
         text.isJSON = true
         lines = records.map { text.line($0, queue: QueueID(0)) }
-        #expect(lines.first?.contains("\"script\":\"first.lua\",\"handler\":\"read\"") == true)
-        #expect(lines.last?.contains("\"script\":\"new.lua\",\"handler\":\"read\"") == true)
+        #expect(lines.first?.contains("\"handler\":\"read\",\"script\":\"first.lua\"") == true)
+        #expect(lines.last?.contains("\"handler\":\"read\",\"script\":\"new.lua\"") == true)
     }
 
     @Test func `a script whose backings stand on other lines is loaded`() throws {

@@ -70,12 +70,12 @@ struct LedgerText {
         }
         fields.append("\"action\":\(quoted(kindName(record)))")
         if isHandler(record) {
-            fields.append("\"script\":\(quoted(scriptName(record)))")
             fields.append("\"handler\":\(quoted(opName(record)))")
-        } else if let label = label(record) {
             fields.append("\"script\":\(quoted(scriptName(record)))")
+        } else if let label = label(record) {
             fields.append("\"line\":\(label.line)")
             if !label.name.isEmpty { fields.append("\"rule\":\(quoted(label.name))") }
+            fields.append("\"script\":\(quoted(scriptName(record)))")
         }
         let decision = record.decision
         if decision.delay_ns != 0 { fields.append("\"delay_ns\":\(decision.delay_ns)") }

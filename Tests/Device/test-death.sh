@@ -146,7 +146,8 @@ t_kill_9_in_the_partition_scan_leaves_nothing() {
   kill -KILL "$child"
   wait_until 10 has_died "$child"
   wait $add || status=$?
-  expect_equal "status of add" $status 1
+  # 6.18 scans in a worker of its own, so there add is done before
+  [ $status = 1 ] || expect_status 0 ublk-script del 0
   wait_until 40 is_gone 0
 }
 

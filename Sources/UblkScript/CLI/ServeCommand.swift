@@ -14,6 +14,8 @@ struct ServeCommand: ParsableCommand {
     @OptionGroup var options: ScriptOptions
 
     func run() throws {
+        // Once: the pipe is closed then, and its number may be another file's.
+        var hasAnswered = false
         do {
             try Serving.run(
                 options,
@@ -23,13 +25,14 @@ struct ServeCommand: ParsableCommand {
                 ready: { record, _ in
                     // Relative paths have been opened; a server must not keep a mount busy.
                     unsafe chdir("/")
+                    hasAnswered = true
                     guard ChildProcess.answer(ok: true, JSON.text(record)) else {
                         throw Failure("add was interrupted: the device is taken away again")
                     }
                 }
             )
         } catch let failure as Failure {
-            _ = ChildProcess.answer(ok: false, failure.text)
+            if !hasAnswered { _ = ChildProcess.answer(ok: false, failure.text) }
             throw ExitCode(1)
         }
     }

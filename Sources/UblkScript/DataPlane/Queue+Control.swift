@@ -11,7 +11,7 @@ extension Queue where Transport: ~Copyable {
             case .pause(let pauses): pause(pauses)
             case .prepare(let reload, let promise): promise.fulfil(prepare(reload))
             case .adopt(let promise): promise.fulfil(adopt())
-            case .discard: prepared = nil
+            case .discard: discardPrepared()
             case .drain: drain()
             case .quit: quit()
             }

@@ -32,7 +32,7 @@ extension Queue where Transport: ~Copyable {
     ///
     /// - Returns: nil, or why it cannot be loaded; then nothing has changed.
     mutating func prepare(_ reload: ScriptReload) -> String? {
-        prepared = nil
+        discardPrepared()
         guard !isDraining else { return "the device is being taken away, or was to be" }
         // Nothing is looked at meanwhile, and what the load phase replaces in sets can be freed.
         shared.offline(configuration.queue)
@@ -55,6 +55,11 @@ extension Queue where Transport: ~Copyable {
             self.reload = reload
             return nil
         } catch { return "\(error)" }
+    }
+
+    mutating func discardPrepared() {
+        prepared = nil
+        reload = nil
     }
 
     /// - Returns: false when nothing was prepared.

@@ -98,6 +98,51 @@ import Testing
         #expect(abs(ends[7] - 8 * (0.1 + 0.9766)) < 0.1, "\(ends[7])")
     }
 
+    /// How long each of these reads takes, one at a time, on a disk of 64 MiB; ms.
+    private func seeks(_ service: String, at offsets: [UInt64]) throws -> [Double] {
+        try simulate("rule { op = \"read\", service = { \(service) } }", settings: ["size": "64M"])
+        {
+            $0.workload = Workload(offsets.map { .read($0 << 20, 4096) })
+            $0.workload.depth = 1
+        }.finished.map { (Double($0.nanoseconds) / 1e5).rounded() / 10 }
+    }
+
+    @Test func `an arm takes its time from where the last IO was`() throws {
+        let arm = "min_seek = \"1ms\", half_seek = \"9ms\", max_seek = \"17ms\""
+        // Nowhere, on to where it is, an eighth of the disk, half of it, three quarters, and a quarter back.
+        var requests: [SimulatedRequest] = [.read(0, 4096), .read(4096, 4096)]
+        for mib in [8, 40, 0, 48, 32] as [UInt64] { requests.append(.read(mib << 20, 4096)) }
+        let result = try simulate("rule { service = { \(arm) } }", settings: ["size": "64M"]) {
+            $0.workload = Workload(requests)
+            $0.workload.depth = 1
+        }
+        let times = result.finished.map { (Double($0.nanoseconds) / 1e5).rounded() / 10 }
+        #expect(times == [0, 0, 5, 9, 11, 13, 6.7])
+        // Without: the place costs nothing; halfway is between the two when it is not said.
+        #expect(try seeks("time = 0", at: [0, 32]) == [0, 0])
+        #expect(try seeks("max_seek = \"16ms\"", at: [32, 0, 63]) == [8, 8, 15.7])
+    }
+
+    @Test func `heads share an arm, and servers have one each`() throws {
+        let arm = "max_seek = \"16ms\""
+        // Four heads: the start of each quarter is where the arm is.
+        #expect(try seeks("heads = 4, \(arm)", at: [0, 16, 32, 48]).allSatisfy { $0 < 0.3 })
+        #expect(try seeks("heads = 4, \(arm)", at: [8, 16]) == [8, 8])
+        // Two arms: each stays where it is needed.
+        let two = try seeks("servers = 2, \(arm)", at: [0, 63, 0, 63, 0, 63])
+        #expect(two[0] == 0 && two[1] > 15 && two[2...].allSatisfy { $0 < 0.2 }, "\(two)")
+    }
+
+    @Test func `a rotation follows a seek, and nothing else`() throws {
+        let arm = "max_seek = 0, rotation = \"8ms\""
+        #expect(try seeks(arm, at: [0, 32, 0, 32]).allSatisfy { $0 == 0 }, "no way, no rotation")
+        let far = try seeks(
+            "min_seek = 1, max_seek = 1, rotation = \"8ms\"",
+            at: (0..<200).map { $0 % 2 * 32 }
+        )
+        #expect(far.allSatisfy { 0...8 ~= $0 } && abs(far.reduce(0, +) / 199 - 4) < 0.7, "\(far)")
+    }
+
     @Test func `an idle service does not save time up`() throws {
         let result = try simulate(
             "rule { service = \"1ms\" }\nrule { op = \"flush\", delay = \"1s\" }"
@@ -159,7 +204,10 @@ import Testing
     @Test(arguments: [
         ("rate = 0", "rate = 0"), ("rate = \"x\"", "rate = \"x\""), ("service = {}", "time"),
         ("service = { tim = 1 }", "bandwidth"), ("service = { time = 1, servers = 65 }", "1 to 64"),
-        ("stall = 0", "stall = 0"), ("delay = bucket { iops = 1 }", "a bucket"),
+        ("service = { min_seek = 1 }", "min_seek needs max_seek"),
+        ("service = { max_seek = \"1ms\", half_seek = \"2ms\" }", "half_seek"),
+        ("service = { max_seek = 1, heads = 0 }", "1 to 64"), ("stall = 0", "stall = 0"),
+        ("delay = bucket { iops = 1 }", "a bucket"),
         ("range = dist.const(1), delay = 1", "a distribution"), ("error = dist.const(1)", "one of"),
     ])
     func `what is no time is refused`(rule: String, part: String) {

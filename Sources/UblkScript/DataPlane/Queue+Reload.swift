@@ -78,6 +78,7 @@ extension Queue where Transport: ~Copyable {
         control.watchdog?.remove(script)
         // The rules first: theirs are places in their script.
         rules = new.rules
+        rules.deviceBytes = configuration.sizeBytes
         script = new.script
         control.watchdog?.add(script)
         report.scriptChanged()

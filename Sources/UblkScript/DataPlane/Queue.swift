@@ -56,6 +56,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         self.script = script
         self.rules = rules
         self.configuration = configuration
+        self.rules.deviceBytes = configuration.sizeBytes
         backings = BackingTable(configuration.backings)
         self.shared = shared
         self.control = control

@@ -12,8 +12,10 @@ struct RuleSet: ~Copyable {
     // Safety: `count` elements each, freed in deinit; `counters` keeps its own memory.
     private let rules: UnsafeMutablePointer<Rule>
     private let streams: UnsafeMutablePointer<us_random>
-    /// When each server of the rules with `service` is free again, on the device's clock.
-    private let servers: UnsafeMutablePointer<UInt64>
+    /// Of the rules with `service`.
+    private let servers: UnsafeMutablePointer<RuleService.Server>
+    /// The device's size, which the queue knows.
+    var deviceBytes: UInt64 = 0
     let count: Int
     let counters: RuleCounters
     private let ledger: Ledger
@@ -66,7 +68,7 @@ struct RuleSet: ~Copyable {
             unsafe serverCount += rules[index].timing.service?.servers ?? 0
         }
         unsafe servers = .allocate(capacity: max(1, serverCount))
-        unsafe servers.initialize(repeating: 0, count: max(1, serverCount))
+        unsafe servers.initialize(repeating: RuleService.Server(), count: max(1, serverCount))
         unsafe index = RuleIndex(rules, count: count, shared: shared)
     }
 
@@ -126,7 +128,7 @@ struct RuleSet: ~Copyable {
             unsafe leaveTraces(rule, offset: offset, length: length, time: moment.time)
             let own =
                 unsafe rule.pointee.hasTiming
-                ? timedDelay(index, length: length, time: moment.time, stalled: stalled)
+                ? timedDelay(index, io, time: moment.time, stalled: stalled)
                 : rule.pointee.decision.delay_ns
             if unsafe rule.pointee.isRecorded { unsafe record(index, io, moment, delay: own) }
             unsafe heals |= rule.pointee.healBit
@@ -164,7 +166,7 @@ struct RuleSet: ~Copyable {
     @inline(never)
     private func timedDelay(
         _ index: Int,
-        length: UInt64,
+        _ io: UnsafePointer<us_io>,
         time: UInt64,
         stalled: UInt64
     ) -> UInt64 {
@@ -177,7 +179,13 @@ struct RuleSet: ~Copyable {
             delay += unsafe stalled != 0 ? stalled : rule.pointee.timing.stall
         }
         return unsafe delay
-            + rule.pointee.timing.wait(length, now: time, streams + index, servers: servers)
+            + rule.pointee.timing.wait(
+                io,
+                now: time,
+                streams + index,
+                servers: servers,
+                deviceBytes: deviceBytes
+            )
     }
 
     /// Conditions, counting and chance, once op and range fit.

@@ -30,6 +30,16 @@ static void change(const struct us_corruption *what, struct us_random *stream, u
             memcpy(data + i, &noise, count - i < 8 ? count - i : 8);
         }
         break;
+    case US_CORRUPT_BYTE:
+        data[below(stream, count)] ^= (unsigned char)(1 + below(stream, 255));
+        break;
+    case US_CORRUPT_SWAB:
+        for (uint64_t i = 0; i + 1 < count; i += 2) {
+            unsigned char first_byte = data[i];
+            data[i] = data[i + 1];
+            data[i + 1] = first_byte;
+        }
+        break;
     case US_CORRUPT_STUCK:
         if (what->value != 0)
             data[0] |= (unsigned char)(1u << what->bit);
@@ -69,14 +79,17 @@ void us_corrupt(const struct us_decision *decision, const struct us_patches *pat
     }
 }
 
+/* At least one unit is lost, and one kept: the rest would be no torn write. */
+static uint64_t kept_units(const struct us_store *store, uint64_t units, struct us_random *stream) {
+    uint64_t kept = store->units != 0 ? store->units : units > 1 ? 1 + below(stream, units - 1) : 0;
+    return kept < units ? kept : units;
+}
+
 void us_stored_part(const struct us_decision *decision, uint64_t length, uint64_t *from, uint64_t *to) {
     const struct us_store *store = &decision->store;
     struct us_random stream = {decision->store_seed};
     uint64_t units = (length + store->unit - 1) / store->unit;
-    /* At least one unit is lost, and one kept: the rest would be no torn write. */
-    uint64_t kept = store->units != 0 ? store->units : units > 1 ? 1 + below(&stream, units - 1) : 0;
-    if (kept > units)
-        kept = units;
+    uint64_t kept = kept_units(store, units, &stream);
     uint64_t first = 0;
     switch (store->keep) {
     case US_STORE_ALL:
@@ -95,6 +108,29 @@ void us_stored_part(const struct us_decision *decision, uint64_t length, uint64_
     /* The last unit may be a short one. */
     *from = first * store->unit < length ? first * store->unit : length;
     *to = (first + kept) * store->unit < length ? (first + kept) * store->unit : length;
+}
+
+unsigned us_stored_pieces(
+    const struct us_decision *decision, uint64_t offset, uint64_t length, struct us_leg legs[US_LEGS_MAX]) {
+    const struct us_store *store = &decision->store;
+    struct us_random stream = {decision->store_seed};
+    uint64_t units = (length + store->unit - 1) / store->unit, kept = kept_units(store, units, &stream), end = 0;
+    unsigned count = 0;
+    /* Every choice of so many units is equally likely: Knuth, TAOCP 2, 3.4.2, algorithm S. */
+    for (uint64_t unit = 0; unit < units && kept > 0; unit++) {
+        if (below(&stream, units - unit) >= kept)
+            continue;
+        kept--;
+        uint64_t at = unit * store->unit;
+        if (count == 0 || end != at) {
+            if (count == US_LEGS_MAX)
+                break;
+            legs[count++] = (struct us_leg){.offset = offset + at, .at = at};
+        }
+        end = at + store->unit < length ? at + store->unit : length;
+        legs[count - 1].length = end - legs[count - 1].at;
+    }
+    return count;
 }
 
 static bool fits(uint64_t offset, uint64_t length, uint64_t device_size) {
@@ -127,5 +163,7 @@ uint32_t us_decision_ops(const struct us_decision *decision) {
         ops &= BIT(US_OP_READ) | BIT(US_OP_WRITE);
     if (decision->store.keep != US_STORE_NORMAL)
         ops &= BIT(US_OP_WRITE);
+    if (decision->ignores_fua)
+        ops &= BIT(US_OP_WRITE) | BIT(US_OP_WRITE_ZEROES);
     return ops;
 }

@@ -89,10 +89,12 @@ static bool get_bool(struct reader *reader, const char *key) {
 enum { AREA_MAX = 32 << 20, BITS_MAX = 4096 };
 
 static int corrupt(lua_State *L) {
-    static const char *const modes[] = {"flip", "set", "zero", "garbage", "stuck", NULL};
-    static const uint8_t numbers[] = {US_CORRUPT_FLIP, US_CORRUPT_SET, US_CORRUPT_SET, US_CORRUPT_GARBAGE, US_CORRUPT_STUCK};
+    static const char *const modes[] = {"flip", "byte", "set", "zero", "garbage", "swab", "stuck", NULL};
+    static const uint8_t numbers[] = {US_CORRUPT_FLIP, US_CORRUPT_BYTE, US_CORRUPT_SET, US_CORRUPT_SET,
+        US_CORRUPT_GARBAGE, US_CORRUPT_SWAB, US_CORRUPT_STUCK};
     struct reader reader = begin(L, "corrupt", "mode", "mode, bits, value, bit, at, len and sticky");
-    unsigned mode = get_word(&reader, "mode", modes, "\"flip\", \"set\", \"zero\", \"garbage\" or \"stuck\"");
+    unsigned mode = get_word(&reader, "mode", modes,
+        "\"flip\", \"byte\", \"set\", \"zero\", \"garbage\", \"swab\" or \"stuck\"");
     struct us_corruption what = {
         .mode = numbers[mode],
         .sticky = get_bool(&reader, "sticky") || numbers[mode] == US_CORRUPT_STUCK,
@@ -109,11 +111,12 @@ static int corrupt(lua_State *L) {
 }
 
 static int store(lua_State *L) {
-    static const char *const words[] = {"all", "none", "prefix", "suffix", "middle", NULL};
+    static const char *const words[] = {"all", "none", "prefix", "suffix", "middle", "random", NULL};
     struct reader reader = begin(L, "store", "keep", "keep, unit and units");
     struct us_store what = {
         .keep = (uint8_t)(US_STORE_ALL
-            + get_word(&reader, "keep", words, "\"all\", \"none\", \"prefix\", \"suffix\" or \"middle\"")),
+            + get_word(&reader, "keep", words,
+                "\"all\", \"none\", \"prefix\", \"suffix\", \"middle\" or \"random\"")),
         .unit = (uint32_t)get_number(&reader, "unit", 1, AREA_MAX, US_SECTOR_BYTES),
         .units = (uint32_t)get_number(&reader, "units", 1, UINT32_MAX, 0),
     };

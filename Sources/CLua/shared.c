@@ -59,6 +59,7 @@ void us_shared_free(struct us_shared *shared) {
     us_shared_free_cells(shared);
     us_shared_free_buckets(shared);
     us_shared_free_dicts(shared);
+    us_shared_free_histories(shared);
     pthread_mutex_destroy(&shared->lock);
     free(shared->anonymous);
     free(shared->readers);

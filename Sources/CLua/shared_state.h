@@ -40,6 +40,7 @@ struct us_shared {
     size_t bucket_count;
     struct us_dict *dicts; /* dict.c, newest first */
     _Atomic size_t dict_bytes;
+    struct us_history *histories; /* history.c */
     uint32_t cell_numbers[4]; /* by enum us_cell_kind: the last number given */
     _Atomic uint64_t epoch;   /* from 1 */
     _Atomic uint64_t growths; /* ranges.c */
@@ -56,6 +57,7 @@ void us_shared_publish(struct us_ranges *set, struct us_spans *spans);
 void us_shared_free_cells(struct us_shared *shared);
 void us_shared_free_buckets(struct us_shared *shared); /* bucket.c */
 void us_shared_free_dicts(struct us_shared *shared);   /* dict.c */
+void us_shared_free_histories(struct us_shared *shared); /* history.c */
 /* Copies at most capacity intervals, consistently; returns how many there are. */
 size_t us_ranges_copy(const struct us_ranges *set, struct us_span *to, size_t capacity);
 

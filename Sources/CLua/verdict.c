@@ -104,6 +104,7 @@ static struct us_decision combine(lua_State *L, const struct us_decision *left, 
         .to_backing = end->to_backing,
         .leg_count = end->leg_count,
         .is_relative = end->is_relative,
+        .ignores_fua = left->ignores_fua | right->ignores_fua,
         .corrupt = left->corrupt.mode != US_CORRUPT_NOT ? left->corrupt : right->corrupt,
         .store = left->store.keep != US_STORE_NORMAL ? left->store : right->store,
     };
@@ -229,7 +230,7 @@ static int done(lua_State *L) {
     return 1;
 }
 
-/* drop() and zero(): the verdict itself is the upvalue. */
+/* drop(), zero() and ignore_fua(): the verdict itself is the upvalue. */
 static int constant(lua_State *L) {
     lua_pushvalue(L, lua_upvalueindex(1));
     return 1;
@@ -283,10 +284,12 @@ static void print_outcome(struct text *text, const struct us_decision *verdict) 
 }
 
 static void print_effects(struct text *text, const struct us_decision *verdict) {
-    static const char *const modes[] = {"", "flip", "set", "garbage", "stuck", "patch"};
-    static const char *const keeps[] = {"", "all", "none", "prefix", "suffix", "middle"};
+    static const char *const modes[] = {"", "flip", "set", "garbage", "stuck", "byte", "swab", "patch"};
+    static const char *const keeps[] = {"", "all", "none", "prefix", "suffix", "middle", "random"};
     if (verdict->corrupt.mode != US_CORRUPT_NOT)
         print(text, "%scorrupt(\"%s\")", text->length > 0 ? " + " : "", modes[verdict->corrupt.mode]);
+    if (verdict->ignores_fua)
+        print(text, "%signore_fua()", text->length > 0 ? " + " : "");
     if (verdict->store.keep != US_STORE_NORMAL)
         print(text, "%sstore(\"%s\")", text->length > 0 ? " + " : "", keeps[verdict->store.keep]);
 }
@@ -313,7 +316,8 @@ void us_decision_text(const struct us_decision *verdict, char *text, size_t size
 
 bool us_decides_nothing(const struct us_decision *decision) {
     return decision->outcome == US_OUTCOME_PASS && !decision->hangs && decision->delay_ns == 0
-        && decision->corrupt.mode == US_CORRUPT_NOT && decision->store.keep == US_STORE_NORMAL;
+        && decision->corrupt.mode == US_CORRUPT_NOT && decision->store.keep == US_STORE_NORMAL
+        && !decision->ignores_fua;
 }
 
 static int to_text(lua_State *L) {
@@ -356,5 +360,8 @@ void us_open_verdict(lua_State *L) {
     lua_register(L, "done", done);
     open_constant(L, "drop", US_OUTCOME_DROP);
     open_constant(L, "zero", US_OUTCOME_ZERO);
+    us_push_verdict(L)->ignores_fua = 1;
+    lua_pushcclosure(L, constant, 1);
+    lua_setglobal(L, "ignore_fua");
     lua_pop(L, 1);
 }

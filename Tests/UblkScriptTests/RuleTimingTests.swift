@@ -166,6 +166,52 @@ import Testing
         #expect(together[2...].allSatisfy { abs($0 - 20) < 0.1 }, "\(together)")
     }
 
+    @Test func `a stall may be as long as a distribution says`() throws {
+        let script =
+            "rule { op = \"read\", every = 10, stall = dist.uniform { min = \"1ms\", max = \"9ms\" } }"
+        let result = try simulate(script) {
+            $0.workload = Workload(Array(repeating: .read(0), count: 400))
+            $0.workload.depth = 1
+        }
+        let waits = result.finished.map { Double($0.nanoseconds) / 1e6 }.filter { $0 > 0.5 }
+        #expect(waits.count == 40 && waits.allSatisfy { 1...9.1 ~= $0 })
+        #expect(
+            abs(waits.reduce(0, +) / 40 - 5) < 1.2 && Set(waits.map { Int($0 * 100) }).count > 20
+        )
+    }
+
+    @Test func `a correlated delay repeats itself, and its distribution stays`() throws {
+        func delays(_ correlation: Double) throws -> [Double] {
+            let script =
+                "rule { op = \"read\", delay = dist.uniform { min = \"1ms\", max = \"9ms\" }, correlation = \(correlation) }"
+            return try simulate(script) {
+                $0.workload = Workload(Array(repeating: .read(0), count: 4000))
+                $0.workload.depth = 1
+            }.finished.map { (Double($0.nanoseconds) / 1e3).rounded() }
+        }
+        func repeats(_ list: [Double]) -> Double {
+            Double(zip(list, list.dropFirst()).count { $0 == $1 }) / Double(list.count)
+        }
+        #expect(try repeats(delays(0)) < 0.01)
+        let often = try delays(0.9)
+        #expect(abs(repeats(often) - 0.9) < 0.03)
+        #expect(abs(often.reduce(0, +) / 4000 - 5000) < 700, "as without")
+        #expect(try repeats(delays(1)) > 0.999)
+    }
+
+    @Test func `an operation may cost more of a rate than another`() throws {
+        let script = """
+            local b = bucket { rate = 4096, burst = 1 }
+            rule { op = "read", rate = b }
+            rule { op = "write", rate = b, cost = 3 }
+            """
+        let result = try simulate(script) {
+            $0.workload = Workload([.read(0), .write(0), .read(0)])
+            $0.workload.depth = 1
+        }
+        #expect(result.finished.map { (Double($0.nanoseconds) / 1e8).rounded() } == [10, 30, 10])
+    }
+
     @Test func `what a stall holds are the IOs that fit`() throws {
         let result = try simulate("rule { range = { 0, 4096 }, nth = 1, stall = \"20ms\" }") {
             $0.workload = Workload([.read(0), .read(8192), .read(0), .read(4096)])
@@ -207,6 +253,9 @@ import Testing
         ("service = { min_seek = 1 }", "min_seek needs max_seek"),
         ("service = { max_seek = \"1ms\", half_seek = \"2ms\" }", "half_seek"),
         ("service = { max_seek = 1, heads = 0 }", "1 to 64"), ("stall = 0", "stall = 0"),
+        ("delay = \"1ms\", correlation = 0.5", "needs a delay that is a distribution"),
+        ("delay = dist.const(1), correlation = 1.5", "0.0 to 1.0"),
+        ("error = \"EIO\", cost = 2", "needs the rate"),
         ("delay = bucket { iops = 1 }", "a bucket"),
         ("range = dist.const(1), delay = 1", "a distribution"), ("error = dist.const(1)", "one of"),
     ])

@@ -12,6 +12,7 @@
  *   effects.h    what a decision does to data
  *   ranges.h     sets of byte ranges and the registry that the queues of a device share
  *   dict.h       named tables that the queues share
+ *   history.h    what has happened to each place of the device
  *   cells.h      named numbers that the queues share: counters, marks, the state
  *   script.h     load a script, run its handlers, stop it when it runs away
  *   tests.h      the tests that a script carries, for the simulator
@@ -24,6 +25,7 @@
 #include "dict.h"
 #include "dist.h"
 #include "effects.h"
+#include "history.h"
 #include "random.h"
 #include "ranges.h"
 #include "script.h"

@@ -30,6 +30,8 @@ enum us_corrupt_mode {
     US_CORRUPT_SET,     /* every byte gets the value */
     US_CORRUPT_GARBAGE, /* every byte is random */
     US_CORRUPT_STUCK,   /* one bit of each sector is stuck at the value */
+    US_CORRUPT_BYTE,    /* one byte, anywhere, becomes another */
+    US_CORRUPT_SWAB,    /* the two bytes of each pair change places */
     US_CORRUPT_PATCH,   /* as the handler said by io:flip() and io:patch() */
 };
 
@@ -51,6 +53,7 @@ enum us_store_keep {
     US_STORE_PREFIX,
     US_STORE_SUFFIX,
     US_STORE_MIDDLE,
+    US_STORE_RANDOM, /* units here and there, in at most US_LEGS_MAX pieces */
 };
 
 /* What a write leaves on the medium, whether it succeeds or fails. */
@@ -80,6 +83,7 @@ struct us_decision {
     uint8_t hangs;      /* hold it (after the delay) before the outcome */
     uint8_t is_relative; /* US_OUTCOME_REDIRECT: to_offset is a distance, modulo 2^64 */
     uint8_t has_data;    /* US_OUTCOME_DONE: with data, for a read */
+    uint8_t ignores_fua; /* a write marked FUA is stored as any other */
     uint8_t leg_count;  /* US_OUTCOME_REDIRECT: so many legs, which follow the decision where a script made it */
     uint32_t to_backing; /* US_OUTCOME_REDIRECT without legs */
     struct us_corruption corrupt;
@@ -93,6 +97,7 @@ uint32_t us_decision_ops(const struct us_decision *decision);
 
 /* A later decision takes over what an earlier one does to the data, unless it does such a thing itself. */
 static inline void us_decision_inherit(struct us_decision *later, const struct us_decision *earlier) {
+    later->ignores_fua |= earlier->ignores_fua;
     if (later->corrupt.mode == US_CORRUPT_NOT) {
         later->corrupt = earlier->corrupt;
         later->corrupt_seed = earlier->corrupt_seed;

@@ -31,8 +31,12 @@ struct us_patches {
 void us_corrupt(const struct us_decision *decision, const struct us_patches *patches, uint64_t offset, void *data,
     uint64_t length);
 
-/* Which bytes of a write of that length are stored: [*from, *to). */
+/* Which bytes of a write of that length are stored: [*from, *to). Not for US_STORE_RANDOM. */
 void us_stored_part(const struct us_decision *decision, uint64_t length, uint64_t *from, uint64_t *to);
+
+/* The same for US_STORE_RANDOM: one leg for each piece, to the own place of a write at that offset. How many. */
+unsigned us_stored_pieces(
+    const struct us_decision *decision, uint64_t offset, uint64_t length, struct us_leg legs[US_LEGS_MAX]);
 
 /* Where an IO goes that is redirected: to_offset, or so much further than its own place. What would not fit the device
  * goes as far the other way, or stays where it is. */

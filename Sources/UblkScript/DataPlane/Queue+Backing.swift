@@ -97,7 +97,9 @@ extension Queue where Transport: ~Copyable {
         _ request: UnsafeMutablePointer<Request>,
         _ file: FileStore.View
     ) -> Bool {
-        unsafe file.writesThrough || request.pointee.io.flags & IOFlags.fua.rawValue != 0
+        if file.writesThrough { return true }
+        let isFUA = unsafe request.pointee.io.flags & IOFlags.fua.rawValue != 0
+        return unsafe isFUA && request.pointee.decision.ignores_fua == 0
     }
 
     private mutating func submit(

@@ -24,6 +24,10 @@ extension Queue where Transport: ~Copyable {
         guard decision.store.keep != 0, decision.outcome != UInt8(US_OUTCOME_DROP.rawValue) else {
             return false
         }
+        if decision.store.keep == UInt8(US_STORE_RANDOM.rawValue), canStorePieces(decision) {
+            storePieces(tag, &decision)
+            return true
+        }
         let length = unsafe request.pointee.io.length
         unsafe us_stored_part(
             &decision,
@@ -43,6 +47,29 @@ extension Queue where Transport: ~Copyable {
         guard stored == 0 else { return false }
         complete(tag, Int32(clamping: length))
         return true
+    }
+
+    /// One that goes elsewhere, or stores zeroes, keeps a prefix instead.
+    private func canStorePieces(_ decision: us_decision) -> Bool {
+        let outcome = UInt32(decision.outcome)
+        return outcome == US_OUTCOME_PASS.rawValue || outcome == US_OUTCOME_FAIL.rawValue
+    }
+
+    /// A write of which only some units arrive is one to its own place, in pieces.
+    private mutating func storePieces(_ tag: Tag, _ decision: inout us_decision) {
+        let request = unsafe requests[tag]
+        let io = unsafe request.pointee.io
+        let count = unsafe us_stored_pieces(&decision, io.offset, io.length, requests.legs(tag))
+        control.counters.add(.torn)
+        if decision.outcome == UInt8(US_OUTCOME_FAIL.rawValue) {
+            control.counters.add(.failed)
+            unsafe request.pointee.failsWith = decision.error
+        }
+        guard count != 0 else { return complete(tag, Int32(clamping: io.length)) }
+        unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_REDIRECT.rawValue)
+        unsafe request.pointee.decision.is_relative = 0
+        unsafe request.pointee.decision.leg_count = UInt8(count)
+        perform(tag)
     }
 
     /// Changes the request's data, if that was decided.

@@ -42,13 +42,18 @@ extension Queue where Transport: ~Copyable {
             return "out of memory"
         }
         do {
-            let loaded = try reload.plan.load(
+            var loaded = try reload.plan.load(
                 queue: configuration.queue,
                 shared: shared,
                 counters: reload.counters,
                 ledger: control.ledger,
                 logFD: reload.logFD,
                 now: rules.deviceTime(transport.now)
+            )
+            try loaded.rules.attach(
+                shared,
+                loaded.script,
+                deviceBytes: configuration.sizeBytes
             )
             try bind(loaded.script)
             prepared = consume loaded
@@ -78,7 +83,6 @@ extension Queue where Transport: ~Copyable {
         control.watchdog?.remove(script)
         // The rules first: theirs are places in their script.
         rules = new.rules
-        rules.deviceBytes = configuration.sizeBytes
         script = new.script
         control.watchdog?.add(script)
         report.scriptChanged()

@@ -56,7 +56,6 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         self.script = script
         self.rules = rules
         self.configuration = configuration
-        self.rules.deviceBytes = configuration.sizeBytes
         backings = BackingTable(configuration.backings)
         self.shared = shared
         self.control = control
@@ -76,6 +75,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             UInt32(configuration.queue.rawValue),
             .max
         )
+        try self.rules.attach(shared, self.script, deviceBytes: configuration.sizeBytes)
         try bind(self.script)
     }
 
@@ -231,7 +231,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             request.pointee.decision.delay_ns
         )
         verdict.delay_ns = overflow ? .max : delay
-        if unsafe hasEffects(request) {
+        if unsafe hasEffects(request) || request.pointee.decision.ignores_fua != 0 {
             unsafe us_decision_inherit(&verdict, &request.pointee.decision)
         }
         unsafe request.pointee.decision = verdict

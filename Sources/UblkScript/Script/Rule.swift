@@ -19,6 +19,7 @@ struct Rule {
     var conditions = RuleConditions()
     /// Some condition is given.
     var hasConditions = false
+    var history = RuleHistory()
     /// The first so many fitting IOs do not count.
     var skip: UInt64 = 0
     /// 0: not given.
@@ -31,6 +32,8 @@ struct Rule {
     var every: UInt64 = 0
     /// The rule acts when a random 64-bit number is below; nil: always.
     var chance: UInt64?
+    /// When it acts, it acts on so many fitting IOs in a row, this one included; 0 and 1: on one.
+    var run: UInt32 = 0
     /// 0: no limit.
     ///
     /// The rule acts that many times at most, over all queues.
@@ -59,14 +62,15 @@ struct Rule {
     /// What it adds to the delay.
     var timing = RuleTiming()
     var hasTiming = false
-    /// It changes data on its way, or stores a part of it.
+    /// It changes data on its way, or how it is stored.
     var hasEffects = false
+    /// The ledger tells of each IO it fits, which is all it does.
+    var isLogged = false
 
     /// The ledger tells of each act; a rule that only heals is told of when it has.
     var isRecorded: Bool {
         unsafe isTerminal || decision.delay_ns != 0 || hasTiming || hasEffects || isOnce
-            || mark != nil
-            || state != nil
+            || mark != nil || state != nil || isLogged
     }
 
     /// The search ends at this rule when it acts.
@@ -78,11 +82,12 @@ struct Rule {
 extension Rule {
     static let actions =
         ["error"] + RuleTiming.keys + [
-            "heal", "once", "drop", "zero", "hang", "mark", "set_state", "verdict",
+            "heal", "once", "drop", "zero", "hang", "ignore_fua", "log", "mark", "set_state",
+            "verdict",
         ]
     static let keys =
         ["op", "range"] + RuleConditions.keys + [
-            "trigger", "skip", "nth", "every", "p", "times", "name",
+            "seen", "age", "trigger", "skip", "nth", "every", "p", "run", "times", "name",
         ]
         + actions
 
@@ -105,6 +110,9 @@ extension Rule {
             case "p": chance = Self.threshold(try setting.number(0...1))
             case "every": every = UInt64(try setting.integer(1...Int64.max))
             case "nth": nth = UInt64(try setting.integer(1...Int64.max))
+            case "run": run = UInt32(try setting.integer(1...1_000_000))
+            case "seen": history.seen = UInt8(try setting.integer(1...255))
+            case "age": history.age = try setting.nanoseconds(1...Self.timeMax)
             case "times": times = UInt64(try setting.integer(1...Int64.max))
             case "name": _ = try Self.name(setting)
             case "trigger": _ = try Self.trigger(setting)
@@ -162,6 +170,12 @@ extension Rule {
             if try setting.bool() { try setOutcome(US_OUTCOME_ZERO, setting) }
         case "hang": try readHang(setting)
         case "verdict": try readVerdict(setting)
+        case "ignore_fua":
+            if try setting.bool() {
+                decision.ignores_fua = 1
+                hasEffects = true
+            }
+        case "log": isLogged = try setting.bool()
         case "once": isOnce = try setting.bool()
         case "mark": unsafe mark = try names.cell(US_CELL_MARK, try setting.text(), setting)
         case "set_state":
@@ -197,7 +211,8 @@ extension Rule {
         guard decision.isNothing, unsafe timing.delay == nil else {
             throw ConfigError(
                 origin: setting.origin,
-                text: "verdict excludes error, delay, drop, zero and hang: say these in the verdict"
+                text:
+                    "verdict excludes error, delay, drop, zero, hang and ignore_fua: say these in the verdict"
             )
         }
         decision = unsafe verdict.pointee
@@ -206,7 +221,8 @@ extension Rule {
         }
         unsafe timing.delay = OpaquePointer(bitPattern: dist)
         hasTiming = hasTiming || dist != 0
-        hasEffects = decision.corrupt.mode | decision.store.keep != 0
+        hasEffects =
+            decision.corrupt.mode | decision.store.keep | decision.ignores_fua != 0
     }
 
     private mutating func setOutcome(
@@ -296,7 +312,8 @@ extension Rule {
         if conditions.content != nil, ops != IOOp.write.bit {
             throw refuse("content can be looked at in a write only: add op = \"write\"")
         }
-        let doesNothing = unsafe !heals && !isTerminal && mark == nil && state == nil
+        try timing.check(origin: origin)
+        let doesNothing = unsafe !heals && !isTerminal && mark == nil && state == nil && !isLogged
         if doesNothing, !isOnce, !hasTiming, !hasEffects, decision.delay_ns == 0 {
             throw refuse(
                 "the rule does nothing: give one of " + Self.actions.joined(separator: ", ")

@@ -12,6 +12,8 @@ final class RuleCounters: Sendable {
         let acted = Atomic<UInt64>(0)
         /// Bits of ``Hold``; 0: the rule is on.
         let holds = Atomic<UInt8>(0)
+        /// How many fitting IOs more belong to the run.
+        let running = Atomic<UInt32>(0)
         let stallEnd = Atomic<UInt64>(0)
     }
 
@@ -83,6 +85,26 @@ final class RuleCounters: Sendable {
         let acted = unsafe cells[index].acted.wrappingAdd(1, ordering: .relaxed).newValue
         guard limit != 0, acted > limit else { return true }
         unsafe cells[index].acted.wrappingSubtract(1, ordering: .relaxed)
+        return false
+    }
+
+    /// The rule acts on the next so many IOs that fit.
+    func startRunning(_ index: Int, _ count: UInt32) {
+        unsafe cells[index].running.store(count, ordering: .relaxed)
+    }
+
+    /// Takes one IO of the run; false when there is none.
+    func goesOnRunning(_ index: Int) -> Bool {
+        var left = unsafe cells[index].running.load(ordering: .relaxed)
+        while left != 0 {
+            let (isDone, now) = unsafe cells[index].running.weakCompareExchange(
+                expected: left,
+                desired: left - 1,
+                ordering: .relaxed
+            )
+            if isDone { return true }
+            left = now
+        }
         return false
     }
 

@@ -12,10 +12,14 @@ struct RuleSet: ~Copyable {
     // Safety: `count` elements each, freed in deinit; `counters` keeps its own memory.
     private let rules: UnsafeMutablePointer<Rule>
     private let streams: UnsafeMutablePointer<us_random>
+    /// What `correlation` repeats: a delay a rule.
+    private let lastDelays: UnsafeMutablePointer<UInt64>
     /// Of the rules with `service`.
     private let servers: UnsafeMutablePointer<RuleService.Server>
-    /// The device's size, which the queue knows.
-    var deviceBytes: UInt64 = 0
+    private var deviceBytes: UInt64 = 0
+    // Safety: as in ``RuleHistory``.
+    /// When each 4 KiB was written; nil: no rule asks.
+    private var writeTimes: OpaquePointer?
     let count: Int
     let counters: RuleCounters
     private let ledger: Ledger
@@ -50,6 +54,8 @@ struct RuleSet: ~Copyable {
         self.seed = seed
         unsafe rules = .allocate(capacity: max(1, count))
         unsafe streams = .allocate(capacity: max(1, count))
+        unsafe lastDelays = .allocate(capacity: max(1, count))
+        unsafe lastDelays.initialize(repeating: .max, count: max(1, count))
         var healBit: UInt64 = 1
         for (index, rule) in list.enumerated() {
             unsafe (rules + index).initialize(to: rule)
@@ -75,7 +81,41 @@ struct RuleSet: ~Copyable {
     deinit {
         unsafe rules.deallocate()
         unsafe streams.deallocate()
+        unsafe lastDelays.deallocate()
         unsafe servers.deallocate()
+    }
+
+    /// Tells the rules how large the device is, before the first IO.
+    ///
+    /// - Throws: when there is no memory for what they want to know of each of its 4 KiB.
+    mutating func attach(
+        _ shared: SharedObjects,
+        _ script: borrowing Script,
+        deviceBytes: UInt64
+    ) throws(ScriptError) {
+        guard attach(shared, bank: script.bank, deviceBytes: deviceBytes) else {
+            throw .noMemoryForHistory(source: script.sourceName, deviceBytes: deviceBytes)
+        }
+    }
+
+    private mutating func attach(
+        _ shared: SharedObjects,
+        bank: Int,
+        deviceBytes: UInt64
+    ) -> Bool {
+        self.deviceBytes = deviceBytes
+        for index in 0..<count where unsafe rules[index].history.isGiven {
+            if unsafe rules[index].history.age != 0 {
+                unsafe writeTimes = shared.writeTimes(deviceBytes: deviceBytes)
+                unsafe rules[index].history.times = writeTimes
+                if unsafe writeTimes == nil { return false }
+            }
+            guard unsafe rules[index].history.seen != 0 else { continue }
+            let counts = unsafe shared.counts(rule: index, bank: bank, deviceBytes: deviceBytes)
+            unsafe rules[index].history.counts = counts
+            if unsafe counts == nil { return false }
+        }
+        return true
     }
 
     /// The time on the device's clock, which starts when faults are armed.
@@ -111,6 +151,7 @@ struct RuleSet: ~Copyable {
             inFlight: inFlight,
             data: data
         )
+        defer { if unsafe writeTimes != nil { unsafe noteWrite(io, op, moment.time) } }
         if needsTotals { (moment.ops, moment.bytes) = counters.countArriving(bytes: length) }
         let (sum, overflow) = offset.addingReportingOverflow(length)
         let end = overflow ? UInt64.max : sum
@@ -172,17 +213,20 @@ struct RuleSet: ~Copyable {
     ) -> UInt64 {
         let rule = unsafe rules + index
         var delay = unsafe rule.pointee.decision.delay_ns
+        var stalled = stalled
         if unsafe rule.pointee.timing.stall != 0 {
             if stalled == 0 {
-                unsafe counters.stall(index, until: time + rule.pointee.timing.stall)
+                stalled = unsafe rule.pointee.timing.stallTime(streams + index)
+                counters.stall(index, until: time + stalled)
             }
-            delay += unsafe stalled != 0 ? stalled : rule.pointee.timing.stall
+            delay += stalled
         }
         return unsafe delay
             + rule.pointee.timing.wait(
                 io,
                 now: time,
                 streams + index,
+                lastDelay: lastDelays + index,
                 servers: servers,
                 deviceBytes: deviceBytes
             )
@@ -200,6 +244,12 @@ struct RuleSet: ~Copyable {
         if unsafe rule.pointee.hasConditions {
             guard unsafe rule.pointee.conditions.hold(io.pointee, moment) else { return false }
         }
+        if unsafe rule.pointee.history.isGiven {
+            guard unsafe rule.pointee.history.holds(io, time: moment.time) else { return false }
+        }
+        if unsafe rule.pointee.run > 1, counters.goesOnRunning(index) {
+            return unsafe counters.countActing(index, limit: rule.pointee.times)
+        }
         if unsafe rule.pointee.nth | rule.pointee.every | rule.pointee.skip != 0 {
             let fitting = counters.countFitting(index)
             guard unsafe fitting > rule.pointee.skip else { return false }
@@ -212,7 +262,18 @@ struct RuleSet: ~Copyable {
         if let chance = unsafe rule.pointee.chance {
             guard unsafe us_random_next(streams + index) < chance else { return false }
         }
-        return unsafe counters.countActing(index, limit: rule.pointee.times)
+        guard unsafe counters.countActing(index, limit: rule.pointee.times) else { return false }
+        if unsafe rule.pointee.run > 1 {
+            unsafe counters.startRunning(index, rule.pointee.run - 1)
+        }
+        return true
+    }
+
+    /// What is written is young for the next IO.
+    @inline(never)
+    private func noteWrite(_ io: UnsafePointer<us_io>, _ op: IOOp, _ time: UInt64) {
+        guard op != .read, op != .flush else { return }
+        unsafe us_history_write(writeTimes, io.pointee.offset, io.pointee.length, time)
     }
 
     /// What a rule that acts does besides deciding: its mark, its state, its range.
@@ -242,6 +303,7 @@ struct RuleSet: ~Copyable {
             decision.corrupt_seed =
                 unsafe own.corrupt.sticky != 0 ? seed : us_random_next(streams + index)
         }
+        decision.ignores_fua |= own.ignores_fua
         if own.store.keep != 0 {
             decision.store = own.store
             decision.store_seed = unsafe us_random_next(streams + index)

@@ -15,10 +15,14 @@ struct RuleTiming {
     var service: RuleService?
     /// `stall`: when the rule acts, everything that fits waits until the end of this time; 0: none.
     var stall: UInt64 = 0
+    /// `stall` as a distribution; then `stall` is 1.
+    var stallDist: OpaquePointer?
+    /// `cost`: so many times the tokens; 0: not given.
+    var cost: UInt64 = 0
+    /// `correlation`: the last delay again when a random 64-bit number is below; nil: never.
+    var correlation: UInt64?
 
-    var isGiven: Bool { unsafe delay != nil || bucket != nil || service != nil || stall != 0 }
-
-    static let keys = ["delay", "rate", "service", "stall"]
+    static let keys = ["delay", "correlation", "rate", "cost", "service", "stall"]
 }
 
 extension RuleTiming {
@@ -44,6 +48,12 @@ extension RuleTiming {
             }
             unsafe bucket = made
         case ("service", _): service = try RuleService(setting)
+        case ("stall", .dist(let address)):
+            unsafe stallDist = OpaquePointer(bitPattern: address)
+            stall = 1
+        case ("cost", _): cost = UInt64(try setting.integer(1...1_000_000_000))
+        case ("correlation", _):
+            correlation = UInt64(min(try setting.number(0...1) * 0x1p64, 0x1.fffffffffffffp63))
         case ("stall", _): stall = try setting.nanoseconds(1...Rule.timeMax)
         default: return false
         }
@@ -59,19 +69,21 @@ extension RuleTiming {
     /// - Parameters:
     ///   - now: on the device's clock.
     ///   - stream: the rule's.
+    ///   - lastDelay: the rule's; `.max` before the first.
     ///   - servers: the queue's.
     ///   - deviceBytes: the device's size.
     func wait(
         _ io: UnsafePointer<us_io>,
         now: UInt64,
         _ stream: UnsafeMutablePointer<us_random>,
+        lastDelay: UnsafeMutablePointer<UInt64>,
         servers: UnsafeMutablePointer<RuleService.Server>,
         deviceBytes: UInt64
     ) -> UInt64 {
         var wait: UInt64 = 0
-        if let delay = unsafe delay { wait = unsafe us_dist_sample(delay, stream) }
+        if let delay = unsafe delay { wait = unsafe draw(delay, stream, lastDelay) }
         if let bucket = unsafe bucket {
-            let tokens = unsafe us_bucket_cost(bucket, io.pointee.length)
+            let tokens = unsafe us_bucket_cost(bucket, io.pointee.length) &* max(1, cost)
             wait = unsafe min(wait + us_bucket_take(bucket, tokens, now), Rule.timeMax)
         }
         guard let service else { return wait }
@@ -83,5 +95,38 @@ extension RuleTiming {
             deviceBytes: deviceBytes
         )
         return min(wait + (end - now), Rule.timeMax)
+    }
+
+    /// A delay; with `correlation` often the one before, which keeps the shape of the distribution and makes runs.
+    private func draw(
+        _ delay: OpaquePointer,
+        _ stream: UnsafeMutablePointer<us_random>,
+        _ last: UnsafeMutablePointer<UInt64>
+    ) -> UInt64 {
+        if let correlation, unsafe us_random_next(stream) < correlation, unsafe last.pointee != .max
+        {
+            return unsafe last.pointee
+        }
+        unsafe last.pointee = us_dist_sample(delay, stream)
+        return unsafe last.pointee
+    }
+
+    /// How long a stall that begins now lasts.
+    func stallTime(_ stream: UnsafeMutablePointer<us_random>) -> UInt64 {
+        guard let dist = unsafe stallDist else { return stall }
+        return unsafe us_dist_sample(dist, stream)
+    }
+
+    /// Keys that say something about another one need it.
+    func check(origin: String) throws(ConfigError) {
+        if correlation != nil, unsafe delay == nil {
+            throw ConfigError(
+                origin: origin,
+                text: "correlation needs a delay that is a distribution"
+            )
+        }
+        if cost != 0, unsafe bucket == nil {
+            throw ConfigError(origin: origin, text: "cost needs the rate that it is taken from")
+        }
     }
 }

@@ -194,6 +194,15 @@ struct ScriptError: Error, CustomStringConvertible, Equatable {
         )
     }
 
+    /// Rules with `seen` or `age` keep a number for each 4 KiB of the device.
+    static func noMemoryForHistory(source: String, deviceBytes: UInt64) -> ScriptError {
+        ScriptError(
+            status: .memory,
+            text: "\(source): no address space for what seen and age keep of a device of "
+                + "\(Quantity.text(bytes: deviceBytes)): 1 byte and 8 for each 4 KiB"
+        )
+    }
+
     init(status: Status, text: String) {
         self.status = status
         self.text = text

@@ -54,6 +54,20 @@ final class SharedObjects: Sendable {
         }
     }
 
+    /// How often each 4 KiB was accessed, for the rule of that number; nil when there is no memory.
+    ///
+    /// - Parameter bank: as in ``Script/Options/bank``.
+    func counts(rule: Int, bank: Int, deviceBytes: UInt64) -> OpaquePointer? {
+        let name = "\(bank) \(rule)"
+        return unsafe us_shared_counts(handle, name, name.utf8.count, deviceBytes, true)
+    }
+
+    /// When each 4 KiB was written last; nil when there is no memory.
+    func writeTimes(deviceBytes: UInt64) -> OpaquePointer? {
+        let name = "times"
+        return unsafe us_shared_times(handle, name, name.utf8.count, deviceBytes)
+    }
+
     /// The names of the sets that have one, in the order they were made.
     var rangesNames: [String] { allRangesNames.filter { !$0.hasPrefix("\u{1}") } }
 

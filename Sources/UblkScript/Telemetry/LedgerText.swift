@@ -100,6 +100,7 @@ struct LedgerText {
             guard outcome == "pass" else { return outcome }
             if record.decision.corrupt.mode != 0 { return "corrupt" }
             if record.decision.store.keep != 0 { return "torn" }
+            if record.decision.ignores_fua != 0 { return "ignore_fua" }
             return record.decision.hangs != 0
                 ? "hang" : record.decision.delay_ns != 0 ? "delay" : "acted"
         default: return "\(record.kind)"

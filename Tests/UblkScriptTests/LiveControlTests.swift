@@ -96,7 +96,7 @@ import Testing
             (["seed", "3"], "no argument"),
             (
                 ["own"],
-                "no ctl function, and the built-in words are: release stats pause resume rule ranges"
+                "no ctl function, and the built-in words are: release held stats pause resume rule ranges"
             ),
         ]
         let (answers, _) = try run(script, wrong.map(\.0), reads: 20)

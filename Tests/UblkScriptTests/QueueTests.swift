@@ -181,6 +181,31 @@ import Testing
         #expect(lifo == arrived.suffix(count).reversed() + arrived.dropLast(count))
     }
 
+    @Test func `a release may be of a list, in its order`() throws {
+        let arrived = try order([])
+        // Tags are given in the order of arrival.
+        let list = try Release(words: ["0:5", "0:2", "1:3", "0:5", "0:100"])
+        #expect(list.places.count == 5)
+        #expect(try order([list]) == [5, 2] + arrived.filter { $0 != 5 && $0 != 2 })
+    }
+
+    @Test(arguments: ["0:", ":1", "0:1:2", "0:x", "-1:0", "0:70000"])
+    func `what is no place is refused`(word: String) {
+        let refusal = #expect(throws: LiveControl.Refusal.self) { try Release(words: [word]) }
+        #expect(refusal?.text.contains("no QUEUE:TAG") == true)
+    }
+
+    @Test func `what is held is listed in the order of its arrival`() throws {
+        let lines = Promise<[String]>()
+        _ = try simulate("rule { op = \"read\", hang = \"1s\" }") {
+            $0.workload = Workload([.read(8192), .write(0), .read(4096, 512)], depth: 3)
+            $0.interventions = [Self.at(5, .held(lines))]
+        }
+        let words = (lines.wait(seconds: 0) ?? []).map { $0.split(separator: " ") }
+        #expect(words.map { $0[2] } == words.map { $0[2] }.sorted() && words.count == 2)
+        #expect(words.map { $0[0] + " " + $0[4] }.sorted() == ["0:0 8192+4096", "0:2 4096+512"])
+    }
+
     @Test func `a script lets go of what it holds once there are four`() throws {
         let script = """
             local held = 0

@@ -34,7 +34,7 @@ import Testing
         #expect(
             try ScriptHarness.value(of: expression) == """
                 GiB KiB MiB TiB _G _VERSION after assert backing bucket bytes corrupt counter ctl delay device dict dist done drop \
-                error every expect fail getmetatable hang ipairs log mark math misdirect ms next now pairs params pcall print randint \
+                error every expect fail getmetatable hang ignore_fua ipairs log mark math misdirect ms next now pairs params pcall print randint \
                 random ranges rawequal rawget rawlen rawset release rule sec select setmetatable state store string table test time to \
                 tonumber tostring type us utf8 zero
                 """

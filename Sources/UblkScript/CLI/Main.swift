@@ -16,6 +16,7 @@ struct UblkScript: ParsableCommand {
         subcommands: [
             AddCommand.self, DeleteCommand.self, ListCommand.self, StopCommand.self,
             ControlScriptCommand.self, ReloadCommand.self, MapCommand.self, LedgerCommand.self,
+            WaitCommand.self,
             FeaturesCommand.self,
             CheckCommand.self,
             SimulateCommand.self, FaultsCommand.self, ServeCommand.self,

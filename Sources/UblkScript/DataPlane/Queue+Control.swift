@@ -7,6 +7,7 @@ extension Queue where Transport: ~Copyable {
         for message in control.takeMessages() {
             switch message {
             case .release(let release, let promise): promise.fulfil(letGo(release))
+            case .held(let promise): promise.fulfil(heldLines())
             case .control(let words, let promise): promise.fulfil(answer(words))
             case .pause(let pauses): pause(pauses)
             case .prepare(let reload, let promise): promise.fulfil(prepare(reload))
@@ -26,7 +27,7 @@ extension Queue where Transport: ~Copyable {
             }
         } catch { return ControlAnswer(isOK: false, text: error.text) }
         guard script.hasCtl else {
-            let builtIn = ["release", "stats", "pause", "resume"] + LiveControl.words
+            let builtIn = ["release", "held", "stats", "pause", "resume"] + LiveControl.words
             return ControlAnswer(
                 isOK: false,
                 text: "the script has no ctl function, and the built-in words are: "

@@ -6,11 +6,9 @@ extension Queue where Transport: ~Copyable {
     ///
     /// - Returns: how many there were.
     mutating func letGo(_ release: Release) -> Int {
-        held.removeAll(keepingCapacity: true)
-        for index in 0..<configuration.depth where requests.state(Tag(UInt16(index))) == .held {
-            held.append(Tag(UInt16(index)))
-        }
+        findHeld()
         putInOrder(release.order)
+        if !release.places.isEmpty { keep(release.places) }
         let count = min(held.count, release.count)
         for place in 0..<count {
             let tag = held[place]
@@ -23,6 +21,34 @@ extension Queue where Transport: ~Copyable {
             advance(tag)
         }
         return count
+    }
+
+    private mutating func findHeld() {
+        held.removeAll(keepingCapacity: true)
+        for index in 0..<configuration.depth where requests.state(Tag(UInt16(index))) == .held {
+            held.append(Tag(UInt16(index)))
+        }
+    }
+
+    /// Of those that are held the listed ones, in the order of the list.
+    private mutating func keep(_ places: [Release.Place]) {
+        let all = held
+        held.removeAll(keepingCapacity: true)
+        for place in places where place.queue == configuration.queue.rawValue {
+            let tag = Tag(place.tag)
+            if all.contains(tag), !held.contains(tag) { held.append(tag) }
+        }
+    }
+
+    /// A line for each held IO: its place as `release` takes it, and what it is.
+    mutating func heldLines() -> [String] {
+        findHeld()
+        putInOrder(.fifo)
+        return held.map { tag in
+            let io = unsafe requests.io(tag).pointee
+            return "\(configuration.queue.rawValue):\(tag.rawValue) io \(io.sequence) "
+                + "\(IOOp(rawValue: io.op)?.name ?? "?") \(io.offset)+\(io.length)"
+        }
     }
 
     private mutating func putInOrder(_ order: Release.Order) {

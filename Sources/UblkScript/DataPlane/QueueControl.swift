@@ -4,6 +4,8 @@ import Synchronization
 enum QueueMessage: Sendable {
     /// Let go of held IOs; how many there were.
     case release(Release, Promise<Int>)
+    /// Tell of the IOs that are held, a line each, in the order of their arrival.
+    case held(Promise<[String]>)
     /// A built-in word of ``LiveControl``, or the script's `ctl`.
     case control([String], Promise<ControlAnswer>)
     /// Hold every IO that arrives, before anything is decided about it; or let them go on.
@@ -27,7 +29,15 @@ struct Release: Sendable, Equatable {
     /// Of their arrival at the queue.
     enum Order: String, Sendable, CaseIterable { case fifo, lifo, random }
 
+    /// An IO that is held, by where it came in.
+    struct Place: Sendable, Equatable {
+        let queue: UInt16
+        let tag: UInt16
+    }
+
     var order = Order.fifo
+    /// Only these, in this order; empty: all.
+    var places: [Place] = []
     /// At most so many on each queue.
     var count = Int.max
     /// nil: they end as the script meant.
@@ -35,23 +45,36 @@ struct Release: Sendable, Equatable {
 }
 
 extension Release {
-    /// What follows the word `release`: an order, a count, an errno, in any order.
+    /// What follows the word `release`: an order, a count, an errno, places such as 0:17, in any order.
     init(words: some Sequence<String>) throws(LiveControl.Refusal) {
         for word in words {
             if let order = Order(rawValue: word) {
                 self.order = order
             } else if let count = Int(word), count > 0 {
                 self.count = count
+            } else if let place = Self.place(word) {
+                places.append(place)
             } else if let errno = Quantity.blockErrno(named: word) {
                 self.errno = errno
             } else {
                 throw LiveControl.Refusal(
                     text:
-                        "release: \"\(word)\" is no order (fifo, lifo, random), no count above 0, and no errno "
+                        "release: \"\(word)\" is no order (fifo, lifo, random), no count above 0, no QUEUE:TAG and no errno "
                         + "(\(Quantity.blockErrnoNames.joined(separator: ", ")))"
                 )
             }
         }
+    }
+}
+
+extension Release {
+    /// `QUEUE:TAG`.
+    private static func place(_ word: String) -> Place? {
+        let parts = word.split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count == 2, let queue = UInt16(parts[0]), let tag = UInt16(parts[1]) else {
+            return nil
+        }
+        return Place(queue: queue, tag: tag)
     }
 }
 

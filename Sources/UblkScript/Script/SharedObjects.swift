@@ -102,6 +102,18 @@ final class SharedObjects: Sendable {
         return unsafe us_cell_time(cell)
     }
 
+    /// How often the mark of that name was set.
+    func countOfMark(_ name: String) -> UInt64 {
+        var name = name
+        let cell = name.withUTF8 { bytes in
+            unsafe bytes.withMemoryRebound(to: CChar.self) {
+                unsafe us_shared_find_cell(handle, US_CELL_MARK, $0.baseAddress, $0.count)
+            }
+        }
+        guard let cell = unsafe cell else { return 0 }
+        return unsafe UInt64(clamping: us_cell_get(cell))
+    }
+
     /// The name of the device's state; nil until one is set.
     var stateName: String? {
         guard let state = unsafe us_shared_find_cell(handle, US_CELL_STATE, "", 0) else {

@@ -152,6 +152,9 @@ struct ServerLoop {
         case "ledger":
             let answer = server.ledger(Array(words.dropFirst()))
             connection.answer(ok: answer.isOK, answer.text)
+        case "reached":
+            let answer = server.reached(Array(words.dropFirst()))
+            connection.answer(ok: answer.isOK, answer.text)
         default: connection.answer(ok: false, "unknown request \"\(command)\"")
         }
         return nil
@@ -174,6 +177,7 @@ struct ServerLoop {
     private func control(_ connection: borrowing AdminConnection, _ words: [String]) {
         switch words.first {
         case "release": release(connection, words)
+        case "held": connection.answer(ok: true, server.heldLines().joined(separator: "\n"))
         case "stats": connection.answer(ok: true, server.statistics())
         case "pause", "resume": pause(connection, words)
         default: askQueue(connection, words)

@@ -239,6 +239,12 @@ private struct TestBench: ~Copyable {
             device.turn()
             return ControlAnswer(isOK: true, text: "")
         case "release": return release(Array(words.dropFirst()))
+        case "held":
+            let promise = Promise<[String]>()
+            device.control.send(.held(promise))
+            device.turn()
+            let lines = promise.wait(seconds: 0) ?? []
+            return ControlAnswer(isOK: true, text: lines.joined(separator: "\n"))
         case "stats":
             return ControlAnswer(
                 isOK: false,

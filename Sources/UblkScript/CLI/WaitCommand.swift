@@ -1,0 +1,67 @@
+import ArgumentParser
+import Glibc
+
+/// `wait ID WHAT`: until something has come, for the shell script around a device.
+struct WaitCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "wait",
+        abstract:
+            "Wait until a rule has acted, a mark was set, an IO is held, or the state has a name.",
+        discussion: """
+            wait 0 rule NAME [COUNT]   the rule of that name, or line, acted so many times (1)
+            wait 0 mark NAME [COUNT]   the mark was set so many times (1)
+            wait 0 held [COUNT]        so many IOs are held at this moment (1)
+            wait 0 state NAME          the device's state has that name
+
+            Looks 50 times a second. Exit code 1 when the time is over first, or the device goes away. What has to happen
+            before the next IO does is for the script: let the rule hang, wait, act, then ctl 0 release.
+            """
+    )
+
+    @OptionGroup var device: DeviceArgument
+
+    @Argument(
+        help: ArgumentHelp("rule, mark, held or state; its name; how many.", valueName: "what")
+    )
+    var words: [String]
+
+    @Option(help: "Give up after that time: 30s, 2min.")
+    var timeout: String?
+
+    func validate() throws {
+        if let timeout, Quantity.nanoseconds(timeout) == nil {
+            throw ValidationError("--timeout \(timeout): a time such as 30s or 2min is expected")
+        }
+        guard Self.isUnderstood(words) else {
+            throw ValidationError(
+                "\"\(words.joined(separator: " "))\": \"rule NAME [COUNT]\", \"mark NAME [COUNT]\", "
+                    + "\"held [COUNT]\" or \"state NAME\" is expected, COUNT from 1 on"
+            )
+        }
+    }
+
+    static func isUnderstood(_ words: [String]) -> Bool {
+        func isCount(_ index: Int) -> Bool { UInt64(words[index]).map { $0 > 0 } ?? false }
+        return switch (words.first, words.count) {
+        case ("rule", 2), ("mark", 2), ("state", 2), ("held", 1): true
+        case ("rule", 3), ("mark", 3): isCount(2)
+        case ("held", 2): isCount(1)
+        default: false
+        }
+    }
+
+    func run() throws {
+        let id = try device.id()
+        let record = try Removal.ownRecord(id)
+        let limit = timeout.flatMap(Quantity.nanoseconds) ?? .max
+        let start = SystemCall.monotonicNanoseconds
+        while true {
+            let answer = try Removal.ask(["reached"] + words, id, record, seconds: 15)
+            if answer.hasPrefix("yes ") { return }
+            guard SystemCall.monotonicNanoseconds - start < limit else {
+                throw Failure("after \(timeout ?? ""): \(answer.dropFirst(3))")
+            }
+            usleep(20_000)
+        }
+    }
+}

@@ -1,3 +1,4 @@
+import Glibc
 import Synchronization
 
 /// A device of a script, simulated: the production ``Queue`` over a ``SimulatedTransport``, and what both look at.
@@ -123,8 +124,14 @@ struct SimulatedDevice: ~Copyable {
     ///
     /// The one thing here that looks at real time: only a script that is broken comes to feel it.
     static func watchdog(_ plan: LoadedScript.Plan) -> Watchdog {
-        Watchdog(budgetNanoseconds: plan.config.budgetNanoseconds) {
-            preconditionFailure("a script is stuck in a C function and cannot be interrupted")
+        let text =
+            "ublk-script: \(plan.source.name): a handler is stuck in a C function for 5 s and cannot be interrupted\n"
+        return Watchdog(budgetNanoseconds: plan.config.budgetNanoseconds) {
+            let bytes = Array(text.utf8)
+            _ = unsafe bytes.withUnsafeBytes {
+                unsafe write(STDERR_FILENO, $0.baseAddress, $0.count)
+            }
+            _exit(1)
         }
     }
 }

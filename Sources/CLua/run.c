@@ -4,7 +4,7 @@
  * The watchdog reads `sequence` now and then. When it shows the same odd number for too long, the watchdog
  * writes that number to `kill` and signals the thread. The handler, on the script's own thread, sets a Lua hook
  * if that very run is still going on; lua_sethook is made to be called from there. The hook raises on every
- * instruction from then on, so a pcall of the script's can catch it once but not go on. It does not reach a
+ * instruction and call from then on, so a pcall of the script's can catch it once but not go on. It does not reach a
  * script that sits in one long C function: a process that must not wait for that has to exit. */
 #include "script_state.h"
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-/* How many instructions of the load phase pass between two looks at the clock. */
+/* How many instructions of the load phase, or calls, pass between two looks at the clock. */
 enum { LOAD_STEP = 1000 };
 
 /* The script that this thread is running. Initial-exec: a signal handler must not make the C library allocate it. */
@@ -25,13 +25,16 @@ static int kill_signal(void) {
 
 /* ---- the hooks ---- */
 
+/* Each instruction, and each call: library functions that loop may call C functions only, which have none. */
+enum { KILL_EVENTS = LUA_MASKCOUNT | LUA_MASKCALL };
+
 static void kill_hook(lua_State *L, lua_Debug *at) {
+    (void)at;
     struct us_script *script = us_script_of(L);
     if (!script->interrupted) { /* later calls only unwind what caught the first */
         script->interrupted = true;
-        lua_getinfo(L, "Sl", at);
         snprintf(script->interrupted_at, sizeof script->interrupted_at, "%s:%d: interrupted: over its time budget%s",
-            at->short_src, at->currentline, script->phase == US_PHASE_LOAD ? " (load phase)" : "");
+            script->chunk_name, us_current_line(L), script->phase == US_PHASE_LOAD ? " (load phase)" : "");
     }
     lua_pushstring(L, script->interrupted_at);
     lua_error(L);
@@ -45,10 +48,12 @@ static uint64_t clock_now(void) {
 
 void us_check_load_limit(struct us_script *script) {
     if (script->load_deadline != 0 && clock_now() >= script->load_deadline)
-        lua_sethook(script->lua, kill_hook, LUA_MASKCOUNT, 1);
+        lua_sethook(script->lua, kill_hook, KILL_EVENTS, 1);
 }
 
 static void load_hook(lua_State *L, lua_Debug *at) {
+    if (at->event != LUA_HOOKCOUNT && ++us_script_of(L)->load_calls % LOAD_STEP != 0)
+        return;
     us_check_load_limit(us_script_of(L));
     if (lua_gethook(L) == kill_hook)
         kill_hook(L, at);
@@ -123,7 +128,7 @@ enum us_status us_run_limited(struct us_script *script, int arguments, int resul
     if (limit_ns > 0) {
         uint64_t now = clock_now();
         script->load_deadline = limit_ns < UINT64_MAX - now ? now + limit_ns : UINT64_MAX;
-        lua_sethook(script->lua, load_hook, LUA_MASKCOUNT, LOAD_STEP);
+        lua_sethook(script->lua, load_hook, LUA_MASKCOUNT | LUA_MASKCALL, LOAD_STEP);
     }
     enum us_status status = us_run(script, arguments, results);
     lua_sethook(script->lua, NULL, 0, 0);
@@ -141,7 +146,7 @@ static void on_kill_signal(int number) {
     /* Compared here and not only by the sender: the run it meant may be over and the next one innocent. */
     uint64_t sequence = atomic_load_explicit(&script->sequence, memory_order_relaxed);
     if ((sequence & 1) != 0 && atomic_load_explicit(&script->kill, memory_order_acquire) == sequence)
-        lua_sethook(script->active, kill_hook, LUA_MASKCOUNT, 1);
+        lua_sethook(script->active, kill_hook, KILL_EVENTS, 1);
 }
 
 void us_script_bind_thread(struct us_script *script) {

@@ -91,6 +91,7 @@ struct us_script {
     uint64_t log_dropped;
     struct us_tests tests;
     uint64_t load_deadline; /* CLOCK_MONOTONIC, ns; 0 = not in the load phase, or none */
+    unsigned load_calls;    /* of functions */
     char *result;           /* of ctl */
     size_t result_length;
     atomic_bool bound;

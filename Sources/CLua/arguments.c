@@ -119,8 +119,15 @@ void us_require_phase(lua_State *L, const char *function, unsigned phases) {
         luaL_error(L, "%s is not available in the %s phase", function, phase_name(phase));
 }
 
+/* __newindex of every object that has none of its own. */
+static int refuse_field(lua_State *L) {
+    return luaL_error(L, "the fields of %s cannot be assigned to: %s", us_describe(L, 1), us_describe(L, 2));
+}
+
 void us_push_metatable(lua_State *L, const char *name, const luaL_Reg *functions) {
     lua_newtable(L);
+    lua_pushcfunction(L, refuse_field);
+    lua_setfield(L, -2, "__newindex");
     luaL_setfuncs(L, functions, 0);
     lua_pushstring(L, name);
     lua_setfield(L, -2, "__name"); /* what luaL_tolstring and Lua's own messages call it */

@@ -111,14 +111,30 @@ static int guarded_pcall(lua_State *L) {
 
 /* ---- globals after the load phase ---- */
 
+static void check_new_global(lua_State *L) {
+    if (us_script_of(L)->phase != US_PHASE_LOAD)
+        luaL_error(L, "assigning the new global %s after the load phase; declare it at the top of the script",
+            us_describe(L, 2));
+}
+
 static int new_global(lua_State *L) {
-    if (us_script_of(L)->phase != US_PHASE_LOAD) {
-        const char *name = us_describe(L, 2);
-        return luaL_error(
-            L, "assigning the new global %s after the load phase; declare it at the top of the script", name);
-    }
+    check_new_global(L);
     lua_rawset(L, 1);
     return 0;
+}
+
+/* Globals are no way around new_global. */
+static int guarded_rawset(lua_State *L) {
+    lua_pushglobaltable(L);
+    bool is_of_globals = lua_rawequal(L, 1, -1);
+    lua_pop(L, 1);
+    if (is_of_globals && lua_gettop(L) >= 2) {
+        lua_pushvalue(L, 2);
+        if (lua_rawget(L, 1) == LUA_TNIL)
+            check_new_global(L);
+        lua_pop(L, 1);
+    }
+    return call_original(L);
 }
 
 /* ---- set-up ---- */
@@ -194,6 +210,7 @@ void us_open_sandbox(lua_State *L) {
     open_library(L, LUA_UTF8LIBNAME, luaopen_utf8);
     guard_libraries(L);
     lua_pushglobaltable(L);
+    guard(L, "rawset", guarded_rawset);
     us_push_metatable(L, "globals", global_metatable);
     lua_setmetatable(L, -2);
     lua_pop(L, 1);

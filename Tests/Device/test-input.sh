@@ -71,6 +71,7 @@ logical-block-size=3K|"3K",power of two from 512 to 4K
 physical_block_size=256|physical_block_size,"256",power of two from 512
 io_min=3K|io_min,"3K",power of two
 io_opt=1000|io_opt,"1000",power of two
+chunk_size=96K|chunk_size,"96K",power of two from 4K to 256M
 queues=0|queues,"0",1 to 4096,argument queues=0
 depth=5000|depth,"5000",1 to 4096,argument depth=5000
 seed=-1|seed,"-1",0 to 9223372036854775807

@@ -290,6 +290,19 @@ LUA
   e2fsck -fn "$dev"
 }
 
+t_an_IO_over_the_edge_of_a_chunk_comes_in_two() {
+  script chunks <<'LUA'
+    device { size = "16M", chunk_size = "64K" }
+    rule { op = { "read", "write" }, log = true }
+LUA
+  add_device chunks
+  expect_equal chunk "$(queue chunk_sectors)" 128
+  expect_equal "write" "$(write_errno "$dev" 57344 16384)" ok
+  expect_equal "read" "$(read_errno "$dev" 65536 65536)" ok
+  expect_status 0 ublk-script ledger "$id"
+  expect_output "write 57344+8192" "write 65536+8192" "read 65536+65536"
+}
+
 t_what_is_switched_off_is_not_offered() {
   pass_script
   add_device pass discard=false write_zeroes=false cache=none

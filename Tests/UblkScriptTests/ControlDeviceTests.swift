@@ -77,7 +77,7 @@ import Testing
     }
 
     @Test(arguments: [
-        "type", "attributes", "logical", "physical", "io_min", "io_opt", "max_io", "size",
+        "type", "attributes", "logical", "physical", "io_min", "io_opt", "chunk", "max_io", "size",
         "granularity", "discard", "write_zeroes",
     ])
     func `set params refuses when the driver changed something`(what: String) {
@@ -92,6 +92,7 @@ import Testing
             case "physical": answer.basic.physical_bs_shift = 9
             case "io_min": answer.basic.io_min_shift = 9
             case "io_opt": answer.basic.io_opt_shift = 16
+            case "chunk": answer.basic.chunk_sectors = 128
             case "max_io": answer.basic.max_sectors = 8
             case "size": answer.basic.dev_sectors -= 8
             case "granularity": answer.discard.discard_granularity = 512

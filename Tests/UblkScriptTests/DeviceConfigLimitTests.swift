@@ -76,6 +76,12 @@ import Testing
             expected: "a power of two from 4K to 256M"
         ),
         Key(
+            name: "chunk_size",
+            accepted: [4096, "64K", "256M"],
+            refused: [0, 512, 5000, "96K", "512M"],
+            expected: "a power of two from 4K to 256M"
+        ),
+        Key(
             name: "memory",
             accepted: ["256K", "64G"],
             refused: [0, .integer((256 << 10) - 1), .integer((64 << 30) + 1), "50ms"],

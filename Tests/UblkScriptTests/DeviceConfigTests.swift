@@ -186,12 +186,14 @@ import Testing
     @Test func `what the driver is told follows from the configuration`() throws {
         let config = try config([
             ("size", "1G"), ("logical_block_size", "4K"), ("io_opt", "64K"), ("max_io", "1M"),
+            ("chunk_size", "128K"),
             ("read_only", true), ("rotational", true), ("cache", "volatile"), ("fua", true),
             ("discard", false),
         ])
         var expected = DeviceParams(sizeBytes: 1 << 29)
         expected.logicalBlockBytes = 4096
         expected.ioOptBytes = 64 << 10
+        expected.chunkBytes = 128 << 10
         expected.maxIOBytes = 1 << 20
         expected.readOnly = true
         expected.rotational = true

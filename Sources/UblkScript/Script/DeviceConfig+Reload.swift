@@ -79,6 +79,7 @@ extension DeviceConfig {
         ("physical_block_size", { "\($0.physicalBlockBytes)" }),
         ("io_min", { "\($0.ioMinBytes)" }),
         ("io_opt", { "\($0.ioOptBytes)" }),
+        ("chunk_size", { "\($0.chunkBytes)" }),
         ("cache", { $0.hasVolatileCache ? "volatile" : "none" }),
         ("fua", { "\($0.hasFUA)" }),
         ("discard", { limits($0.discard) }),

@@ -20,6 +20,8 @@ struct DeviceConfig: Sendable, Equatable {
     var physicalBlockBytes: UInt32 = 4096
     var ioMinBytes: UInt32 = 4096
     var ioOptBytes: UInt32 = 0
+    /// 0: none.
+    var chunkBytes: UInt32 = 0
     var hasVolatileCache = false
     var hasFUA = false
     var discard: DeviceParams.Limits?
@@ -42,6 +44,7 @@ struct DeviceConfig: Sendable, Equatable {
         params.physicalBlockBytes = physicalBlockBytes
         params.ioMinBytes = ioMinBytes
         params.ioOptBytes = ioOptBytes
+        params.chunkBytes = chunkBytes
         params.maxIOBytes = maxIOBytes
         params.readOnly = isReadOnly
         params.rotational = isRotational
@@ -55,7 +58,8 @@ struct DeviceConfig: Sendable, Equatable {
     /// Keys `device{}` takes, in the order docs/scripting.md lists them.
     static let keys = [
         "size", "file", "backing", "queues", "depth", "max_io", "logical_block_size",
-        "physical_block_size", "io_min", "io_opt", "cache", "fua", "discard", "write_zeroes",
+        "physical_block_size", "io_min", "io_opt", "chunk_size", "cache", "fua", "discard",
+        "write_zeroes",
         "rotational", "read_only", "partitions", "seed", "on_error", "budget", "memory",
     ]
 }
@@ -178,6 +182,9 @@ extension DeviceConfig {
         }
         if let setting = settings["io_opt"] {
             ioOptBytes = try setting.powerOfTwo(UInt64(ioMinBytes)...(256 << 20))
+        }
+        if let setting = settings["chunk_size"] {
+            chunkBytes = try setting.powerOfTwo(Self.pageBytes...(256 << 20))
         }
     }
 

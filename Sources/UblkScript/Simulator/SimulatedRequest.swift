@@ -49,6 +49,10 @@ struct SimulatedRequest: Equatable, Sendable {
             guard lengthBytes <= UInt64(config.maxIOBytes) else {
                 return "the device takes at most \(config.maxIOBytes) bytes at a time"
             }
+            let chunk = UInt64(config.chunkBytes)
+            guard chunk == 0 || offsetBytes % chunk + lengthBytes <= chunk else {
+                return "the kernel cuts it where a chunk of \(chunk) bytes ends"
+            }
             guard !flags.contains(.fua) || op == .write && config.hasFUA else {
                 return op == .write
                     ? "the device takes no fua: the kernel sends a flush instead"

@@ -193,7 +193,10 @@ struct RequestStream: Sendable {
             offset = nextOffset / step * step
             if offset >= steps * step { offset = 0 }
         }
-        let length = min(wanted, steps * step - offset)
+        var length = min(wanted, steps * step - offset)
+        // As the block layer cuts it; a discard too, which it would not.
+        let chunk = UInt64(config.chunkBytes)
+        if chunk != 0 { length = min(length, chunk - (workload.offsetBytes + offset) % chunk) }
         nextOffset = offset + length
         return (workload.offsetBytes + offset, length)
     }

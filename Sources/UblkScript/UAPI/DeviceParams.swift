@@ -12,6 +12,8 @@ struct DeviceParams: Sendable, Equatable {
     var ioMinBytes: UInt32 = 4096
     /// 0: none given.
     var ioOptBytes: UInt32 = 0
+    /// The block layer cuts reads and writes where a multiple of it lies inside; 0: nowhere.
+    var chunkBytes: UInt32 = 0
     var maxIOBytes: UInt32 = 512 << 10
     var readOnly = false
     var rotational = false
@@ -38,6 +40,7 @@ struct DeviceParams: Sendable, Equatable {
         raw.basic.io_min_shift = Self.shift(ioMinBytes)
         // The driver always applies 1 << shift; with none given the logical block says nothing new.
         raw.basic.io_opt_shift = Self.shift(ioOptBytes == 0 ? logicalBlockBytes : ioOptBytes)
+        raw.basic.chunk_sectors = chunkBytes >> 9
         raw.basic.max_sectors = maxIOBytes >> 9
         raw.basic.dev_sectors = sizeBytes >> 9
         guard discard != nil || writeZeroes != nil else { return raw }
@@ -77,6 +80,7 @@ extension ublk_params {
             && basic.physical_bs_shift == other.basic.physical_bs_shift
             && basic.io_min_shift == other.basic.io_min_shift
             && basic.io_opt_shift == other.basic.io_opt_shift
+            && basic.chunk_sectors == other.basic.chunk_sectors
             && basic.max_sectors == other.basic.max_sectors
             && basic.dev_sectors == other.basic.dev_sectors
             && discard.discard_granularity == other.discard.discard_granularity

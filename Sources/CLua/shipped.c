@@ -59,6 +59,9 @@ static const struct us_shipped shipped[] = {
     {"faults", "nvme-reset", (const char[]){
 #embed "../../scripts/faults/nvme-reset.lua"
         , '\0'}},
+    {"faults", "protect", (const char[]){
+#embed "../../scripts/faults/protect.lua"
+        , '\0'}},
     {"faults", "rate-limit", (const char[]){
 #embed "../../scripts/faults/rate-limit.lua"
         , '\0'}},
@@ -68,8 +71,14 @@ static const struct us_shipped shipped[] = {
     {"faults", "smr-dm", (const char[]){
 #embed "../../scripts/faults/smr-dm.lua"
         , '\0'}},
+    {"faults", "spinning", (const char[]){
+#embed "../../scripts/faults/spinning.lua"
+        , '\0'}},
     {"faults", "stale", (const char[]){
 #embed "../../scripts/faults/stale.lua"
+        , '\0'}},
+    {"faults", "verify", (const char[]){
+#embed "../../scripts/faults/verify.lua"
         , '\0'}},
     {"faults", "wear", (const char[]){
 #embed "../../scripts/faults/wear.lua"
@@ -86,11 +95,17 @@ static const struct us_shipped shipped[] = {
     {"targets", "offset", (const char[]){
 #embed "../../scripts/targets/offset.lua"
         , '\0'}},
+    {"targets", "pattern", (const char[]){
+#embed "../../scripts/targets/pattern.lua"
+        , '\0'}},
     {"targets", "sparse", (const char[]){
 #embed "../../scripts/targets/sparse.lua"
         , '\0'}},
     {"targets", "stripe", (const char[]){
 #embed "../../scripts/targets/stripe.lua"
+        , '\0'}},
+    {"targets", "thin-queue", (const char[]){
+#embed "../../scripts/targets/thin-queue.lua"
         , '\0'}},
     {"targets", "thin", (const char[]){
 #embed "../../scripts/targets/thin.lua"

@@ -1,7 +1,8 @@
 -- thin.lua: a thin volume, larger than the pool that its chunks come from
 --
 -- What:       a chunk gets its place in the pool at the first write to it. Discards of whole chunks give places back;
---             what has no place reads zero. When the pool is full, writes to new chunks fail.
+--             what has no place reads zero. When the pool is full, writes to new chunks fail
+--             (in thin-queue they wait).
 -- Imitates:   dm-thin, a thinly provisioned LUN.
 -- Parameters: pool=256M   bytes there really are
 --             chunk=64K   bytes that are allocated at a time, a power of two, 4K to 4M
@@ -12,34 +13,35 @@
 -- Numbers:    64K is dm-thin's smallest chunk.
 
 local p = params { pool = "256M", chunk = "64K" }
-local chunk = bytes(p.chunk)
-local longest = 7 * chunk   -- touches 8 chunks at most, wherever it begins
+local chunk, longest = bytes(p.chunk), 7 * bytes(p.chunk)   -- touches 8 chunks at most, wherever it begins
 local d = device { size = "1G", queues = 1, max_io = longest,
   discard = { granularity = chunk, max = longest }, write_zeroes = { max = longest } }
 if tonumber(d.queues) ~= 1 then error("queues=" .. d.queues .. ": a map in a Lua table is one queue's", 0) end
 
 -- In memory an IO is done before the next one is looked at, and what was discarded is zero.
-local pool = backing { size = bytes(p.pool) }
-local chunks = bytes(p.pool) // chunk
+local pool, chunks = backing { size = bytes(p.pool) }, bytes(p.pool) // chunk
 local map, free, used, fresh = {}, {}, 0, 0   -- chunk to place; places given back; how many; never used from here on
 
-local function allocate()
-  if used == chunks then return nil end
-  used = used + 1
-  local place = table.remove(free)
-  if not place then place, fresh = fresh, fresh + 1 end
-  return place
+local function allocate(first, last)   -- places for a whole write, or none
+  local new = 0
+  for number = first, last do new = new + (map[number] and 0 or 1) end
+  if used + new > chunks then return false end
+  for number = first, last do
+    if not map[number] then
+      map[number], used = table.remove(free) or fresh, used + 1
+      if map[number] == fresh then fresh = fresh + 1 end
+    end
+  end
+  return true
 end
 
 local function split(io, offset, length)
+  local last = (offset + length - 1) // chunk
+  if io.op == "write" and not allocate(offset // chunk, last) then return fail("ENOSPC") end
   local parts, at = nil, 0
   while at < length do
     local number, inside = (offset + at) // chunk, (offset + at) % chunk
     local part = math.min(chunk - inside, length - at)
-    if io.op == "write" and not map[number] then
-      map[number] = allocate()
-      if not map[number] then return fail("ENOSPC") end
-    end
     local place = map[number]
     if place and (io.op ~= "discard" or part == chunk) then
       local leg = to(place * chunk + inside, pool, at, part)
@@ -68,4 +70,11 @@ test("a full pool fails new chunks, a discard makes room", { pool = "128K", chun
   expect(disk:read(0, "4K").data, ("\0"):rep(4096))
   expect(disk:read("256K", "4K").data, write.data)
   expect(disk:ctl("status"), "2 of 2 chunks of 65536 bytes are in use")
+end)
+
+test("a write for which there is no room takes none", { pool = "128K", chunk = "64K", size = "1M" }, function(disk)
+  disk:write(0, "4K")
+  expect(disk:write("64K", "128K").errno, "ENOSPC")
+  expect(disk:ctl("status"), "1 of 2 chunks of 65536 bytes are in use")
+  expect(disk:write("64K", "64K").errno, nil)
 end)

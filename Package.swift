@@ -53,6 +53,7 @@ let package = Package(
         .testTarget(
             name: "UblkScriptTests",
             dependencies: ["UblkScript"],
+            exclude: ["ComingFrom"],
             swiftSettings: strict
         ),
     ]

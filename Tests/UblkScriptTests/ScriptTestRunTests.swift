@@ -184,7 +184,7 @@ import Testing
         ),
         (
             "disk:ctl('x')",
-            "disk:ctl: the script has no ctl function, and the built-in words are: release stats pause resume rule ranges mark state seed"
+            "disk:ctl: the script has no ctl function, and the built-in words are: release held stats pause resume rule ranges mark state seed"
         ),
         ("disk:ctl('release', 'EOH')", "disk:ctl: release: \"EOH\" is no order"),
         (

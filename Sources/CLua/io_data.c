@@ -3,6 +3,7 @@
  * Nothing is copied unless a script asks for it. Changes are noted with the tag and made later by the queue, to a write
  * before it is stored, to a read before it is answered. Positions are bytes from the IO's first one, 0. */
 #include "include/effects.h"
+#include "include/hash.h"
 #include "script_state.h"
 #include <string.h>
 
@@ -77,18 +78,10 @@ static int data(lua_State *L) {
     return 1;
 }
 
-/* FNV-1a over 8 bytes at a time, with the halves of the product mixed; not for adversaries. */
 static int hash(lua_State *L) {
     uint64_t length;
     const unsigned char *bytes = check_span(L, "hash", &length);
-    uint64_t hash = 0xcbf29ce484222325u ^ length;
-    for (uint64_t i = 0; i < length; i += 8) {
-        uint64_t word = 0;
-        memcpy(&word, bytes + i, length - i < 8 ? length - i : 8);
-        hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
-        hash ^= hash >> 32;
-    }
-    lua_pushinteger(L, (lua_Integer)hash);
+    lua_pushinteger(L, (lua_Integer)us_hash(bytes, length));
     return 1;
 }
 

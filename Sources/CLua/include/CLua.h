@@ -12,6 +12,7 @@
  *   effects.h    what a decision does to data
  *   ranges.h     sets of byte ranges and the registry that the queues of a device share
  *   dict.h       named tables that the queues share
+ *   hash.h       a number that stands for data
  *   history.h    what has happened to each place of the device
  *   cells.h      named numbers that the queues share: counters, marks, the state
  *   script.h     load a script, run its handlers, stop it when it runs away
@@ -25,6 +26,7 @@
 #include "dict.h"
 #include "dist.h"
 #include "effects.h"
+#include "hash.h"
 #include "history.h"
 #include "random.h"
 #include "ranges.h"

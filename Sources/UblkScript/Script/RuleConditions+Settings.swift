@@ -115,8 +115,11 @@ extension RuleConditions {
     private static func content(_ setting: Setting) throws(ConfigError) -> Content {
         if case .string("zero") = setting.value { return .zero }
         let refusal = setting.refused(
-            "\"zero\", or { at = 0, hex = \"53ef\" } with 1 to \(Content.bytesMax) bytes"
+            "\"zero\", { at = 0, hex = \"53ef\" } with 1 to \(Content.bytesMax) bytes, or { hash = NUMBER }"
         )
+        if let parts = setting.parts(named: ["hash"]), let part = parts.first {
+            return .hash(UInt64(bitPattern: try part.integer(Int64.min...Int64.max)))
+        }
         guard let parts = setting.parts(named: ["at", "hex"]) else { throw refusal }
         var offset: UInt64 = 0
         var bytes: [UInt8] = []

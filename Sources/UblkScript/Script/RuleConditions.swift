@@ -70,6 +70,8 @@ struct RuleConditions {
         case zero
         /// These bytes, the first `count` of `low` and `high`, at `offset` from the IO's first byte.
         case bytes(offset: UInt64, count: Int, low: UInt64, high: UInt64)
+        /// What `io:hash()` says of all of it.
+        case hash(UInt64)
 
         static let bytesMax = 16
     }
@@ -117,6 +119,7 @@ extension RuleConditions.Content {
             return unsafe UnsafeRawBufferPointer(start: data, count: Int(length)).allSatisfy {
                 $0 == 0
             }
+        case .hash(let hash): return unsafe us_hash(data, length) == hash
         case .bytes(let offset, let count, let low, let high):
             guard offset <= length, UInt64(count) <= length - offset else { return false }
             for index in 0..<count {

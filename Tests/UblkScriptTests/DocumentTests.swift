@@ -57,4 +57,24 @@ struct DocumentTests {
         let outcomes = try ScriptTestRun(source, overrides: [seed]).run()
         #expect(outcomes.compactMap(\.failure) == [])
     }
+
+    @Test func `every key of a rule and every verdict has an example`() {
+        let examples = Self.all.filter { $0.document == "docs/scripting.md" }.map(\.text)
+        func isShown(_ name: String, _ behind: [Character]) -> Bool {
+            examples.contains { text in
+                text.split(separator: name, omittingEmptySubsequences: false).dropFirst().contains {
+                    $0.drop(while: { $0 == " " }).first.map(behind.contains) ?? false
+                }
+            }
+        }
+        let verdicts = [
+            "fail", "delay", "hang", "done", "drop", "zero", "ignore_fua", "to", "misdirect",
+            "corrupt", "store",
+        ]
+        let missing =
+            Rule.keys.filter { !isShown($0, ["="]) }
+            + verdicts.filter { !isShown($0, ["(", "{"]) }
+        #expect(missing == [])
+        #expect(!isShown("nothing_of_that_name", ["="]))
+    }
 }

@@ -1,7 +1,7 @@
 /* The cells of a registry: made under its lock, never removed, read and written by atomics.
  *
  * New ones are put in front of the list with their members filled in, so a search needs the lock but a pointer that
- * was handed out does not. */
+ * was handed out does not. The lock itself, with one queue too: the main thread looks for marks and the state. */
 #include "include/cells.h"
 #include "shared_state.h"
 #include <stdlib.h>
@@ -32,28 +32,28 @@ static struct us_cell *make(struct us_shared *shared, enum us_cell_kind kind, co
 }
 
 struct us_cell *us_shared_cell(struct us_shared *shared, enum us_cell_kind kind, const char *name, size_t length) {
-    us_shared_lock(shared);
+    pthread_mutex_lock(&shared->lock);
     struct us_cell *cell = find(shared, kind, name, length);
     if (cell == NULL)
         cell = make(shared, kind, name, length);
-    us_shared_unlock(shared);
+    pthread_mutex_unlock(&shared->lock);
     return cell;
 }
 
 struct us_cell *us_shared_find_cell(
     struct us_shared *shared, enum us_cell_kind kind, const char *name, size_t length) {
-    us_shared_lock(shared);
+    pthread_mutex_lock(&shared->lock);
     struct us_cell *cell = find(shared, kind, name, length);
-    us_shared_unlock(shared);
+    pthread_mutex_unlock(&shared->lock);
     return cell;
 }
 
 struct us_cell *us_shared_cell_at(struct us_shared *shared, enum us_cell_kind kind, uint32_t number) {
-    us_shared_lock(shared);
+    pthread_mutex_lock(&shared->lock);
     struct us_cell *cell = shared->cells;
     while (cell != NULL && (cell->kind != kind || cell->number != number))
         cell = cell->next;
-    us_shared_unlock(shared);
+    pthread_mutex_unlock(&shared->lock);
     return cell;
 }
 

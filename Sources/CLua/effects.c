@@ -110,27 +110,70 @@ void us_stored_part(const struct us_decision *decision, uint64_t length, uint64_
     *to = (first + kept) * store->unit < length ? (first + kept) * store->unit : length;
 }
 
+/* The pieces of one write, as they are found. */
+struct pieces {
+    uint64_t unit, offset, length; /* of the write */
+    struct us_leg *legs;
+    unsigned count;
+};
+
+/* Units [first, first + count) are kept; behind those before. */
+static void keep(struct pieces *pieces, uint64_t first, uint64_t count) {
+    if (count == 0)
+        return;
+    uint64_t at = first * pieces->unit, end = (first + count) * pieces->unit;
+    if (end > pieces->length) /* the last unit may be a short one */
+        end = pieces->length;
+    struct us_leg *last = pieces->count > 0 ? &pieces->legs[pieces->count - 1] : NULL;
+    if (last != NULL && last->at + last->length == at)
+        last->length = end - last->at;
+    else
+        pieces->legs[pieces->count++] =
+            (struct us_leg){.offset = pieces->offset + at, .at = at, .length = end - at};
+}
+
+/* Every choice of so many units is equally likely: Knuth, TAOCP 2, 3.4.2, algorithm S. */
+static void keep_any(struct pieces *pieces, uint64_t units, uint64_t kept, struct us_random *stream) {
+    for (uint64_t unit = 0; unit < units && kept > 0; unit++)
+        if (below(stream, units - unit) < kept) {
+            keep(pieces, unit, 1);
+            kept--;
+        }
+}
+
+/* Where a stretch is cut into count + 1 parts, ascending. */
+static void cut(uint64_t *cuts, unsigned count, uint64_t length, struct us_random *stream) {
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t new = below(stream, length + 1);
+        unsigned place = i;
+        for (; place > 0 && cuts[place - 1] > new; place--)
+            cuts[place] = cuts[place - 1];
+        cuts[place] = new;
+    }
+}
+
+/* More than there are legs for: as many pieces as there are, of any length, with gaps of any length. */
+static void keep_runs(struct pieces *pieces, uint64_t units, uint64_t kept, struct us_random *stream) {
+    uint64_t ends[US_LEGS_MAX], gaps[US_LEGS_MAX], done = 0;
+    cut(ends, US_LEGS_MAX - 1, kept, stream);
+    ends[US_LEGS_MAX - 1] = kept;
+    cut(gaps, US_LEGS_MAX, units - kept, stream);
+    for (unsigned i = 0; i < US_LEGS_MAX; done = ends[i++])
+        keep(pieces, gaps[i] + done, ends[i] - done);
+}
+
 unsigned us_stored_pieces(
     const struct us_decision *decision, uint64_t offset, uint64_t length, struct us_leg legs[US_LEGS_MAX]) {
     const struct us_store *store = &decision->store;
     struct us_random stream = {decision->store_seed};
-    uint64_t units = (length + store->unit - 1) / store->unit, kept = kept_units(store, units, &stream), end = 0;
-    unsigned count = 0;
-    /* Every choice of so many units is equally likely: Knuth, TAOCP 2, 3.4.2, algorithm S. */
-    for (uint64_t unit = 0; unit < units && kept > 0; unit++) {
-        if (below(&stream, units - unit) >= kept)
-            continue;
-        kept--;
-        uint64_t at = unit * store->unit;
-        if (count == 0 || end != at) {
-            if (count == US_LEGS_MAX)
-                break;
-            legs[count++] = (struct us_leg){.offset = offset + at, .at = at};
-        }
-        end = at + store->unit < length ? at + store->unit : length;
-        legs[count - 1].length = end - legs[count - 1].at;
-    }
-    return count;
+    uint64_t units = (length + store->unit - 1) / store->unit, kept = kept_units(store, units, &stream);
+    uint64_t most = kept < units - kept + 1 ? kept : units - kept + 1; /* pieces */
+    struct pieces pieces = {store->unit, offset, length, legs, 0};
+    if (most <= US_LEGS_MAX)
+        keep_any(&pieces, units, kept, &stream);
+    else
+        keep_runs(&pieces, units, kept, &stream);
+    return pieces.count;
 }
 
 static bool fits(uint64_t offset, uint64_t length, uint64_t device_size) {

@@ -1,7 +1,8 @@
 /* release(): a script lets go of what is held on its queue.
  *
  * The function only notes the wish; the queue's thread carries it out between two IOs (us_script_take_release), as a
- * handler's own IO is not held yet. Of several wishes in one turn of the queue the last one counts. */
+ * handler's own IO is not held yet. Of several wishes in one turn of the queue those
+ * for the same add up; else the last one counts. */
 #include "include/units.h"
 #include "script_state.h"
 #include <string.h>
@@ -39,7 +40,11 @@ static int release(lua_State *L) {
     }
     if (!lua_isnoneornil(L, 3))
         wish.error = check_errno(L, 3);
-    us_script_of(L)->release = wish;
+    struct us_release *old = &us_script_of(L)->release;
+    if (old->is_wanted && old->order == wish.order && old->error == wish.error
+        && __builtin_add_overflow(old->count, wish.count, &wish.count))
+        wish.count = UINT64_MAX;
+    *old = wish;
     return 0;
 }
 

@@ -163,6 +163,48 @@ import Testing
         #expect(try pieces(all, length: 4096, seed: 1) == [0..<4096])
     }
 
+    @Test func `what has more pieces than a write can have is spread over all of it`() throws {
+        var kept = [Int](repeating: 0, count: 8)
+        for seed in 1...400 as ClosedRange<UInt64> {
+            let text = "store { keep = \"random\", units = 64 }"
+            let list = try pieces(text, length: 1 << 17, seed: seed)
+            #expect(list.reduce(0) { $0 + $1.count } == 64 * 512 && list.count <= 8)
+            for (one, next) in zip(list, list.dropFirst()) {
+                #expect(one.upperBound < next.lowerBound)
+            }
+            for piece in list {
+                for unit in piece.lowerBound / 512..<piece.upperBound / 512 {
+                    kept[Int(unit / 32)] += 1
+                }
+            }
+        }
+        #expect(kept.allSatisfy { (2200...4200).contains($0) }, "of 3200 each: \(kept)")
+    }
+
+    @Test func `what is stored in pieces is healed in pieces`() throws {
+        let failed = try failures(
+            """
+            local bad = ranges("bad")
+            rule { op = "read", range = bad, error = "ENODATA" }
+            rule { op = "write", range = bad, heal = true }
+            rule { op = "write", verdict = store { keep = "random", units = 3 } }
+            rule { name = "one", op = "write", len = 512, verdict = store("random") }
+            test("t", function(disk)
+              bad:add(0, 4096)
+              disk:ctl("ranges", "bad", "add", 0, 4096)
+              disk:write(0, "4K")
+              local healed = 0
+              for s = 0, 7 do healed = healed + (disk:read(s * 512, 512).errno and 0 or 1) end
+              expect(healed, 3)
+              disk:ctl("ranges", "bad", "add", 8192, 512)
+              disk:write(8192, 512)
+              expect(disk:read(8192, 512).errno, "ENODATA", "the only unit was lost")
+            end)
+            """
+        )
+        #expect(failed == [])
+    }
+
     @Test(arguments: ["memory", "file"])
     func `pieces arrive where they belong, and the rest is old`(backing: String) throws {
         let text =

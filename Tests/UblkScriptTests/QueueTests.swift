@@ -189,6 +189,22 @@ import Testing
         #expect(try order([list]) == [5, 2] + arrived.filter { $0 != 5 && $0 != 2 })
     }
 
+    @Test func `what a script lets go of in one turn adds up`() throws {
+        let script = """
+            function write() release("fifo", 1) end
+            rule { op = "read", hang = "1s" }
+            """
+        let result = try simulate(script) {
+            $0.workload = Workload(
+                (0..<4).map { .read($0 * 4096) } + (0..<3).map { .write($0 * 4096) },
+                depth: 7
+            )
+        }
+        #expect(
+            result.finished.count { $0.request.op == .read && $0.nanoseconds > 999_000_000 } <= 1
+        )
+    }
+
     @Test(arguments: ["0:", ":1", "0:1:2", "0:x", "-1:0", "0:70000"])
     func `what is no place is refused`(word: String) {
         let refusal = #expect(throws: LiveControl.Refusal.self) { try Release(words: [word]) }

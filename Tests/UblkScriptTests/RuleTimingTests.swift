@@ -123,6 +123,24 @@ import Testing
         #expect(try seeks("max_seek = \"16ms\"", at: [32, 0, 63]) == [8, 8, 15.7])
     }
 
+    @Test func `the end of the disk is far from its start`() throws {
+        let arm = "max_seek = \"16ms\""
+        let last: UInt64 = (64 << 20) - 4096
+        let script = "rule { service = { \(arm) } }"
+        let result = try simulate(script, settings: ["size": "64M"]) {
+            $0.workload = Workload([.read(last), .read(last - 4096), .read(last), .read(0)])
+            $0.workload.depth = 1
+        }
+        let times = result.finished.map { (Double($0.nanoseconds) / 1e6).rounded() }
+        #expect(times == [16, 0, 0, 16])
+    }
+
+    @Test func `a year of work is the most`() throws {
+        let year = "time = \"8784h\", max_seek = \"8784h\", rotation = \"8784h\", bandwidth = 1"
+        let ends = try ends("rule { service = { \(year) } }", reads: 128)
+        #expect(ends.allSatisfy { $0 <= 366 * 86400e3 + 1 })
+    }
+
     @Test func `heads share an arm, and servers have one each`() throws {
         let arm = "max_seek = \"16ms\""
         // Four heads: the start of each quarter is where the arm is.
@@ -135,7 +153,10 @@ import Testing
 
     @Test func `a rotation follows a seek, and nothing else`() throws {
         let arm = "max_seek = 0, rotation = \"8ms\""
-        #expect(try seeks(arm, at: [0, 32, 0, 32]).allSatisfy { $0 == 0 }, "no way, no rotation")
+        let near = try seeks(arm, at: [0, 32, 0, 32])
+        #expect(
+            near[0] == 0 && near[1...].allSatisfy { 0...8 ~= $0 } && near[1...].contains { $0 > 0 }
+        )
         let far = try seeks(
             "min_seek = 1, max_seek = 1, rotation = \"8ms\"",
             at: (0..<200).map { $0 % 2 * 32 }

@@ -195,4 +195,18 @@ extension Simulation.Result {
             #expect(found >= time && found - time <= time / 8, "\(time) became \(found)")
         }
     }
+
+    @Test func `no IO goes over the edge of a chunk, and a sequential one goes on`() throws {
+        let result = try simulate("", settings: ["chunk_size": "16K", "max_io": "64K"]) {
+            $0.workload.pattern = .sequential
+            $0.workload.weights = [.read: 1]
+            $0.workload.blockBytes = 65536
+            $0.workload.blockBytesMax = 65536
+            $0.workload.requests = 64
+            $0.workload.depth = 1
+        }
+        let reads = result.finished.map(\.request)
+        #expect(reads.allSatisfy { $0.offsetBytes % 16384 + $0.lengthBytes <= 16384 })
+        #expect(Set(reads.map(\.offsetBytes)).count == 64)
+    }
 }

@@ -10,7 +10,7 @@
 -- Example:    ublk-script add dust start=8M len=4K write_fails=1 size=1G
 -- Live:       ublk-script ctl 0 ranges bad add 16M 4K     (remove, list, count, clear)
 --             ublk-script ctl 0 addbadblock 32768 2       block 32768 is bad, and 2 writes to it fail (0 without it)
---             ublk-script ctl 0 rule off bad              (on): dm-dust's disable and enable
+--             ublk-script ctl 0 rule off bad              reads work meanwhile (on: no longer)
 -- You see:    No data available with O_DIRECT, EIO through the page cache; the kernel's log says critical medium
 --             error. After a rewrite the place is good.
 -- Numbers:    4K is the sector that a disk of today remaps at a time.
@@ -37,7 +37,7 @@ function write(io, offset, length)
     end
   end
   if fails then return refused end
-  for b = first, last do left:set(b, nil) end   -- healed: if it goes bad again it counts anew
+  for b = first, last do left:set(b, nil) end   -- healed by a write: if it goes bad again it counts anew
 end
 
 function ctl(word, number, fails)

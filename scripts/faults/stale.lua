@@ -20,6 +20,7 @@ end
 local most = { granularity = block, max = longest }
 local d = device { size = "256M", queues = 1, logical_block_size = block, max_io = longest,
   discard = most, write_zeroes = most }
+if tonumber(d.queues) ~= 1 then error("queues=" .. d.queues .. ": a Lua table is one queue's", 0) end
 
 -- The versions of a block go around over the stores.
 local stores = { [0] = backing() }

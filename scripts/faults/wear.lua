@@ -16,7 +16,8 @@
 --             JEDEC's JESD218 asks for a year of retention without power of a worn client SSD. Here far less.
 
 local p = params { block = "256K", writes = 1000, spread = 0.2, reads = 0, retention = "off" }
-device { size = "1G", queues = 1, discard = { max = "64M" }, write_zeroes = { max = "64M" } }
+local d = device { size = "1G", queues = 1, discard = { max = "64M" }, write_zeroes = { max = "64M" } }
+if tonumber(d.queues) ~= 1 then error("queues=" .. d.queues .. ": a Lua table is one queue's", 0) end
 
 local block, worn, lost = bytes(p.block), ranges("worn"), ranges("lost")
 local written, life, reads, written_at = {}, {}, {}, {}   -- of each block; reads since it was written

@@ -10,8 +10,9 @@
 -- Numbers:    none.
 
 local p = params { kind = "offset", errno = "EIO" }
-device { size = "1T", backing = "null", logical_block_size = 4096, max_io = "64K", discard = false,
-  write_zeroes = false }
+local d = device { size = "1T", queues = 1, backing = "null", logical_block_size = 4096, max_io = "64K",
+  discard = false, write_zeroes = false }
+if tonumber(d.queues) ~= 1 then error("queues=" .. d.queues .. ": each has random numbers of its own", 0) end
 local block = 4096
 local words, key, other = ">" .. ("I8"):rep(block // 8), random(math.mininteger, math.maxinteger), fail(p.errno)
 
@@ -38,7 +39,9 @@ local function content(offset, length)
 end
 
 function read(io, offset, length) return done(content(offset, length)) end
-function write(io, offset, length) return io:data() == content(offset, length) and done() or other end
+function write(io, offset, length)
+  return io:data() == content(offset, length) and done() or other
+end
 
 test("each word is its own offset", { kind = "offset", size = "1T" }, function(disk)
   local data = disk:read("512G", "64K").data

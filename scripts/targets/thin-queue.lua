@@ -113,3 +113,15 @@ test("writes wait until discards return space, the oldest first", full, function
   expect(disk:read("512K", "4K").data, last.data)
   expect(disk:ctl("status"), "2 of 2 chunks of 65536 bytes are in use")
 end)
+
+test("discards that come together let as many writes in", full, function(disk)
+  disk:write(0, "128K")
+  local writes = { disk:send("write", "256K", "4K"), disk:send("write", "512K", "4K") }
+  disk:wait("1h")
+  disk:send("discard", 0, "64K")
+  disk:send("discard", "64K", "64K")
+  for _, write in ipairs(writes) do
+    disk:wait(write)
+    expect(write.errno, nil)
+  end
+end)

@@ -59,13 +59,19 @@ extension Queue where Transport: ~Copyable {
     private mutating func storePieces(_ tag: Tag, _ decision: inout us_decision) {
         let request = unsafe requests[tag]
         let io = unsafe request.pointee.io
-        let count = unsafe us_stored_pieces(&decision, io.offset, io.length, requests.legs(tag))
-        control.counters.add(.torn)
+        let legs = unsafe requests.legs(tag)
+        let count = unsafe us_stored_pieces(&decision, io.offset, io.length, legs)
+        let isWhole = unsafe count == 1 && legs[0].length == io.length
+        if !isWhole { control.counters.add(.torn) }
         if decision.outcome == UInt8(US_OUTCOME_FAIL.rawValue) {
             control.counters.add(.failed)
             unsafe request.pointee.failsWith = decision.error
         }
-        guard count != 0 else { return complete(tag, Int32(clamping: io.length)) }
+        guard count != 0 else {
+            unsafe request.pointee.partTo = request.pointee.partFrom
+            return complete(tag, Int32(clamping: io.length))
+        }
+        unsafe request.pointee.isInPieces = true
         unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_REDIRECT.rawValue)
         unsafe request.pointee.decision.is_relative = 0
         unsafe request.pointee.decision.leg_count = UInt8(count)
@@ -96,5 +102,27 @@ extension Queue where Transport: ~Copyable {
         if unsafe request.pointee.failsWith != 0 { return unsafe -request.pointee.failsWith }
         if unsafe request.pointee.io.op == IOOp.read.rawValue { corrupt(tag) }
         return result
+    }
+
+    /// What was stored of the IO is healed.
+    @inline(never)
+    func heal(_ tag: Tag) {
+        let request = unsafe requests[tag]
+        guard unsafe request.pointee.isInPieces else {
+            return unsafe heal(tag, request.pointee.partFrom, request.pointee.partTo)
+        }
+        for place in 0..<Int(unsafe request.pointee.decision.leg_count) {
+            let leg = unsafe requests.legs(tag)[place]
+            heal(tag, leg.at, leg.at + leg.length)
+        }
+    }
+
+    private func heal(_ tag: Tag, _ from: UInt64, _ to: UInt64) {
+        guard from != to else { return }
+        let request = unsafe requests[tag]
+        var io = unsafe request.pointee.io
+        io.offset += from
+        io.length = to - from
+        unsafe rules.heal(request.pointee.heals, io, now: transport.now)
     }
 }

@@ -40,14 +40,18 @@ extension Queue where Transport: ~Copyable {
         }
     }
 
-    /// A line for each held IO: its place as `release` takes it, and what it is.
+    /// A line for each held IO: its place as `release` takes it, and what it is; those that `pause` holds, too.
     mutating func heldLines() -> [String] {
         findHeld()
+        for index in 0..<configuration.depth where requests.state(Tag(UInt16(index))) == .paused {
+            held.append(Tag(UInt16(index)))
+        }
         putInOrder(.fifo)
         return held.map { tag in
+            let paused = requests.state(tag) == .paused ? " paused" : ""
             let io = unsafe requests.io(tag).pointee
             return "\(configuration.queue.rawValue):\(tag.rawValue) io \(io.sequence) "
-                + "\(IOOp(rawValue: io.op)?.name ?? "?") \(io.offset)+\(io.length)"
+                + "\(IOOp(rawValue: io.op)?.name ?? "?") \(io.offset)+\(io.length)\(paused)"
         }
     }
 

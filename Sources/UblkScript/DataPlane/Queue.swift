@@ -138,6 +138,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         unsafe request.pointee.partTo = desc.lengthBytes
         unsafe request.pointee.failsWith = 0
         unsafe request.pointee.hasEffects = false
+        unsafe request.pointee.isInPieces = false
         guard let op = IOOp(rawValue: desc.opCode) else {
             control.counters.add(.otherOp)
             return complete(tag, -Errno.notSupported.rawValue)
@@ -353,23 +354,11 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         let request = unsafe requests[tag]
         precondition(unsafe request.pointee.state == .serving || request.pointee.state == .backing)
         let result = unsafe request.pointee.hasEffects ? endEffects(tag, result) : result
-        if unsafe request.pointee.heals != 0, result >= 0 {
-            unsafe heal(request)
-        }
+        if unsafe request.pointee.heals != 0, result >= 0 { heal(tag) }
         inFlight &-= 1
         unsafe request.pointee.io.live = 0
         unsafe request.pointee.state = .withDriver
         transport.commitAndFetch(tag, result: result)
-    }
-
-    /// What was stored of the IO is healed.
-    @inline(never)
-    private func heal(_ request: UnsafeMutablePointer<Request>) {
-        var io = unsafe request.pointee.io
-        unsafe io.offset += request.pointee.partFrom
-        unsafe io.length = request.pointee.partTo - request.pointee.partFrom
-        guard io.length != 0 else { return }
-        unsafe rules.heal(request.pointee.heals, io, now: transport.now)
     }
 
     // MARK: The way out

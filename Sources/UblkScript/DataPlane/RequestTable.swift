@@ -50,6 +50,8 @@ struct Request {
     var failsWith: Int32 = 0
     /// Its data was or is to be changed, or stored in part.
     var hasEffects = false
+    /// Its legs are what is stored of it, at its own place.
+    var isInPieces = false
     var state = State.withDriver
     /// How far down its list of fallbacks a write-zeroes is.
     var zeroing = FileStore.Zeroing.zeroRange

@@ -87,7 +87,7 @@ extension Rule {
         ]
     static let keys =
         ["op", "range"] + RuleConditions.keys + [
-            "seen", "age", "trigger", "skip", "nth", "every", "p", "run", "times", "name",
+            "age", "seen", "trigger", "skip", "nth", "every", "p", "run", "times", "name",
         ]
         + actions
 

@@ -82,9 +82,21 @@ final class RuleCounters: Sendable {
     /// Counts an IO the rule acts on; false when the rule has used up its `limit` (0: none).
     @inline(__always)
     func countActing(_ index: Int, limit: UInt64) -> Bool {
-        let acted = unsafe cells[index].acted.wrappingAdd(1, ordering: .relaxed).newValue
-        guard limit != 0, acted > limit else { return true }
-        unsafe cells[index].acted.wrappingSubtract(1, ordering: .relaxed)
+        guard limit != 0 else {
+            unsafe cells[index].acted.wrappingAdd(1, ordering: .relaxed)
+            return true
+        }
+        // Never more than the limit, not for a moment: others look.
+        var acted = unsafe cells[index].acted.load(ordering: .relaxed)
+        while acted < limit {
+            let (isDone, now) = unsafe cells[index].acted.weakCompareExchange(
+                expected: acted,
+                desired: acted + 1,
+                ordering: .relaxed
+            )
+            if isDone { return true }
+            acted = now
+        }
         return false
     }
 

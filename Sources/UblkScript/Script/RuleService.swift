@@ -102,11 +102,13 @@ extension RuleService.Seek {
         }
     }
 
-    /// How long the arm takes from one byte to another, without the rotation.
-    func time(from: UInt64, to: UInt64, deviceBytes: UInt64) -> UInt64 {
+    /// How long the arm takes from the end of one IO to the start of another, without the rotation; nil: it is there.
+    func time(from: UInt64, to: UInt64, deviceBytes: UInt64) -> UInt64? {
         let stroke = max(1, deviceBytes / heads)
-        let (old, new) = (from % stroke, to % stroke)
-        guard old != new else { return 0 }
+        // Behind the last byte of a head's part it is at the far end of it, not where the next head's part begins.
+        let old = from == 0 ? 0 : (from - 1) % stroke + 1
+        let new = to % stroke
+        guard from != to, old != new else { return nil }
         let way = Double(old < new ? new - old : old - new) / Double(stroke)
         let time =
             way < 0.5
@@ -134,19 +136,21 @@ extension RuleService {
         var moves = false
         for place in firstServer..<firstServer + servers {
             let server = unsafe table[place]
-            var way: UInt64 = 0
+            var way: UInt64?
             // A flush has no place.
             if let seek, length != 0 {
                 way = seek.time(from: server.position, to: offset, deviceBytes: deviceBytes)
             }
-            let start = max(server.freeAt, now) + way
+            let start = max(server.freeAt, now) + (way ?? 0)
             guard start < bestStart else { continue }
-            (best, bestStart, moves) = (place, start, way != 0)
+            (best, bestStart, moves) = (place, start, way != nil)
         }
         var end = bestStart + (unsafe cost(length, stream))
         if let seek, moves, seek.rotation != 0 {
             end += unsafe UInt64(us_random_unit(stream) * Double(seek.rotation))
         }
+        // More than a year of work is a year of work, so that sums stay in their bounds.
+        end = min(end, now + Rule.timeMax)
         unsafe table[best].freeAt = end
         if length != 0 { unsafe table[best].position = offset &+ length }
         return end

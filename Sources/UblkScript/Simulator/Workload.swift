@@ -165,6 +165,11 @@ struct RequestStream: Sendable {
             step: workload.blockBytes,
             lengthMax: workload.blockBytesMax
         )
+        // As the block layer cuts it; the rest of it is not sent.
+        let chunk = UInt64(config.chunkBytes)
+        if chunk != 0 {
+            request.lengthBytes = min(request.lengthBytes, chunk - request.offsetBytes % chunk)
+        }
         if random.below(8) == 0 { request.flags.insert(SimulatedRequest.metaFlag) }
         if op == .write, config.hasFUA, random.below(8) == 0 { request.flags.insert(.fua) }
         return request
@@ -193,10 +198,7 @@ struct RequestStream: Sendable {
             offset = nextOffset / step * step
             if offset >= steps * step { offset = 0 }
         }
-        var length = min(wanted, steps * step - offset)
-        // As the block layer cuts it; a discard too, which it would not.
-        let chunk = UInt64(config.chunkBytes)
-        if chunk != 0 { length = min(length, chunk - (workload.offsetBytes + offset) % chunk) }
+        let length = min(wanted, steps * step - offset)
         nextOffset = offset + length
         return (workload.offsetBytes + offset, length)
     }

@@ -35,7 +35,7 @@ struct RuleIndex: ~Copyable {
         var ranged = 0
     }
 
-    /// Where a rule's range is; an empty set's hull misses everything.
+    /// Where a rule's range is; an empty set's hull misses everything, that of a rule without one nothing.
     private struct Hull {
         var start = UInt64.max
         var end: UInt64 = 0
@@ -79,6 +79,7 @@ struct RuleIndex: ~Copyable {
             unsafe fitting[base + lists[op].fitting] = Int32(index)
             unsafe lists[op].fitting += 1
             if unsafe rules[index].range == nil {
+                unsafe hulls[index] = Hull(start: 0, end: .max)
                 unsafe unranged[base + lists[op].unranged] = Int32(index)
                 unsafe lists[op].unranged += 1
             } else {
@@ -118,7 +119,9 @@ struct RuleIndex: ~Copyable {
         return unsafe Candidates(start: unranged + place * ruleCount, count: lists.unranged)
     }
 
-    /// False when the rule's range surely misses the IO.
+    /// False when the rule's range surely misses the IO; looks at nothing else of the rule.
+    ///
+    /// - Parameter end: at least 1.
     @inline(__always)
     func mayHit(_ rule: Int, offset: UInt64, end: UInt64) -> Bool {
         unsafe hulls[rule].start < end && hulls[rule].end > offset

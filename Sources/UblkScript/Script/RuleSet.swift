@@ -156,13 +156,13 @@ struct RuleSet: ~Copyable {
         let (sum, overflow) = offset.addingReportingOverflow(length)
         let end = overflow ? UInt64.max : sum
         let candidates = unsafe index.candidates(rules, op: op, offset: offset, end: end)
+        let hullEnd = max(end, 1)  // a flush has no place and hits what has none
         for place in 0..<candidates.count {
             let index = candidates[place]
+            guard self.index.mayHit(index, offset: offset, end: hullEnd) else { continue }
             let rule = unsafe rules + index
             if let range = unsafe rule.pointee.range {
-                guard self.index.mayHit(index, offset: offset, end: end),
-                    unsafe us_ranges_overlaps(range, offset, length)
-                else { continue }
+                guard unsafe us_ranges_overlaps(range, offset, length) else { continue }
             }
             let stalled = unsafe stall(index, io, moment)
             guard unsafe stalled != 0 || acts(index, io, moment) else { continue }

@@ -56,6 +56,7 @@ void us_shared_free(struct us_shared *shared) {
         us_spans_free_all(atomic_load_explicit(&set->spans, memory_order_relaxed));
         free(set);
     }
+    us_leaves_free(&shared->leaves);
     us_shared_free_cells(shared);
     us_shared_free_buckets(shared);
     us_shared_free_dicts(shared);

@@ -1,6 +1,7 @@
 /* Inside of the registry and of its sets: shared.c owns memory and its reclaiming, ranges.c the intervals. */
 #pragma once
 #include "include/ranges.h"
+#include "leaves.h"
 #include "spans.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -34,6 +35,7 @@ struct us_shared {
     struct us_ranges *sets;
     struct us_ranges **anonymous; /* the first of each bank and queue */
     struct us_spans *retired; /* newest first */
+    struct us_leaves leaves;
     struct us_cell *cells;    /* cells.c, newest first */
     size_t cell_count;
     struct us_bucket *buckets; /* bucket.c, newest first */

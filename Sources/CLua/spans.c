@@ -15,6 +15,7 @@
 enum {
     US_LEAF_SMALL = US_LEAF_MAX / 4,
     US_LEAF_JOINED = US_LEAF_MAX * 3 / 4, /* more than two small ones: a joined leaf is not soon split again */
+    US_LEAVES_MANY = 64, /* from so many on they are in huge pages: the set is larger than the caches */
 };
 
 static const struct us_spans empty;
@@ -129,27 +130,22 @@ static bool edit_in_place(struct us_spans *spans, const struct rebuild *rebuild)
 
 static void free_leaves(const struct rebuild *rebuild) {
     for (size_t i = 0; i < rebuild->leaf_count; i++)
-        free(rebuild->leaves[i]);
+        us_leaf_free(rebuild->leaves[i]);
 }
 
 /* Room for that many, and for more when it will be edited in place. */
-static struct us_leaf *make_leaf(size_t count, bool exclusive) {
+static struct us_leaf *make_leaf(struct us_leaves *leaves, size_t count, bool exclusive) {
     size_t capacity = exclusive ? count + count / 2 + 4 : count;
-    if (capacity > US_LEAF_MAX)
-        capacity = US_LEAF_MAX;
-    struct us_leaf *leaf = malloc(sizeof *leaf + capacity * sizeof *leaf->at);
-    if (leaf != NULL)
-        leaf->count = 0, leaf->capacity = capacity;
-    return leaf;
+    return us_leaf_new(leaves, capacity < US_LEAF_MAX ? capacity : US_LEAF_MAX);
 }
 
-static bool make_leaves(struct rebuild *rebuild, bool exclusive, bool at_end) {
+static bool make_leaves(struct rebuild *rebuild, struct us_leaves *leaves, bool exclusive, bool at_end) {
     size_t sizes[2] = {rebuild->total, 0};
     if (rebuild->total > US_LEAF_MAX) /* halves; but what is filled in ascending order shall be full */
         sizes[0] = at_end ? US_LEAF_MAX : rebuild->total / 2;
     sizes[1] = rebuild->total - sizes[0];
     for (; rebuild->leaf_count < 2 && sizes[rebuild->leaf_count] > 0; rebuild->leaf_count++) {
-        struct us_leaf *leaf = make_leaf(sizes[rebuild->leaf_count], exclusive);
+        struct us_leaf *leaf = make_leaf(leaves, sizes[rebuild->leaf_count], exclusive);
         if (leaf == NULL)
             return false;
         rebuild->leaves[rebuild->leaf_count] = leaf;
@@ -196,9 +192,12 @@ static void write_entries(struct us_spans *to, const struct us_spans *from, cons
 }
 
 /* Puts new leaves in the place of old ones. *to becomes the directory that has them, NULL when there are none. */
-static bool replace_leaves(struct us_spans **to, struct us_spans *old, struct rebuild *rebuild, bool exclusive) {
+static bool replace_leaves(
+    struct us_shared *shared, struct us_spans **to, struct us_spans *old, struct rebuild *rebuild) {
     const struct us_spans *from = old != NULL ? old : &empty;
-    if (!make_leaves(rebuild, exclusive, rebuild->end == from->leaf_count && rebuild->runs[BEHIND].count == 0)) {
+    bool exclusive = us_shared_exclusive(shared);
+    struct us_leaves *leaves = from->leaf_count >= US_LEAVES_MANY ? &shared->leaves : NULL;
+    if (!make_leaves(rebuild, leaves, exclusive, rebuild->end == from->leaf_count && rebuild->runs[BEHIND].count == 0)) {
         free_leaves(rebuild);
         return false;
     }
@@ -210,7 +209,7 @@ static bool replace_leaves(struct us_spans **to, struct us_spans *old, struct re
     }
     if (*to != NULL && *to == old)
         for (size_t i = rebuild->first; i < rebuild->end; i++)
-            free(old->at[i].leaf);
+            us_leaf_free(old->at[i].leaf);
     else if (old != NULL) {
         old->dead_first = rebuild->first;
         old->dead_end = rebuild->end;
@@ -232,7 +231,7 @@ bool us_spans_edit(struct us_ranges *set, const struct us_edit *edit) {
         return false;
     uint64_t bytes = from->bytes - bytes_out + bytes_of(edit->pieces, edit->piece_count);
     struct rebuild rebuild = plan(from, edit);
-    if (!(exclusive && edit_in_place(old, &rebuild)) && !replace_leaves(&to, old, &rebuild, exclusive))
+    if (!(exclusive && edit_in_place(old, &rebuild)) && !replace_leaves(set->shared, &to, old, &rebuild))
         return false;
     if (to != NULL) {
         to->count = count;
@@ -245,7 +244,7 @@ bool us_spans_edit(struct us_ranges *set, const struct us_edit *edit) {
 
 void us_spans_free(struct us_spans *spans) {
     for (size_t i = spans->dead_first; i < spans->dead_end; i++)
-        free(spans->at[i].leaf);
+        us_leaf_free(spans->at[i].leaf);
     free(spans);
 }
 

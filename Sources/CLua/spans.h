@@ -15,9 +15,12 @@ enum {
     US_BLOCK = 32,
 };
 
+struct us_leaves;
+
 /* Neighbouring intervals, at least one. A search in it touches its head and one block: with a million intervals most
  * of the set is in no cache, so what costs is how often it waits for memory, not how much it compares. */
 struct us_leaf {
+    struct us_leaves *owner; /* leaves.h; NULL: malloc */
     size_t count, capacity;
     uint64_t marks[US_LEAF_MAX / US_BLOCK]; /* the end of the last interval of each block of US_BLOCK, as far as used */
     struct us_span at[];

@@ -1,8 +1,8 @@
 /* release(): a script lets go of what is held on its queue.
  *
  * The function only notes the wish; the queue's thread carries it out between two IOs (us_script_take_release), as a
- * handler's own IO is not held yet. Of several wishes in one turn of the queue those
- * for the same add up; else the last one counts. */
+ * handler's own IO is not held yet. Of several wishes in one turn of the queue those for the same order and errno add
+ * up; else the last one counts. */
 #include "include/units.h"
 #include "script_state.h"
 #include <string.h>

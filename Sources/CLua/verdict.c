@@ -341,8 +341,8 @@ static void open_constructor(lua_State *L, const char *name, lua_CFunction funct
     lua_setglobal(L, name);
 }
 
-static void open_constant(lua_State *L, const char *name, enum us_outcome outcome) {
-    us_push_verdict(L)->outcome = (uint8_t)outcome;
+static void open_constant(lua_State *L, const char *name, struct us_decision verdict) {
+    *us_push_verdict(L) = verdict;
     lua_pushcclosure(L, constant, 1);
     lua_setglobal(L, name);
 }
@@ -358,10 +358,8 @@ void us_open_verdict(lua_State *L) {
     open_constructor(L, "delay", delay);
     open_constructor(L, "hang", hang);
     lua_register(L, "done", done);
-    open_constant(L, "drop", US_OUTCOME_DROP);
-    open_constant(L, "zero", US_OUTCOME_ZERO);
-    us_push_verdict(L)->ignores_fua = 1;
-    lua_pushcclosure(L, constant, 1);
-    lua_setglobal(L, "ignore_fua");
+    open_constant(L, "drop", (struct us_decision){.outcome = US_OUTCOME_DROP});
+    open_constant(L, "zero", (struct us_decision){.outcome = US_OUTCOME_ZERO});
+    open_constant(L, "ignore_fua", (struct us_decision){.ignores_fua = 1});
     lua_pop(L, 1);
 }

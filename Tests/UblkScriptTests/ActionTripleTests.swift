@@ -29,6 +29,12 @@ import Testing
 
         """
 
+    private static let isGoodAfterWrite = """
+        disk:ctl("ranges", "bad", "add", 0, 4096)
+        disk:write(0, "4K")
+        return disk:read(0, "4K").errno == nil
+        """
+
     private static let simple: [Action] = [
         Action(
             keys: ["error"],
@@ -105,22 +111,14 @@ import Testing
             rule: "range = bad, heal = true",
             op: "write",
             setUp: bad,
-            isSeen: """
-                disk:ctl("ranges", "bad", "add", 0, 4096)
-                disk:write(0, "4K")
-                return disk:read(0, "4K").errno == nil
-                """
+            isSeen: isGoodAfterWrite
         ),
         Action(
             keys: ["once"],
             rule: "range = bad, once = true",
             op: "write",
             setUp: bad,
-            isSeen: """
-                disk:ctl("ranges", "bad", "add", 0, 4096)
-                disk:write(0, "4K")
-                return disk:read(0, "4K").errno == nil
-                """
+            isSeen: isGoodAfterWrite
         ),
         Action(
             keys: ["mark"],

@@ -41,16 +41,21 @@ struct LiveControl {
         guard words.count == 2, words[0] == "on" || words[0] == "off" else {
             throw Refusal(text: usage)
         }
-        let chosen = rules.indices.filter { words[1] == "all" || rules[$0].answers(to: words[1]) }
-        guard !chosen.isEmpty || words[1] == "all" else {
-            let known = rules.map { $0.name.isEmpty ? "\($0.line)" : $0.name }
-            throw Refusal(
-                text: "rule: no rule is called \"\(words[1])\"; there "
-                    + (known.isEmpty ? "are none" : "is \(known.joined(separator: ", "))")
-            )
-        }
+        let chosen =
+            words[1] == "all" ? Array(rules.indices) : try Self.chosen(words[1], of: rules)
         for index in chosen { counters.turn(index, on: words[0] == "on") }
         return chosen.map(line).joined(separator: "\n")
+    }
+
+    /// The places of the rules of that name or line, at least one.
+    static func chosen(_ name: String, of rules: [RuleLabel]) throws(Refusal) -> [Int] {
+        let chosen = rules.indices.filter { rules[$0].answers(to: name) }
+        guard chosen.isEmpty else { return chosen }
+        let known = rules.map { $0.name.isEmpty ? "\($0.line)" : $0.name }
+        throw Refusal(
+            text: "rule: no rule is called \"\(name)\"; there "
+                + (known.isEmpty ? "are none" : "is \(known.joined(separator: ", "))")
+        )
     }
 
     private func line(_ index: Int) -> String {

@@ -92,26 +92,24 @@ final class SharedObjects: Sendable {
 
     /// When the mark of that name was set last, on the device's clock; nil when it never was.
     func timeOfMark(_ name: String) -> UInt64? {
-        var name = name
-        let cell = name.withUTF8 { bytes in
-            unsafe bytes.withMemoryRebound(to: CChar.self) {
-                unsafe us_shared_find_cell(handle, US_CELL_MARK, $0.baseAddress, $0.count)
-            }
-        }
-        guard let cell = unsafe cell, unsafe us_cell_get(cell) != 0 else { return nil }
+        guard let cell = unsafe mark(name), unsafe us_cell_get(cell) != 0 else { return nil }
         return unsafe us_cell_time(cell)
     }
 
     /// How often the mark of that name was set.
     func countOfMark(_ name: String) -> UInt64 {
+        guard let cell = unsafe mark(name) else { return 0 }
+        return unsafe UInt64(clamping: us_cell_get(cell))
+    }
+
+    /// The mark of that name; nil when there is none.
+    private func mark(_ name: String) -> UnsafeMutablePointer<us_cell>? {
         var name = name
-        let cell = name.withUTF8 { bytes in
+        return name.withUTF8 { bytes in
             unsafe bytes.withMemoryRebound(to: CChar.self) {
                 unsafe us_shared_find_cell(handle, US_CELL_MARK, $0.baseAddress, $0.count)
             }
         }
-        guard let cell = unsafe cell else { return 0 }
-        return unsafe UInt64(clamping: us_cell_get(cell))
     }
 
     /// The name of the device's state; nil until one is set.

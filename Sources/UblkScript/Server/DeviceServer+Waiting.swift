@@ -1,13 +1,18 @@
-/// What `ublk-script wait` and `ctl held` look at. The main thread.
+/// What `ublk-script wait` and `ctl held` look at.
+///
+/// The main thread.
 extension DeviceServer {
     /// A line for each held IO of every queue.
-    func heldLines() -> [String] {
+    func heldLines() -> [String] { askQueues { .held($0) }.flatMap(\.self) }
+
+    /// What the queues say to a message, without those that do not answer in time.
+    func askQueues<Answer>(_ message: (Promise<Answer>) -> QueueMessage) -> [Answer] {
         let promises = seats.map { seat in
-            let promise = Promise<[String]>()
-            seat.control.send(.held(promise))
+            let promise = Promise<Answer>()
+            seat.control.send(message(promise))
             return promise
         }
-        return promises.flatMap { $0.wait(seconds: 5) ?? [] }
+        return promises.compactMap { $0.wait(seconds: 5) }
     }
 
     /// Whether something has come so far.
@@ -22,17 +27,11 @@ extension DeviceServer {
         let count = words.count > 2 ? UInt64(words[2]) ?? 1 : 1
         switch words.first {
         case "rule":
-            let chosen = plan.rules.indices.filter { plan.rules[$0].answers(to: name) }
-            guard !chosen.isEmpty else {
-                let known = plan.rules.map { $0.name.isEmpty ? "\($0.line)" : $0.name }
-                return ControlAnswer(
-                    isOK: false,
-                    text: "no rule is called \"\(name)\"; there "
-                        + (known.isEmpty ? "are none" : "is \(known.joined(separator: ", "))")
-                )
-            }
-            let acted = chosen.reduce(0) { $0 + ruleCounters.acted($1) }
-            return answer(acted >= count, "rule \(name) acted \(acted) times")
+            do throws(LiveControl.Refusal) {
+                let acted = try LiveControl.chosen(name, of: plan.rules)
+                    .reduce(0) { $0 + ruleCounters.acted($1) }
+                return answer(acted >= count, "rule \(name) acted \(acted) times")
+            } catch { return ControlAnswer(isOK: false, text: error.text) }
         case "mark":
             let times = seats.first?.shared.countOfMark(name) ?? 0
             return answer(times >= count, "mark \(name) was set \(times) times")

@@ -363,14 +363,7 @@ final class DeviceServer {
     }
 
     /// Lets go of held IOs on every queue; how many there were.
-    func release(_ release: Release) -> Int {
-        let promises = seats.map { seat in
-            let promise = Promise<Int>()
-            seat.control.send(.release(release, promise))
-            return promise
-        }
-        return promises.reduce(0) { $0 + ($1.wait(seconds: 5) ?? 0) }
-    }
+    func release(_ release: Release) -> Int { askQueues { .release(release, $0) }.reduce(0, +) }
 
     /// The counters, summed over the queues, and what each rule did.
     func statistics() -> String {

@@ -4,7 +4,7 @@
 # QEMU in place of this process. Dies with the script, even if that is killed with SIGKILL.
 run_emulator() {
   local options=(
-    -M "$machine_type" "${accel_options[@]}" -m "$memory" -smp "$cpus"
+    "${qemu_roms[@]}" -M "$machine_type" "${accel_options[@]}" -m "$memory" -smp "$cpus"
     -nodefaults -no-user-config -display none -nic none -no-reboot
     -kernel "$kernel_dir/vmlinuz" -initrd /dev/fd/8
     # loglevel=5: warnings, and what is worse, go to the console log. An oops ends the VM, as a panic does.
@@ -33,7 +33,7 @@ boot() {
     mkfifo "$input"
     exec {questions}<>"$input" {output}>"$scratch/output"
   fi
-  echo "vm: kernel $(<"$kernel_dir/release"), $accel, $cpus cpus" >&2
+  echo "vm: kernel $(<"$kernel_dir/release"), $accel, $cpus cpus, QEMU $(emulator_version)" >&2
   exec 8<"$scratch/initrd"
   rm "$scratch/initrd" # it is big, and a script that is killed with SIGKILL cannot tidy up
   exec {status}< <(run_emulator <"$input" 9>&1 >&"$output")

@@ -22,7 +22,7 @@ kernel_get() {
 kernel_fetch() {
   local new=$cache/kernels/$1.new suite mirror
   [ ! -e "$kernel_dir/release" ] || return 0 # somebody else was quicker
-  mirror=$(apt_mirror)
+  mirror=$(apt_mirror) || exit 1
   echo "vm: fetching the newest $1 kernel" >&2
   for suite in $(kernel_suites "$1"); do
     rm -rf "$new" # of a suite without the series, or of a fetch that was killed
@@ -37,36 +37,6 @@ kernel_fetch() {
   rm -rf "$new"
   echo "vm: no cloud kernel of the series $1 for $arch in: $(kernel_suites "$1")" >&2
   exit 1
-}
-
-# The Debian mirror this machine uses. Its suites are apt's business; other suites are there too.
-apt_mirror() {
-  local codename mirror
-  # shellcheck source=/dev/null
-  codename=$(. /etc/os-release && [ "$ID" = debian ] && echo "${VERSION_CODENAME:-}")
-  # ORIGIN is known only after an apt-get update; before one, the release's own name has to do
-  mirror=$(apt-get indextargets --format '$(ORIGIN) $(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-    awk -v codename="$codename" '
-      $(NF-1) == "main" && $(NF-2) !~ /-/ && ($1 == "Debian" || $(NF-2) == codename) { print $NF; exit }')
-  [ -n "$mirror" ] || {
-    echo "vm: this machine's apt sources name no Debian mirror to take a kernel from" >&2
-    exit 1
-  }
-  echo "$mirror"
-}
-
-# Makes an apt state folder of its own at $1, for the mirror $2 and the suite $3, and sets
-# apt_options, so that the machine's own sources and lists stay as they are.
-apt_private_state() {
-  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg signed=
-  [ ! -e "$keyring" ] || signed=" signed-by=$keyring"
-  mkdir -p "$1"/{lists/partial,cache/archives/partial}
-  echo "deb [arch=$arch$signed] $2 $3 main" >"$1/sources.list"
-  apt_options=(
-    -o Dir::Etc::sourcelist="$1/sources.list" -o Dir::Etc::sourceparts=-
-    -o Dir::State::lists="$1/lists" -o Dir::Cache="$1/cache"
-    -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 -o Acquire::Languages=none
-  )
 }
 
 # Downloads the packages of the newest kernel of the series $1 to $2/debs; fails when there is none.

@@ -2,8 +2,9 @@
 # Everything that differs between architectures is in machine_describe, and nowhere else.
 # shellcheck shell=bash
 
-# Sets: arch, qemu, machine_type, console (the guest's name for QEMU's first serial port).
+# Sets: arch, qemu, qemu_roms (options), machine_type, console (the guest's name for QEMU's first serial port).
 machine_describe() {
+  qemu_roms=() # the installed QEMU finds its own
   arch=$(dpkg --print-architecture)
   case $arch in
     amd64) qemu=qemu-system-x86_64 machine_type=q35 console=ttyS0 ;;
@@ -19,12 +20,10 @@ machine_describe() {
 # Sets: accel (kvm or tcg), accel_options (for QEMU), accel_boot (for the guest's kernel).
 # $1: a kernel image to try KVM with.
 machine_choose_accel() {
-  accel=tcg accel_options=(-accel "tcg,thread=multi,tb-size=512" -cpu max) accel_boot=
-  # QEMU before 8.0 leaves garbage in EFLAGS after cmpxchg16b, and 6.12 runs one in each allocation:
-  # guests died of impossible faults. The kernel must do without; programs hardly use it.
-  [ "$arch" != amd64 ] || accel_boot=clearcpuid=cx16
   if kvm_works "$1"; then
     accel=kvm accel_options=(-accel kvm -cpu host) accel_boot=
+  else
+    emulator_choose
   fi
 }
 

@@ -160,6 +160,7 @@ enum Removal {
             )
         }
         guard answer.ok else { throw Failure(answer.text) }
+        if !answer.text.isEmpty { Output.error(answer.text) }
         // Done means that nothing is left, the process included.
         _ = ServerProcess.waitForExit(record.serverPID, seconds: 5)
     }

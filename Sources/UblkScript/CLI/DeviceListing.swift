@@ -16,6 +16,17 @@ struct DeviceListing: Encodable {
     var backing: String?
     var file: String?
     var seed: UInt64?
+    /// `on` or `off`; nil when the server was not asked.
+    var faults: String?
+    var remark: String?
+    /// The device has a server, which did not say how it is within ``statusSeconds``.
+    var isSilent: Bool?
+    var scriptErrors: UInt64?
+    var backingErrors: UInt64?
+    var drainedIOs: UInt64?
+    var unsupportedIOs: UInt64?
+
+    static let statusSeconds = 1
 
     /// Never blocks: the driver's lock-free query, sysfs and our own record.
     init(_ info: DeviceInfo, id: DeviceID, record: DeviceRecord?) {
@@ -44,6 +55,34 @@ struct DeviceListing: Encodable {
         seed = record?.seed
     }
 
+    /// Asks the device's server how it is, which takes at most ``statusSeconds``.
+    mutating func askServer(_ record: DeviceRecord?) {
+        guard let record, ServerProcess.isAlive(record.serverPID) else { return }
+        let path = StateDirectory.standard.socketPath(DeviceID(id))
+        let connection = AdminConnection(connectingTo: path, seconds: Self.statusSeconds)
+        // Gone meanwhile, or not allowed to ask, is no silence.
+        guard connection != nil || Glibc.errno == EAGAIN else { return }
+        guard let answer = connection?.ask(["status"]) else { return isSilent = true }
+        if answer.ok { take(ServerStatus(lines: answer.text)) }
+    }
+
+    mutating func take(_ status: ServerStatus) {
+        faults = status.faultsAreOn ? "on" : "off"
+        remark = status.remark.isEmpty ? nil : status.remark
+        scriptErrors = status.failures[.scriptErrors, default: 0]
+        backingErrors = status.failures[.backingErrors, default: 0]
+        drainedIOs = status.failures[.drained, default: 0]
+        unsupportedIOs = status.failures[.unsupported, default: 0]
+        failures = status.failureText
+    }
+    private var failures = ""
+
+    private enum CodingKeys: String, CodingKey {
+        case path, id, state, queues, depth, maxIOBytes, serverPID, features, sizeBytes
+        case logicalBlockBytes, script, backing, file, seed, faults, remark, isSilent
+        case scriptErrors, backingErrors, drainedIOs, unsupportedIOs
+    }
+
     var text: String {
         let names = Features(rawValue: features).named.map(\.name).joined(separator: " ")
         var lines = [
@@ -55,6 +94,11 @@ struct DeviceListing: Encodable {
         if let backing, let seed {
             lines.append("\tbacking \(backing)\(file.map { " \($0)" } ?? "") seed \(seed)")
         }
+        if isSilent == true {
+            lines.append("\tthe server does not answer within \(Self.statusSeconds) s")
+        }
+        if faults == "off" { lines.append("\tfaults are off\(remark.map { ": \($0)" } ?? "")") }
+        if !failures.isEmpty { lines.append("\t\(failures)") }
         lines.append("\tflags 0x\(String(features, radix: 16)) [ \(names) ]")
         return lines.joined(separator: "\n")
     }

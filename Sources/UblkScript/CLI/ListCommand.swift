@@ -28,7 +28,9 @@ struct ListCommand: ParsableCommand {
                 do throws(DeviceError) {
                     let record = StateDirectory.standard.readRecord(id)
                         .flatMap { JSON.decode(DeviceRecord.self, $0) }
-                    listings.append(DeviceListing(try control.info(of: id), id: id, record: record))
+                    var listing = DeviceListing(try control.info(of: id), id: id, record: record)
+                    listing.askServer(record)
+                    listings.append(listing)
                 } catch {
                     // Deleted since it was listed.
                     if wanted.isEmpty, error.errno == .operationNotSupportedByDevice { continue }

@@ -220,8 +220,8 @@ extension Queue where Transport: ~Copyable {
 
     mutating func backingFailed(_ tag: Tag, _ errno: Int32, _ note: String) {
         unsafe requests[tag].pointee.nextStep = 0
-        control.counters.add(.backingErrors)
-        unsafe report.backingFailed(IOSummary(requests[tag].pointee.io), errno: errno, note)
+        record(.backingError, tag, errno: errno)
+        unasked(.backingErrors, tag, errno: errno, note)
         complete(tag, -errno)
     }
 }

@@ -68,10 +68,10 @@ extension Queue where Transport: ~Copyable {
             switch unsafe request.pointee.state {
             case .delayed:
                 letGo(tag, .delayedNow)
-                if unsafe request.pointee.decision.hangs != 0 { unsafe loseIfPassing(request) }
+                if unsafe request.pointee.decision.hangs != 0 { loseIfPassing(tag) }
             case .held:
                 letGo(tag, .heldNow)
-                unsafe loseIfPassing(request)
+                loseIfPassing(tag)
             default: continue
             }
             unsafe request.pointee.decision.hangs = 0
@@ -82,11 +82,14 @@ extension Queue where Transport: ~Copyable {
 
     /// A hang imitates a request whose answer never comes; when its device goes away it is an IO
     /// error.
-    private func loseIfPassing(_ request: UnsafeMutablePointer<Request>) {
+    private func loseIfPassing(_ tag: Tag) {
+        let request = unsafe requests[tag]
         guard unsafe request.pointee.decision.outcome == UInt8(US_OUTCOME_PASS.rawValue) else {
             return
         }
         unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
         unsafe request.pointee.decision.error = Errno.ioError.rawValue
+        let note = ": the device was taken away while it held the IO"
+        unasked(.drained, tag, errno: Errno.ioError.rawValue, note)
     }
 }

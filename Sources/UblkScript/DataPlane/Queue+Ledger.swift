@@ -15,6 +15,28 @@ extension Queue where Transport: ~Copyable {
         unsafe record(kind, tag, rule: rule, requests[tag].pointee.decision)
     }
 
+    /// The tag's request gets an errno that nothing of the script decided.
+    @inline(never)
+    func record(_ kind: LedgerRecord.Kind, _ tag: Tag, errno: Int32) {
+        var decision = us_decision()
+        decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
+        decision.error = errno
+        record(kind, tag, rule: LedgerRecord.nobody, decision)
+    }
+
+    /// The tag's request ends with an errno that nobody asked for: counted and told, so that nobody takes it
+    /// for a fault of the script's.
+    @inline(never)
+    func unasked(_ cause: QueueCounters.Kind, _ tag: Tag, errno: Int32, _ note: String) {
+        control.counters.add(cause)
+        unsafe report.requestFailed(
+            cause,
+            IOSummary(requests[tag].pointee.io),
+            errno: errno,
+            note
+        )
+    }
+
     private func record(
         _ kind: LedgerRecord.Kind,
         _ tag: Tag,

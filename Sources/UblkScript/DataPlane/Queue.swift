@@ -141,7 +141,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         unsafe request.pointee.isInPieces = false
         guard let op = IOOp(rawValue: desc.opCode) else {
             control.counters.add(.otherOp)
-            return complete(tag, -Errno.notSupported.rawValue)
+            return refuse(tag)
         }
         control.counters.add(QueueCounters.Kind(op))
         if isPaused { return park(tag) }
@@ -168,6 +168,15 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             guard unsafe decide(tag, op, request, isArmed: isArmed) else { return }
         }
         advance(tag)
+    }
+
+    /// An operation that this program does not know, as no driver should send one.
+    @inline(never)
+    private mutating func refuse(_ tag: Tag) {
+        let errno = Errno.notSupported.rawValue
+        record(.unsupported, tag, errno: errno)
+        unasked(.unsupported, tag, errno: errno, ": an unknown operation")
+        complete(tag, -errno)
     }
 
     /// The device is paused: the request waits, undecided.

@@ -32,8 +32,10 @@ protocol QueueReport: Sendable {
     func scriptFailed(_ error: ScriptError, _ io: IOSummary)
     /// Another script took over: what it says is new.
     func scriptChanged()
-    /// The backing failed an IO; at most the first few are worth a line.
-    func backingFailed(_ io: IOSummary, errno: Int32, _ note: String)
+    /// An IO ended with an errno that neither a rule nor a handler decided; at most the first few are worth a line.
+    ///
+    /// - Parameter cause: ``QueueCounters/Kind/failures`` but script errors.
+    func requestFailed(_ cause: QueueCounters.Kind, _ io: IOSummary, errno: Int32, _ note: String)
     /// `on_error = "stop"`: the device should be stopped.
     func wantsStop()
 }

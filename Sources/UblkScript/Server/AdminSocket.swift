@@ -52,24 +52,25 @@ struct AdminConnection: ~Copyable {
 
     fileprivate init(fd: Int32) {
         self.fd = fd
-        setTimeLimit(seconds: 2)
+        Self.setTimeLimit(fd, seconds: 2)
     }
 
     /// Connects to the server that listens at `path`; nil, with `errno`, when that fails.
     init?(connectingTo path: String, seconds: Int) {
         let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC, 0)
         guard fd >= 0 else { return nil }
+        // Before connecting, which waits while the server's backlog is full.
+        Self.setTimeLimit(fd, seconds: seconds)
         guard unsafe withAddress(path, { unsafe connect(fd, $0, $1) == 0 }) ?? false else {
             close(fd)
             return nil
         }
         self.fd = fd
-        setTimeLimit(seconds: seconds)
     }
 
     deinit { close(fd) }
 
-    private func setTimeLimit(seconds: Int) {
+    private static func setTimeLimit(_ fd: Int32, seconds: Int) {
         var limit = timeval(tv_sec: seconds, tv_usec: 0)
         let size = socklen_t(MemoryLayout<timeval>.size)
         unsafe setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, size)

@@ -49,6 +49,10 @@ final class DeviceServer {
     let watchdog: Watchdog
     private var watches = false
     private let sink = SinkBox()
+    /// Something that `list` tells of the device: why its faults are off.
+    var statusRemark = ""
+    /// What failed unasked in the whole life of the queues; nil: nothing, or they still run.
+    private(set) var failureSummary: String?
     /// An eventfd that each queue thread adds to when it ends.
     let endedFD: Int32
     /// Silent until the device has a number, and with it a log.
@@ -325,6 +329,9 @@ final class DeviceServer {
         for seat in seats { seat.control.send(.quit) }
         watchdog.stop()
         threads.joinAll()
+        guard failureSummary == nil, let summary = Self.summary(status, of: id) else { return }
+        failureSummary = summary
+        logger.warning("\(summary)")
     }
 
     private func closeFiles() {

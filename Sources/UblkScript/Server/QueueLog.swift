@@ -25,8 +25,14 @@ final class QueueLog: QueueReport {
 
     func scriptChanged() { seen.withLock { $0 = [:] } }
 
-    func backingFailed(_ io: IOSummary, errno: Int32, _ note: String) {
-        complain("backing: \(Errno(rawValue: errno).name)\(note)", io)
+    func requestFailed(
+        _ cause: QueueCounters.Kind,
+        _ io: IOSummary,
+        errno: Int32,
+        _ note: String
+    ) {
+        let who = cause == .backingErrors ? "backing" : cause.name
+        complain("\(who): \(Errno(rawValue: errno).name)\(note)", io)
     }
 
     /// The main thread looks at it whenever a line arrives.

@@ -152,6 +152,7 @@ struct ServerLoop {
         case "ledger":
             let answer = server.ledger(Array(words.dropFirst()))
             connection.answer(ok: answer.isOK, answer.text)
+        case "status": connection.answer(ok: true, server.status.lines)
         case "reached":
             let answer = server.reached(Array(words.dropFirst()))
             connection.answer(ok: answer.isOK, answer.text)
@@ -164,7 +165,7 @@ struct ServerLoop {
         do throws(DeviceError) {
             try server.takeDown(deletes: deletes)
             logLines()
-            connection.answer(ok: true, "")
+            connection.answer(ok: true, server.failureSummary ?? "")
             return deletes ? .deleted : .stopped
         } catch {
             server.logger.error("\(error)")

@@ -32,6 +32,7 @@ struct Simulation {
         /// How often the backing file was asked for each kind of operation.
         let fileOperations: [FileOperation.Kind: Int]
         let ledger: Ledger
+        let counters: QueueCounters
     }
 
     /// Runs the workload to its end.
@@ -60,7 +61,8 @@ struct Simulation {
             fileOperations: device.queue.transport.files.reduce(into: [:]) {
                 $0.merge($1.asked, uniquingKeysWith: +)
             },
-            ledger: device.ledger
+            ledger: device.ledger,
+            counters: device.control.counters
         )
     }
 

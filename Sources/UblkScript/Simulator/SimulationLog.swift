@@ -31,7 +31,12 @@ final class SimulationLog: QueueReport {
         }
     }
 
-    func backingFailed(_ io: IOSummary, errno: Int32, _ note: String) {}
+    func requestFailed(
+        _ cause: QueueCounters.Kind,
+        _ io: IOSummary,
+        errno: Int32,
+        _ note: String
+    ) {}
 
     func wantsStop() {
         let isFirst = state.withLock { state in

@@ -14,6 +14,10 @@ struct LedgerRecord {
         case released
         /// A held or delayed IO was let go because its device is being taken away.
         case drained
+        /// The backing failed, or a place is past its end; ``decision`` has the errno.
+        case backingError
+        /// The driver sent an operation that this program does not know.
+        case unsupported
     }
 
     /// Who decided: the number of a rule in file order, or one of these.

@@ -48,6 +48,8 @@ struct LedgerText {
         case .released: "released" + (verdict(record).map { ", \($0)" } ?? "")
         case .drained:
             "let go, the device is being taken away" + (verdict(record).map { ", \($0)" } ?? "")
+        case .backingError: "backing error, the IO got \(verdict(record) ?? "no fault")"
+        case .unsupported: "unknown operation, the IO got \(verdict(record) ?? "no fault")"
         }
     }
 
@@ -94,6 +96,7 @@ struct LedgerText {
     private func kindName(_ record: LedgerRecord) -> String {
         switch record.kind {
         case .scriptError: return "script_error"
+        case .backingError: return "backing_error"
         case .decided:
             let outcomes = ["pass", "fail", "drop", "zero", "redirect", "done"]
             let outcome = outcomes[Int(record.decision.outcome)]

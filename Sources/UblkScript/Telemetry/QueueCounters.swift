@@ -41,6 +41,13 @@ final class QueueCounters: Sendable {
         /// IOs that completed with an errno of the backing's.
         case backingErrors
         case scriptErrors
+        /// IOs that were held when their device was taken away, and ended with EIO.
+        case drained
+        /// IOs of an operation that this program does not know.
+        case unsupported
+
+        /// What goes wrong although no rule and no handler decided so.
+        static let failures: [Self] = [.scriptErrors, .backingErrors, .drained, .unsupported]
 
         var name: String {
             switch self {

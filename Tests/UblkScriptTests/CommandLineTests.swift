@@ -31,11 +31,15 @@ struct CommandLineTests {
         }
     }
 
-    @Test(arguments: ["add", "del", "list", "stop", "ctl", "features", "check"])
-    func `each verb has help`(verb: String) {
+    @Test(
+        arguments: UblkScript.configuration.subcommands.map { $0.configuration.commandName ?? "" }
+    )
+    func `each verb has help that fits 80 columns`(verb: String) {
         let run = run(verb, "--help")
         #expect(run.exitCode == 0)
         #expect(run.output.contains("USAGE: ublk-script \(verb)"))
+        let long = run.output.split(separator: "\n").filter { $0.count > 80 }.map(String.init)
+        #expect(long.isEmpty, "\(long)")
     }
 
     private static let misuse: [([String], String)] = [
@@ -68,6 +72,44 @@ struct CommandLineTests {
         #expect(run.exitCode == 2, "\(words): \(run.errors)")
         #expect(run.errors.contains(message), "\(words): \(run.errors)")
         #expect(run.output.isEmpty, "\(words): \(run.output)")
+    }
+
+    @Test func `a usage error prints the usage of its command`() {
+        for (words, verb) in [
+            (["del"], "del"), (["del", "x"], "del"), (["add", "-n", "x", "x.lua"], "add"),
+            (["list", "abc"], "list"), (["check", "--frobnicate", "x.lua"], "check"),
+            (["simulate", "error", "--rw", "x"], "simulate"),
+        ] {
+            let run = ProgramRun(words, in: scratch)
+            #expect(run.exitCode == 2)
+            #expect(run.errors.contains("\nUsage: ublk-script \(verb) "), "\(run.errors)")
+            #expect(run.errors.contains("See 'ublk-script \(verb) --help'"), "\(run.errors)")
+        }
+    }
+
+    @Test func `output that cannot be written is an error of every command`() {
+        let path = script("function ctl() end")
+        for words in [
+            ["--help"], ["check", path], ["check", "--help"], ["faults"], ["faults", "error"],
+            ["faults", "error", "--source"], ["faults", "--json"],
+            ["simulate", path, "--ops", "10"], ["simulate", "error", "--test"],
+            ["--generate-completion-script", "bash"],
+        ] {
+            let run = ProgramRun(words, in: scratch, output: "/dev/full")
+            #expect(run.exitCode == 1, "\(words)")
+            #expect(
+                run.errors.contains("standard output: No space left on device (ENOSPC)"),
+                "\(words): \(run.errors)"
+            )
+        }
+    }
+
+    @Test func `control characters of an error are spelled out`() {
+        let path = scratch.write("loud.lua", "error(\"\\27[31mred\\27[0m\", 0)")
+        let run = run("check", path)
+        #expect(run.exitCode == 1)
+        #expect(!run.errors.contains("\u{1b}"))
+        #expect(run.errors.contains("\\x1b[31mred"), "\(run.errors)")
     }
 
     // MARK: check

@@ -33,15 +33,16 @@ import Testing
 
     @Test(arguments: [
         ("0", 0 as UInt32), ("7", 7), ("1048575", 1_048_575), ("007", 7), ("/dev/ublkb0", 0),
-        ("/dev/ublkc12", 12),
+        ("/dev/ublkc12", 12), ("ublkb7", 7), ("ublkc12", 12),
     ])
-    func `a device is named by number or path`(text: String, id: UInt32) {
+    func `a device is named by number, name or path`(text: String, id: UInt32) {
         #expect(DeviceID(parsing: text) == DeviceID(id))
     }
 
     @Test(arguments: [
         "", " 0", "0 ", "-1", "+1", "1048576", "4294967296", "99999999999999999999", "0x1", "1.0",
-        "ublkb0", "/dev/ublkb", "/dev/ublkb-1", "/dev/ublkb0p1", "/dev/ublkb/dev/ublkc0",
+        "ublkb", "ublk0", "ublkb0p1", "dev/ublkb0", "/dev/ublkb", "/dev/ublkb-1", "/dev/ublkb0p1",
+        "/dev/ublkb/dev/ublkc0",
         "/dev/sda", "٣", "1\u{301}",
     ])
     func `anything else is no device`(text: String) {

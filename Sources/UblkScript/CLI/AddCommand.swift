@@ -38,7 +38,7 @@ struct AddCommand: ParsableCommand {
                 id: id,
                 overrides: overrides,
                 sink: { _ in LogSink() },
-                ready: { report($0, info: $1) }
+                ready: { try report($0, info: $1) }
             )
         } else {
             try addInBackground()
@@ -52,15 +52,18 @@ struct AddCommand: ParsableCommand {
         }
         let id = DeviceID(record.id)
         do {
-            report(record, info: try ControlDevice().info(of: id))
-        } catch { throw Failure(error) }
+            try report(record, info: try ControlDevice().info(of: id))
+        } catch {
+            // Nobody would know of the device.
+            try? Removal.delete(id)
+            throw Failure(error)
+        }
     }
 
-    private func report(_ record: DeviceRecord, info: DeviceInfo) {
+    private func report(_ record: DeviceRecord, info: DeviceInfo) throws {
         guard !quiet else { return }
         let listing = DeviceListing(info, id: DeviceID(record.id), record: record)
-        Output.line(json ? JSON.text(listing) : listing.text)
-        fflush(nil)
+        try Output.now((json ? JSON.text(listing) : listing.text) + "\n")
     }
 }
 

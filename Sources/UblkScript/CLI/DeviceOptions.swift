@@ -1,35 +1,5 @@
 import ArgumentParser
 
-/// Where a device is named: `0`, `-n 0`, `/dev/ublkb0`, `/dev/ublkc0`.
-struct DeviceArgument: ParsableArguments {
-    @Argument(help: "The device: 0, /dev/ublkb0 or /dev/ublkc0.")
-    var device: String?
-
-    @Option(name: [.customShort("n"), .long], help: "The device's number.")
-    var number: String?
-
-    func id() throws -> DeviceID {
-        guard let text = number ?? device else {
-            throw ValidationError("which device? Give its number, as in: ublk-script list")
-        }
-        let id = try Self.parse(text)
-        if let device, try Self.parse(device) != id {
-            throw ValidationError("two devices are named: -n \(text) and \(device)")
-        }
-        return id
-    }
-
-    static func parse(_ text: String) throws -> DeviceID {
-        guard let id = DeviceID(parsing: text) else {
-            throw ValidationError(
-                "\"\(text)\" is no device: a number from 0 to \(DeviceID.maximum), "
-                    + "or /dev/ublkbN, is expected"
-            )
-        }
-        return id
-    }
-}
-
 /// The script and what the command line changes about its parameters and its `device{}`.
 ///
 /// Shared by add, check and the server.

@@ -50,7 +50,7 @@ struct FaultsCommand: ParsableCommand {
             throw Failure("\"\(name)\" is no script of this program. There are: \(names)")
         }
         if json { return Output.line(JSON.text(Entry(script, withSource: source))) }
-        Output.now(source ? script.text : script.manual + "\n")
+        try Output.now(source ? script.text : script.manual + "\n")
     }
 
     /// A section for each kind.

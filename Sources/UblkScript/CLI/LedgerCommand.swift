@@ -31,7 +31,7 @@ struct LedgerCommand: ParsableCommand {
         while true {
             guard let piece = try ask(id, record, cursor) else { return }
             cursor = piece.cursor
-            if !piece.text.isEmpty { Output.now(piece.text + "\n") }
+            if !piece.text.isEmpty { try Output.now(piece.text + "\n") }
             if piece.lost > 0 {
                 Output.error("\(piece.lost) records were overwritten before they were read")
             }

@@ -25,18 +25,50 @@ struct UblkScript: ParsableCommand {
 
     static func main() {
         OutsideControl.runIfAsked(CommandLine.arguments)
+        var kind: any ParsableCommand.Type = Self.self
         do {
             var command = try parseAsRoot()
+            kind = type(of: command)
             try command.run()
+            try Output.flush()
         } catch let failure as Failure {
             Output.error(failure.text)
             Glibc.exit(1)
         } catch {
-            let code = exitCode(for: error)
-            if code == .success || code == .failure { exit(withError: error) }
-            Output.error(fullMessage(for: error))
-            Glibc.exit(2)
+            end(error, of: kind)
         }
+    }
+
+    /// What the parser threw, or a command that found its words wrong only when it ran.
+    private static func end(_ error: any Error, of kind: any ParsableCommand.Type) -> Never {
+        let code = exitCode(for: error)
+        guard code != .failure else { Glibc.exit(1) }
+        if code == .success {
+            // Help, or what the shell asked for to complete a word.
+            let text = fullMessage(for: error)
+            // The parser breaks all lines but the usage.
+            let isHelp = text.hasPrefix("OVERVIEW: ")
+            do { try Output.now((isHelp ? Wrap.text(text, hanging: 2) : text) + "\n") } catch {
+                Output.error("\(error)")
+                Glibc.exit(1)
+            }
+            Glibc.exit(0)
+        }
+        Output.error(error is ValidationError ? message(error, of: kind) : fullMessage(for: error))
+        Glibc.exit(2)
+    }
+
+    /// With the command's own usage.
+    private static func message(
+        _ error: any Error,
+        of kind: any ParsableCommand.Type
+    ) -> String {
+        let name = kind == Self.self ? "" : " \(kind.configuration.commandName ?? "")"
+        return """
+            \(message(for: error))
+            Usage: \(usageString(for: kind))
+              See 'ublk-script\(name) --help' for more information.
+            """
     }
 }
 
@@ -44,29 +76,5 @@ struct UblkScript: ParsableCommand {
 struct Failure: Error {
     let text: String
     init(_ text: String) { self.text = text }
-    init(_ error: any Error) { text = "\(error)" }
-}
-
-/// The two streams a command writes to.
-enum Output {
-    static func line(_ text: String) { print(text) }
-
-    /// At once, also into a pipe.
-    static func now(_ text: String) {
-        var rest = Array(text.utf8)[...]
-        while !rest.isEmpty {
-            let sent = unsafe rest.withUnsafeBytes {
-                unsafe write(STDOUT_FILENO, $0.baseAddress, $0.count)
-            }
-            if sent < 0, errno == EINTR { continue }
-            guard sent > 0 else { return }
-            rest = rest.dropFirst(sent)
-        }
-    }
-
-    /// On standard error, with the program's name.
-    static func error(_ text: String) {
-        let bytes = Array("ublk-script: \(text)\n".utf8)
-        _ = unsafe bytes.withUnsafeBytes { unsafe write(STDERR_FILENO, $0.baseAddress, $0.count) }
-    }
+    init(_ error: any Error) { text = (error as? Failure)?.text ?? "\(error)" }
 }

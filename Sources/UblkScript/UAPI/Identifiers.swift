@@ -29,10 +29,10 @@ struct DeviceID: Hashable, Sendable, CustomStringConvertible {
     var characterPath: String { "/dev/ublkc\(rawValue)" }
     var description: String { "\(rawValue)" }
 
-    /// Reads `0`, `/dev/ublkb0` or `/dev/ublkc0`; nil for anything else or an id past ``maximum``.
+    /// Reads `0`, `ublkb0`, `ublkc0` or their paths in `/dev`; nil for anything else or an id past ``maximum``.
     init?(parsing text: String) {
         var digits = Substring(text)
-        for prefix in ["/dev/ublkb", "/dev/ublkc"] where text.hasPrefix(prefix) {
+        for prefix in ["ublkb", "ublkc", "/dev/ublkb", "/dev/ublkc"] where text.hasPrefix(prefix) {
             digits = text.dropFirst(prefix.count)
         }
         guard !digits.isEmpty, digits.allSatisfy({ ("0"..."9").contains($0) }),

@@ -31,14 +31,22 @@ struct ProgramRun {
     }()
 
     /// Runs `ublk-script` with those words, its output into files of `directory`, where it runs too.
-    init(_ words: [String], in directory: ScratchDirectory) {
-        let output = directory.file(".output")
+    ///
+    /// - Parameter output: where standard output goes; nil: to ``output``.
+    /// - Parameter input: the file that is standard input.
+    init(
+        _ words: [String],
+        in directory: ScratchDirectory,
+        output outputPath: String? = nil,
+        input: String = "/dev/null"
+    ) {
+        let output = outputPath ?? directory.file(".output")
         let errors = directory.file(".errors")
         var actions = unsafe posix_spawn_file_actions_t()
         unsafe posix_spawn_file_actions_init(&actions)
         defer { unsafe posix_spawn_file_actions_destroy(&actions) }
         let flags = O_WRONLY | O_CREAT | O_TRUNC
-        unsafe posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        unsafe posix_spawn_file_actions_addopen(&actions, 0, input, O_RDONLY, 0)
         unsafe posix_spawn_file_actions_addopen(&actions, 1, output, flags, 0o644)
         unsafe posix_spawn_file_actions_addopen(&actions, 2, errors, flags, 0o644)
         var argv = unsafe ([Self.program ?? ""] + words).map { unsafe strdup($0) }
@@ -51,7 +59,7 @@ struct ProgramRun {
         while unsafe waitpid(pid, &status, 0) < 0, errno == EINTR {}
         // A signal counts as 128 and its number, as for a shell.
         exitCode = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f)
-        self.output = contents(of: output) ?? ""
+        self.output = outputPath == nil ? contents(of: output) ?? "" : ""
         self.errors = contents(of: errors) ?? ""
     }
 }

@@ -1,0 +1,73 @@
+import ArgumentParser
+
+/// Where a device is named: `0`, `-n 0`, `ublkb0`, `/dev/ublkb0`, `/dev/ublkc0`.
+struct DeviceArgument: ParsableArguments {
+    @Argument(
+        help: "The device: 0, ublkb0, /dev/ublkb0 or /dev/ublkc0.",
+        completion: DeviceArgument.completion
+    )
+    var device: String?
+
+    @Option(
+        name: [.customShort("n"), .long],
+        help: "The device's number.",
+        completion: DeviceArgument.completion
+    )
+    var number: String?
+
+    /// Of a command that takes something away: the device has to be named.
+    func id() throws -> DeviceID {
+        guard let text = number ?? device else {
+            throw ValidationError("which device? Give its number, as in: ublk-script list")
+        }
+        let id = try Self.parse(text)
+        if let device, try Self.parse(device) != id {
+            throw ValidationError("two devices are named: -n \(text) and \(device)")
+        }
+        return id
+    }
+
+    /// Of a command that looks at a device: the sole one need not be named.
+    func idOrSole() throws -> DeviceID {
+        number == nil && device == nil ? try Self.sole() : try id()
+    }
+
+    static func parse(_ text: String) throws -> DeviceID {
+        guard let id = DeviceID(parsing: text) else {
+            throw ValidationError(
+                "\"\(text)\" is no device: a number from 0 to \(DeviceID.maximum), "
+                    + "ublkbN or /dev/ublkbN is expected"
+            )
+        }
+        return id
+    }
+
+    /// The device of a command line that begins with one, or else the sole one; and what follows it.
+    static func first(of words: [String]) throws -> (id: DeviceID, rest: [String]) {
+        if let id = words.first.flatMap({ DeviceID(parsing: $0) }) {
+            return (id, Array(words.dropFirst()))
+        }
+        if let first = words.first, first.hasPrefix("/dev/") {
+            // Meant as a device.
+            _ = try parse(first)
+        }
+        return (try sole(), words)
+    }
+
+    /// The only device that this program made.
+    static func sole(_ state: StateDirectory = .standard) throws -> DeviceID {
+        let ids = state.recordedIDs()
+        if ids.count == 1 { return ids[0] }
+        guard ids.isEmpty else {
+            throw ValidationError(
+                "which device? There are \(ids.map(\.description).joined(separator: ", "))"
+            )
+        }
+        throw ValidationError("which device? There is none: ublk-script add SCRIPT makes one")
+    }
+
+    /// For the shell: the devices that there are.
+    static var completion: CompletionKind {
+        .custom { _, _, _ in StateDirectory.standard.recordedIDs().map(\.description) }
+    }
+}

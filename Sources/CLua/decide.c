@@ -112,7 +112,7 @@ static enum us_status __attribute__((noinline)) add_patches(
 /* Whether an IO can do what the verdict at index says, and what has to be done at once for it. */
 static inline enum us_status check(struct us_script *script, lua_State *L, int index, const struct us_io *io,
     const struct us_decision *verdict) {
-    unsigned effects = verdict->corrupt.mode | verdict->store.keep;
+    unsigned effects = verdict->corrupt.mode | verdict->store.keep | verdict->ignores_fua;
     if (verdict->outcome <= US_OUTCOME_FAIL && effects == 0)
         return US_OK;
     if ((us_decision_ops(verdict) & (1u << io->op)) == 0)

@@ -201,6 +201,7 @@ uint32_t us_decision_ops(const struct us_decision *decision) {
         [US_OUTCOME_REDIRECT] = ~BIT(US_OP_FLUSH),
         [US_OUTCOME_DONE] = ~BIT(US_OP_READ),
     };
+    _Static_assert(sizeof by_outcome / sizeof *by_outcome == US_OUTCOME_COUNT, "each outcome has its operations");
     uint32_t ops = decision->has_data ? BIT(US_OP_READ) : by_outcome[decision->outcome];
     if (decision->corrupt.mode != US_CORRUPT_NOT)
         ops &= BIT(US_OP_READ) | BIT(US_OP_WRITE);

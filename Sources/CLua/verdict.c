@@ -68,9 +68,12 @@ static const struct us_verdict_object *check_verdict(lua_State *L, int index, co
 
 /* ---- adding ---- */
 
-static const char *outcome_name(unsigned outcome) {
+#define NAME(names, number) ((number) < sizeof(names) / sizeof *(names) ? (names)[number] : NULL)
+
+const char *us_outcome_name(unsigned outcome) {
     static const char *const names[] = {"pass", "fail", "drop", "zero", "redirect", "done"};
-    return names[outcome];
+    _Static_assert(sizeof names / sizeof *names == US_OUTCOME_COUNT, "each outcome has a name");
+    return NAME(names, outcome);
 }
 
 static uint64_t add_saturating(uint64_t left, uint64_t right) {
@@ -84,10 +87,10 @@ static struct us_decision combine(lua_State *L, const struct us_decision *left, 
         luaL_error(L, "a verdict cannot hang twice");
     bool both_redirect = left->outcome == US_OUTCOME_REDIRECT && right->outcome == US_OUTCOME_REDIRECT;
     if (left->outcome != US_OUTCOME_PASS && left->outcome == right->outcome && !both_redirect)
-        luaL_error(L, "a verdict cannot %s twice", outcome_name(left->outcome));
+        luaL_error(L, "a verdict cannot %s twice", us_outcome_name(left->outcome));
     if (left->outcome != US_OUTCOME_PASS && right->outcome != US_OUTCOME_PASS && !both_redirect)
         luaL_error(
-            L, "a verdict cannot both %s and %s", outcome_name(left->outcome), outcome_name(right->outcome));
+            L, "a verdict cannot both %s and %s", us_outcome_name(left->outcome), us_outcome_name(right->outcome));
     if (left->corrupt.mode != US_CORRUPT_NOT && right->corrupt.mode != US_CORRUPT_NOT)
         luaL_error(L, "a verdict cannot corrupt twice");
     if (left->store.keep != US_STORE_NORMAL && right->store.keep != US_STORE_NORMAL)
@@ -278,20 +281,32 @@ static void print_outcome(struct text *text, const struct us_decision *verdict) 
         print(text, "to(%llu, backing %u)", (unsigned long long)verdict->to_offset, verdict->to_backing);
     } else if (verdict->outcome == US_OUTCOME_REDIRECT) {
         print(text, "to(%llu)", (unsigned long long)verdict->to_offset);
+    } else if (us_outcome_name(verdict->outcome) == NULL) {
+        print(text, "outcome %u", verdict->outcome);
     } else if (verdict->outcome != US_OUTCOME_PASS) {
-        print(text, "%s()", outcome_name(verdict->outcome));
+        print(text, "%s()", us_outcome_name(verdict->outcome));
     }
+}
+
+static void print_effect(struct text *text, const char *function, const char *name, unsigned number) {
+    print(text, text->length > 0 ? " + %s(" : "%s(", function);
+    if (name != NULL)
+        print(text, "\"%s\")", name);
+    else
+        print(text, "%u)", number);
 }
 
 static void print_effects(struct text *text, const struct us_decision *verdict) {
     static const char *const modes[] = {"", "flip", "set", "garbage", "stuck", "byte", "swab", "patch"};
     static const char *const keeps[] = {"", "all", "none", "prefix", "suffix", "middle", "random"};
+    _Static_assert(sizeof modes / sizeof *modes == US_CORRUPT_COUNT, "each way to corrupt has a name");
+    _Static_assert(sizeof keeps / sizeof *keeps == US_STORE_COUNT, "each way to store has a name");
     if (verdict->corrupt.mode != US_CORRUPT_NOT)
-        print(text, "%scorrupt(\"%s\")", text->length > 0 ? " + " : "", modes[verdict->corrupt.mode]);
+        print_effect(text, "corrupt", NAME(modes, verdict->corrupt.mode), verdict->corrupt.mode);
     if (verdict->ignores_fua)
         print(text, "%signore_fua()", text->length > 0 ? " + " : "");
     if (verdict->store.keep != US_STORE_NORMAL)
-        print(text, "%sstore(\"%s\")", text->length > 0 ? " + " : "", keeps[verdict->store.keep]);
+        print_effect(text, "store", NAME(keeps, verdict->store.keep), verdict->store.keep);
 }
 
 void us_decision_text(const struct us_decision *verdict, char *text, size_t size) {

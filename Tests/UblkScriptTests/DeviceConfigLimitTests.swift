@@ -97,6 +97,18 @@ import Testing
             expected: "a time from 1ms to 5s"
         ),
         Key(
+            name: "ledger",
+            accepted: ["faults", "all"],
+            refused: ["mapping", "", true, 1],
+            expected: "one of \"faults\", \"all\""
+        ),
+        Key(
+            name: "ledger_size",
+            accepted: [16, 1_048_576, "8192"],
+            refused: [0, 15, 1_048_577, -1, "4Q", true],
+            expected: "a whole number from 16 to 1048576"
+        ),
+        Key(
             name: "backing",
             accepted: ["memory", "null"],
             refused: ["ram", "", 1, true],

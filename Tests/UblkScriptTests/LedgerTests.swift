@@ -26,8 +26,7 @@ import Testing
         let ledger = Ledger(queue: QueueID(0), capacity: 8)
         for number in 0..<count { ledger.append(record(number)) }
         let all = ledger.read(from: 0, limit: 1000)
-        // The oldest place could be being written to at any time, so it does not count as safe.
-        let kept = min(count, 7)
+        let kept = min(count, 8)
         #expect(all.records.map(\.sequence) == Array(count - kept..<count))
         #expect(all.lost == count - kept)
         #expect(all.next == count)
@@ -94,6 +93,101 @@ import Testing
         )
         return result.ledger.read(from: 0, limit: .max).records.map {
             format.line($0, queue: QueueID(0))
+        }
+    }
+
+    private func records(
+        _ script: String,
+        settings: [String: String] = [:],
+        _ requests: [SimulatedRequest]
+    ) throws -> [LedgerRecord] {
+        let result = try simulate(script, settings: settings) { $0.workload = Workload(requests) }
+        return result.ledger.read(from: 0, limit: .max).records
+    }
+
+    @Test func `a rate that delayed nothing is no fault`() throws {
+        let script = "rule { name = \"cap\", rate = \"1M\" }"
+        // The last comes long after the others have been paid for.
+        var late = SimulatedRequest.read(8192)
+        late.start = .at(Instant(nanoseconds: 60_000_000_000))
+        let many = Array(repeating: SimulatedRequest.read(0, 65536), count: 100)
+        let found = try records(script, many + [late])
+        #expect(!found.isEmpty && found.count < many.count)
+        #expect(found.allSatisfy { $0.decision.delay_ns > 0 })
+    }
+
+    @Test func `a mark, a state and a forgotten range change no outcome, unless they are logged`()
+        throws
+    {
+        func lines(_ more: String) throws -> Int {
+            let script = """
+                rule { mark = "m"\(more) }
+                rule { set_state = "s"\(more) }
+                rule { range = ranges("r"):add(0, 4096), once = true\(more) }
+                """
+            return try records(script, [.read(0)]).count
+        }
+        #expect(try lines("") == 0)
+        #expect(try lines(", log = true") == 3)
+    }
+
+    private static let target = """
+        device { backing = "null" }
+        local disk = backing { size = "32M" }
+        function read(io, offset)
+          if offset == 0 then return to(4096, disk) end
+          if offset == 4096 then return done(string.rep("x", 4096)) end
+          if offset == 8192 then return zero() end
+          if offset == 12288 then return to(0, disk) + fail("EIO") end
+          return to(offset, disk) + delay("1ms")
+        end
+        function write() return done() end
+        """
+
+    @Test func `where a target's data is is no fault, and a line on request`() throws {
+        let requests: [SimulatedRequest] = [
+            .read(0), .read(4096), .read(8192), .write(0), .read(16384),
+        ]
+        let usual = try records(Self.target, requests)
+        #expect(usual.map(\.sequence) == [5])
+        let all = try records(Self.target, settings: ["ledger": "all"], requests)
+        #expect(all.map(\.sequence) == [1, 2, 3, 4, 5])
+        // On a device that has its data in one place a handler's to() and done() are faults.
+        let fault = "function read() return to(4096) end function write() return done() end"
+        #expect(try records(fault, [.read(0), .write(0)]).map(\.sequence) == [1, 2])
+    }
+
+    @Test func `ignoring FUA is a fault of writes that have it, and nothing a read can do`() throws
+    {
+        let cached = ["cache": "volatile", "fua": "true"]
+        var durable = SimulatedRequest.write(4096)
+        durable.flags = .fua
+        for script in [
+            "rule { op = \"write\", ignore_fua = true }",
+            "function write() return ignore_fua() end",
+        ] {
+            let found = try records(script, settings: cached, [.write(0), durable])
+            #expect(found.map(\.sequence) == [2], "\(script)")
+        }
+        let read = try lines("function read() return ignore_fua() end", settings: cached) {
+            $0.workload = Workload([.read(0)])
+        }
+        #expect(
+            untimed(read) == [
+                "q0 io 1  read 0+4096  test.lua read(): script error, the IO got fail(\"EIO\")"
+            ]
+        )
+    }
+
+    @Test func `an outcome that nobody has named yet is told by its number`() {
+        var record = record(1)
+        record.decision.outcome = 77
+        record.decision.corrupt.mode = 99
+        record.decision.store.keep = 98
+        for isJSON in [false, true] {
+            let format = LedgerText(script: "a.lua", rules: [], seed: 1, isJSON: isJSON)
+            let line = format.line(record, queue: QueueID(0))
+            #expect(line.contains("outcome 77"), "\(line)")
         }
     }
 

@@ -47,7 +47,7 @@ import Testing
         let running = try config("device { size = \"16M\" }")
         #expect(running.difference(from: running) == nil)
         let free = try config(
-            "device { size = \"16M\", on_error = \"pass\", memory = \"16M\", budget = \"9ms\" }"
+            "device { size = \"16M\", on_error = \"pass\", memory = \"16M\", budget = \"9ms\", ledger = \"all\" }"
         )
         #expect(free.difference(from: running) == nil)
         let difference = try config(script).difference(from: running)

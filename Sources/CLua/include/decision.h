@@ -22,6 +22,7 @@ enum us_outcome {
     US_OUTCOME_ZERO,     /* a read returns zeroes, a write stores zeroes */
     US_OUTCOME_REDIRECT, /* the backing does it at to_offset instead */
     US_OUTCOME_DONE,     /* the script has done it itself; a read's data is in its buffer */
+    US_OUTCOME_COUNT,
 };
 
 enum us_corrupt_mode {
@@ -33,6 +34,7 @@ enum us_corrupt_mode {
     US_CORRUPT_BYTE,    /* one byte, anywhere, becomes another */
     US_CORRUPT_SWAB,    /* the two bytes of each pair change places */
     US_CORRUPT_PATCH,   /* as the handler said by io:flip() and io:patch() */
+    US_CORRUPT_COUNT,
 };
 
 /* What a read returns, or a write stores, other than it should; effects.h. */
@@ -54,6 +56,7 @@ enum us_store_keep {
     US_STORE_SUFFIX,
     US_STORE_MIDDLE,
     US_STORE_RANDOM, /* units here and there, in at most US_LEGS_MAX pieces */
+    US_STORE_COUNT,
 };
 
 /* What a write leaves on the medium, whether it succeeds or fails. */
@@ -124,6 +127,9 @@ static inline void us_decision_settle(struct us_decision *decision, const struct
 /* True when the IO goes on as if nobody had been asked. */
 bool us_decides_nothing(const struct us_decision *decision);
 
+/* The name of an outcome, as the ledger has it; NULL: there is no such outcome. Any thread. */
+const char *us_outcome_name(unsigned outcome);
+
 /* Writes a decision as a script would, cut at size, NUL-terminated. Any thread. */
 void us_decision_text(const struct us_decision *decision, char *text, size_t size);
 
@@ -148,3 +154,24 @@ struct us_io {
     uint8_t live;    /* between fetch and commit; a script's use outside of it raises */
     uint8_t reserved[6];
 };
+
+/* True when the decision changes what becomes of the IO: FUA can be ignored only where it is asked for. */
+static inline bool us_decision_acts_on(const struct us_decision *decision, const struct us_io *io) {
+    return decision->outcome != US_OUTCOME_PASS || decision->hangs || decision->delay_ns != 0
+        || decision->corrupt.mode != US_CORRUPT_NOT || decision->store.keep != US_STORE_NORMAL
+        || (decision->ignores_fua && (io->flags & US_IO_FUA) != 0);
+}
+
+/* True when all that the decision says is where the IO's data is: to() a place, done(), or a read of zeroes. */
+static inline bool us_decision_maps(const struct us_decision *decision, const struct us_io *io) {
+    if (decision->hangs || decision->delay_ns != 0 || decision->ignores_fua)
+        return false;
+    if (decision->corrupt.mode != US_CORRUPT_NOT || decision->store.keep != US_STORE_NORMAL)
+        return false;
+    switch (decision->outcome) {
+    case US_OUTCOME_REDIRECT: return !decision->is_relative;
+    case US_OUTCOME_DONE: return true;
+    case US_OUTCOME_ZERO: return io->op == US_OP_READ;
+    default: return false;
+    }
+}

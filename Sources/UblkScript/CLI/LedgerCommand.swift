@@ -8,7 +8,7 @@ struct LedgerCommand: ParsableCommand {
         abstract: "Print what was done to which IO: the ground truth of a test.",
         discussion: """
             One line for each fault that was injected, each heal, each script error and each held IO that was let go.
-            A queue keeps the last \(Ledger.usualCapacity) records. What was overwritten before it was read is told on
+            A queue keeps the last \(Ledger.usualCapacity) records, or what ledger_size says. What was overwritten before it was read is told on
             standard error, with its number.
             """
     )

@@ -2,9 +2,15 @@ import CLua
 
 /// What a queue writes into its ledger besides what its rules do themselves.
 extension Queue where Transport: ~Copyable {
-    /// The handler's verdict on the tag's IO, before what rules have added.
+    /// The handler's verdict on the tag's IO, before what rules have added, if it is a fault.
+    ///
+    /// Where a target's data is, is none; see ``QueueConfiguration/recordsMapping``.
     @inline(never)
     mutating func recordVerdict(_ tag: Tag, _ verdict: us_decision) {
+        var decision = verdict
+        let io = unsafe requests.io(tag)
+        guard unsafe us_decision_acts_on(&decision, io) else { return }
+        if !configuration.recordsMapping, unsafe us_decision_maps(&decision, io) { return }
         record(.decided, tag, rule: rules.handlerNumber, verdict)
     }
 

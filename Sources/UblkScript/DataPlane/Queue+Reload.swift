@@ -86,8 +86,7 @@ extension Queue where Transport: ~Copyable {
         script = new.script
         control.watchdog?.add(script)
         report.scriptChanged()
-        configuration.onError = reload.plan.config.onError
-        configuration.budgetNanoseconds = reload.plan.config.budgetNanoseconds
+        configuration.take(reload.plan.config)
         configuration.rules = reload.plan.rules
         live = LiveControl(
             rules: configuration.rules,

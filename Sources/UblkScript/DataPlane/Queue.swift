@@ -234,9 +234,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         guard status == US_OK else { return handlerFailed(tag, status) }
         let request = unsafe requests[tag]
         var verdict = verdict
-        if !verdict.isNothing {
-            recordVerdict(tag, verdict)
-        }
+        if !verdict.isNothing { recordVerdict(tag, verdict) }
         let (delay, overflow) = unsafe verdict.delay_ns.addingReportingOverflow(
             request.pointee.decision.delay_ns
         )

@@ -14,6 +14,38 @@ struct QueueConfiguration {
     /// The script's rules and the seed, for people who ask.
     var rules: [RuleLabel]
     let seed: UInt64
+    /// The ledger tells of each IO that a handler sends to its place; only targets do that to all of them.
+    var recordsMapping: Bool
+
+    init(
+        queue: QueueID,
+        depth: Int,
+        sizeBytes: UInt64,
+        maxIOBytes: Int,
+        backings: [Backing],
+        config: DeviceConfig,
+        rules: [RuleLabel],
+        seed: UInt64
+    ) {
+        self.queue = queue
+        self.depth = depth
+        self.sizeBytes = sizeBytes
+        self.maxIOBytes = maxIOBytes
+        self.backings = backings
+        self.rules = rules
+        self.seed = seed
+        onError = config.onError
+        budgetNanoseconds = config.budgetNanoseconds
+        recordsMapping = true
+        take(config)
+    }
+
+    /// Takes over what another script may change.
+    mutating func take(_ config: DeviceConfig) {
+        onError = config.onError
+        budgetNanoseconds = config.budgetNanoseconds
+        recordsMapping = config.recordsMapping || !isTarget
+    }
 
     /// The script says where data is, rather than only what happens to it: then its handlers are asked
     /// before faults are armed and after, too, or the device would lose data on its way up and down.

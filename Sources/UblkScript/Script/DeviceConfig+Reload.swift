@@ -39,7 +39,7 @@ extension DeviceConfig {
 
     /// The first key in which a running device would have to become another one; nil: there is none.
     ///
-    /// What may change is `on_error`, `budget` and `memory`.
+    /// What may change is `on_error`, `budget`, `memory` and `ledger`.
     ///
     /// - Parameter isAsked: whether a key is looked at.
     func difference(
@@ -59,6 +59,7 @@ extension DeviceConfig {
         result.onError = onError
         result.budgetNanoseconds = budgetNanoseconds
         result.scriptMemoryBytes = scriptMemoryBytes
+        result.recordsMapping = recordsMapping
         return result
     }
 
@@ -87,6 +88,7 @@ extension DeviceConfig {
         ("rotational", { "\($0.isRotational)" }),
         ("read_only", { "\($0.isReadOnly)" }),
         ("partitions", { "\($0.scansPartitions)" }),
+        ("ledger_size", { "\($0.ledgerRecords)" }),
         ("seed", { $0.seed.map { "\($0)" } ?? "none" }),
     ]
 

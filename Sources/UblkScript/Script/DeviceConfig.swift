@@ -34,6 +34,10 @@ struct DeviceConfig: Sendable, Equatable {
     var onError = ErrorPolicy.fail
     var budgetNanoseconds: UInt64 = 50_000_000
     var scriptMemoryBytes: UInt64 = 64 << 20
+    /// The ledger tells of mapping too: of each IO that a target's handler sends to its place.
+    var recordsMapping = false
+    /// Records that the ledger of a queue keeps.
+    var ledgerRecords = Ledger.usualCapacity
 
     /// What the driver is told.
     ///
@@ -61,6 +65,7 @@ struct DeviceConfig: Sendable, Equatable {
         "physical_block_size", "io_min", "io_opt", "chunk_size", "cache", "fua", "discard",
         "write_zeroes",
         "rotational", "read_only", "partitions", "seed", "on_error", "budget", "memory",
+        "ledger", "ledger_size",
     ]
 }
 
@@ -70,6 +75,8 @@ extension DeviceConfig {
     /// A user-copy offset has 25 bits for the place inside a request, so 32 MiB is the driver's
     /// limit for any mode.
     static let maxIOMax: UInt64 = 32 << 20
+    /// A record takes less than 200 bytes, of each queue.
+    static let ledgerRange: ClosedRange<Int64> = 16...1_048_576
 
     /// Checks settings and fills in defaults.
     ///
@@ -248,6 +255,12 @@ extension DeviceConfig {
         }
         if let setting = settings["memory"] {
             scriptMemoryBytes = try setting.scriptMemory()
+        }
+        if let setting = settings["ledger"] {
+            recordsMapping = try setting.choice(["faults", "all"]) == "all"
+        }
+        if let setting = settings["ledger_size"] {
+            ledgerRecords = Int(try setting.integer(Self.ledgerRange))
         }
     }
 

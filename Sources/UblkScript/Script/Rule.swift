@@ -67,10 +67,11 @@ struct Rule {
     /// The ledger tells of each IO it fits, which is all it does.
     var isLogged = false
 
-    /// The ledger tells of each act; a rule that only heals is told of when it has.
+    /// An act of the rule can be a line of the ledger: it changes what becomes of the IO, or is to be told of anyhow.
+    ///
+    /// A rule that only heals is told of when it has.
     var isRecorded: Bool {
-        unsafe isTerminal || decision.delay_ns != 0 || hasTiming || hasEffects || isOnce
-            || mark != nil || state != nil || isLogged
+        isTerminal || decision.delay_ns != 0 || hasTiming || hasEffects || isLogged
     }
 
     /// The search ends at this rule when it acts.

@@ -310,6 +310,7 @@ struct RuleSet: ~Copyable {
         }
     }
 
+    /// Writes down what the rule does to the IO; a rate that did not delay it, say, did nothing.
     @inline(never)
     private func record(
         _ index: Int,
@@ -317,14 +318,16 @@ struct RuleSet: ~Copyable {
         _ moment: RuleMoment,
         delay: UInt64
     ) {
+        var decision = unsafe rules[index].decision
+        decision.delay_ns = delay
+        guard unsafe us_decision_acts_on(&decision, io) || rules[index].isLogged else { return }
         var record = unsafe LedgerRecord(
             .decided,
             io.pointee,
             time: moment.time,
             rule: firstRule + Int32(index)
         )
-        unsafe record.decision = rules[index].decision
-        record.decision.delay_ns = delay
+        record.decision = decision
         if unsafe rules[index].chance != nil || rules[index].hasTiming {
             record.random = unsafe streams[index].state
         }

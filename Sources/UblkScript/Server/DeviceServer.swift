@@ -207,7 +207,7 @@ final class DeviceServer {
                 shared: shared,
                 ruleCounters: ruleCounters,
                 control: QueueControl(
-                    ledger: Ledger(queue: queue),
+                    ledger: Ledger(queue: queue, capacity: plan.config.ledgerRecords),
                     watchdog: watchdog,
                     ring: {
                         var one: UInt64 = 1

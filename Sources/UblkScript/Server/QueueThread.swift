@@ -69,8 +69,7 @@ enum QueueThread {
                 sizeBytes: seat.sizeBytes,
                 maxIOBytes: Int(config.maxIOBytes),
                 backings: seat.backings.stores.map(\.view),
-                onError: config.onError,
-                budgetNanoseconds: config.budgetNanoseconds,
+                config: config,
                 rules: seat.plan.rules,
                 seed: seat.plan.seed
             ),

@@ -120,8 +120,7 @@ struct Benchmark {
                 sizeBytes: sizeBytes(plan),
                 maxIOBytes: Int(plan.config.maxIOBytes),
                 backings: [.null],
-                onError: plan.config.onError,
-                budgetNanoseconds: plan.config.budgetNanoseconds,
+                config: plan.config,
                 rules: plan.rules,
                 seed: plan.seed
             ),

@@ -15,7 +15,8 @@ struct SimulatedDevice: ~Copyable {
         var isArmed = true
         /// Where the script's `log()` goes; -1: nowhere.
         var logFD: Int32 = -1
-        var ledgerCapacity = Ledger.usualCapacity
+        /// nil: as the script says.
+        var ledgerCapacity: Int?
     }
 
     let plan: LoadedScript.Plan
@@ -41,7 +42,10 @@ struct SimulatedDevice: ~Copyable {
         let counters = RuleCounters(count: plan.ruleCount)
         counters.lookForTriggers(plan.rules)
         let bell = Doorbell()
-        let ledger = Ledger(queue: QueueID(0), capacity: options.ledgerCapacity)
+        let ledger = Ledger(
+            queue: QueueID(0),
+            capacity: options.ledgerCapacity ?? plan.config.ledgerRecords
+        )
         let control = QueueControl(ledger: ledger, watchdog: options.watchdog) { bell.ring() }
         let loaded = try plan.load(
             queue: QueueID(0),
@@ -99,8 +103,7 @@ struct SimulatedDevice: ~Copyable {
             sizeBytes: sizeBytes(plan),
             maxIOBytes: Int(plan.config.maxIOBytes),
             backings: backings.backings,
-            onError: plan.config.onError,
-            budgetNanoseconds: plan.config.budgetNanoseconds,
+            config: plan.config,
             rules: plan.rules,
             seed: plan.seed
         )

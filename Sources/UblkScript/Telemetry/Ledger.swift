@@ -59,9 +59,13 @@ struct LedgerRecord {
 ///
 /// The queue's thread appends, without waiting for anybody; any other thread reads. What a reader
 /// came too late for is counted, never silently missing.
+///
+/// A sequence lock without a lock: the writer says that it begins, writes, and says that it is done; a reader copies
+/// what is done, and then looks how far the writer has begun to overwrite it. The two fences keep the copying between
+/// the two looks on machines that reorder (arm64).
 @safe
 final class Ledger: Sendable {
-    /// Records that a server's queue keeps.
+    /// Records that a queue keeps when its script does not say otherwise.
     static let usualCapacity = 8192
 
     let queue: QueueID
@@ -69,6 +73,8 @@ final class Ledger: Sendable {
     // Safety: `capacity` records, freed in deinit. One thread writes; readers copy and then look
     // whether what they copied was overwritten meanwhile.
     private nonisolated(unsafe) let records: UnsafeMutableRawPointer
+    /// Records that the writer has begun, and those it has finished.
+    private let begun = Atomic<UInt64>(0)
     private let count = Atomic<UInt64>(0)
 
     init(queue: QueueID, capacity: Int = Ledger.usualCapacity) {
@@ -90,6 +96,9 @@ final class Ledger: Sendable {
     /// Queue thread only.
     func append(_ record: LedgerRecord) {
         let index = count.load(ordering: .relaxed)
+        begun.store(index &+ 1, ordering: .relaxed)
+        // No byte of the record is written before others can see that it is begun.
+        atomicMemoryFence(ordering: .releasing)
         unsafe place(index).storeBytes(of: record, as: LedgerRecord.self)
         count.store(index &+ 1, ordering: .releasing)
     }
@@ -114,9 +123,10 @@ final class Ledger: Sendable {
         for index in start..<next {
             copies.append(unsafe place(index).load(as: LedgerRecord.self))
         }
-        // The record that is being written takes the place of the oldest one.
-        let now = total &+ 1
-        let safe = now > capacity ? now - capacity : 0
+        // No byte is copied after this look.
+        atomicMemoryFence(ordering: .acquiring)
+        let overwriting = begun.load(ordering: .relaxed)
+        let safe = overwriting > capacity ? overwriting - capacity : 0
         let torn = min(next, max(start, safe)) - start
         copies.removeFirst(Int(torn))
         let lost = start + torn > first ? start + torn - first : 0

@@ -98,8 +98,7 @@ struct LedgerText {
         case .scriptError: return "script_error"
         case .backingError: return "backing_error"
         case .decided:
-            let outcomes = ["pass", "fail", "drop", "zero", "redirect", "done"]
-            let outcome = outcomes[Int(record.decision.outcome)]
+            let outcome = outcomeName(record)
             guard outcome == "pass" else { return outcome }
             if record.decision.corrupt.mode != 0 { return "corrupt" }
             if record.decision.store.keep != 0 { return "torn" }
@@ -136,6 +135,12 @@ struct LedgerText {
 
     private func label(_ record: LedgerRecord) -> RuleLabel? {
         rules.indices.contains(Int(record.rule)) ? rules[Int(record.rule)] : nil
+    }
+
+    private func outcomeName(_ record: LedgerRecord) -> String {
+        let number = UInt32(record.decision.outcome)
+        guard let name = unsafe us_outcome_name(number) else { return "outcome \(number)" }
+        return unsafe String(cString: name)
     }
 
     private func opName(_ record: LedgerRecord) -> String {

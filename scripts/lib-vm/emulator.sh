@@ -79,7 +79,7 @@ emulator_download() { # FOLDER SUITE
     amd64) packages+=(qemu-system-x86 seabios) ;;
     arm64) packages+=(qemu-system-arm) ;;
   esac
-  apt-get -qq "${apt_options[@]}" update >&2 || return 1
+  apt_update
   for package in "${packages[@]}"; do
     (cd "$1" && apt-get -qq "${apt_options[@]}" download "$package/$2" >&2) || return 1
   done

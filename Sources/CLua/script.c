@@ -148,7 +148,11 @@ struct us_script *us_script_new(const struct us_script_options *options) {
     script->random = us_random_stream(options->seed, options->queue, 0);
     script->ctl = LUA_NOREF;
     atomic_init(&script->sequence, 0);
-    atomic_init(&script->kill, 0);
+    atomic_init(&script->late, 0);
+    atomic_init(&script->asked, 0);
+    atomic_init(&script->allowance, 0);
+    atomic_init(&script->tick, 0);
+    atomic_init(&script->answers, 0);
     atomic_init(&script->bound, false);
     for (int op = 0; op < US_OP_COUNT; op++)
         script->handler[op] = LUA_NOREF;

@@ -1,10 +1,12 @@
 /* One script: what script.h hides, and what the C files of this target share.
  *
- * The state belongs to the thread that runs the script. Only `sequence`, `kill`, `bound` and `thread` are read
- * by another one, the watchdog's; the signal handler that it triggers runs on the script's own thread.
+ * The state belongs to the thread that runs the script. Only `sequence`, `late`, `bound`, `thread` and what the
+ * watchdog and the script say to each other (`asked` to `answers`) are touched by another one, the watchdog's; the
+ * signal handler that it triggers runs on the script's own thread.
  * Functions that take a lua_State may raise (longjmp) and run below lua_pcall only; the others never do. */
 #pragma once
 #include "include/cells.h"
+#include "include/meter.h"
 #include "include/random.h"
 #include "include/script.h"
 #include "include/tests.h"
@@ -48,7 +50,7 @@ struct us_script {
     lua_State *spare;           /* the coroutine that the next handler runs in; NULL: there was no memory for one */
     lua_State *volatile active; /* what runs, for the signal handler */
     _Atomic uint64_t sequence; /* odd while a script runs */
-    _Atomic uint64_t kill;     /* the run that is to be stopped */
+    _Atomic uint64_t late;     /* the run whose time is over */
     enum us_phase phase;
     unsigned pcall_depth; /* of what runs */
     bool interrupted; /* the kill hook raised in this run; whatever pcall made of it */
@@ -90,8 +92,15 @@ struct us_script {
     unsigned kept_fails, kept_delays, kept_hangs; /* verdicts kept for their arguments */
     uint64_t log_dropped;
     struct us_tests tests;
-    uint64_t load_deadline; /* CLOCK_MONOTONIC, ns; 0 = not in the load phase, or none */
-    unsigned load_calls;    /* of functions */
+    struct us_meter load_meter; /* limit 0: not in the load phase, or none */
+    unsigned load_calls;        /* of functions */
+    _Atomic uint64_t asked;     /* the run that is to answer the watchdog's signal */
+    _Atomic uint64_t allowance; /* of the late run, ns; set before `late` */
+    _Atomic uint64_t tick;      /* between two questions, ns */
+    _Atomic uint32_t answers;
+    struct us_meter late_meter;  /* of the late run, from its first answer on */
+    uint32_t late_answers;       /* at the last look */
+    volatile bool late_looks;    /* a look is under way */
     char *result;           /* of ctl */
     size_t result_length;
     atomic_bool bound;

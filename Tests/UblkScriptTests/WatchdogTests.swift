@@ -185,7 +185,7 @@ import Testing
         #expect(after == before + 2)
         // The run that has just ended, the one before, and one that has not begun.
         for sequence in [before + 1, before, after, after + 1] {
-            unsafe us_script_interrupt(harness.script.handle, sequence)
+            _ = unsafe us_script_ask(harness.script.handle, sequence, 1, 1)
             #expect(harness.outcome(.write) == .success(.fail("EIO")))
         }
     }

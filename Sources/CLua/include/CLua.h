@@ -13,6 +13,7 @@
  *   ranges.h     sets of byte ranges and the registry that the queues of a device share
  *   dict.h       named tables that the queues share
  *   hash.h       a number that stands for data
+ *   meter.h      how long something has worked
  *   history.h    what has happened to each place of the device
  *   cells.h      named numbers that the queues share: counters, marks, the state
  *   script.h     load a script, run its handlers, stop it when it runs away
@@ -28,6 +29,7 @@
 #include "effects.h"
 #include "hash.h"
 #include "history.h"
+#include "meter.h"
 #include "random.h"
 #include "ranges.h"
 #include "script.h"

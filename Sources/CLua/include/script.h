@@ -1,6 +1,6 @@
 /* One Lua state: load a script, run its handlers, stop it when it runs away.
  * A state belongs to one thread at a time (it may be handed over); only us_script_sequence and
- * us_script_interrupt may be called from another one, the watchdog's. */
+ * us_script_ask and us_script_answers may be called from another one, the watchdog's. */
 #pragma once
 #include "bucket.h"
 #include "decision.h"
@@ -176,6 +176,11 @@ void us_script_bind_thread(struct us_script *script);
 uint64_t us_script_sequence(const struct us_script *script);
 /* CPU time that the bound thread has used, 0 if it cannot be told. Any thread while the bound one lives. */
 uint64_t us_script_cpu_ns(const struct us_script *script);
-/* Stops the run that has that sequence number; a no-op when it is over. Any thread while the bound one lives.
- * To be called again while the sequence stays as it is: the run may be in a long C function of Lua's. */
-void us_script_interrupt(struct us_script *script, uint64_t sequence);
+/* Asks the run that has that sequence number for a sign of life, by a signal to its thread; us_script_answers()
+ * tells when it came. A no-op when the run is over.
+ * tick_ns: the time between two such questions.
+ * allowance_ns: 0, or the run's time is over, and it is stopped once it has worked for that long from now on.
+ * False: there was no asking. Any thread while the bound one lives. */
+bool us_script_ask(struct us_script *script, uint64_t sequence, uint64_t tick_ns, uint64_t allowance_ns);
+/* How many questions its runs have answered: each a moment at which the thread executed something. Any thread. */
+uint32_t us_script_answers(const struct us_script *script);

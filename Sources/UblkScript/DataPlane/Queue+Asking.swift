@@ -14,10 +14,13 @@ extension Queue where Transport: ~Copyable {
     @inline(never)
     mutating func ask(_ tag: Tag) -> Bool {
         let request = unsafe requests[tag]
-        let start = SystemCall.threadCPUNanoseconds
+        // The watchdog sees one run after the other; together they block the queue.
+        var meter = us_meter_start(
+            configuration.budgetNanoseconds,
+            SystemCall.threadCPUNanoseconds
+        )
         while unsafe request.pointee.questions < Self.questionsMax {
-            // The watchdog sees one run after the other; together they block the queue.
-            guard SystemCall.threadCPUNanoseconds - start < configuration.budgetNanoseconds else {
+            guard unsafe !us_meter_look(&meter, SystemCall.threadCPUNanoseconds, 0) else {
                 giveUp(tag, .budget, "interrupted: reads over its time budget")
                 return true
             }

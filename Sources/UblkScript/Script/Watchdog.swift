@@ -5,10 +5,9 @@ import Synchronization
 /// Stops handlers that run over their time budget.
 ///
 /// One thread looks at each script's sequence number a few times per budget: the same odd number
-/// all along means the same run is still going on. It is then interrupted by a signal to its thread
-/// (`us_script_interrupt`), which costs a running script nothing until it happens. What counts is
-/// the thread's CPU time, and no more than was seen: neither a busy machine nor one that stood
-/// still as a whole is blamed on a script.
+/// all along means the same run is still going on. It is then asked for a sign of life by a signal to its thread
+/// (`us_script_ask`), which costs a running script nothing until it happens, and what it was seen to work
+/// (``WatchedRun``) is compared with the budget.
 @safe
 final class Watchdog: Sendable {
     /// A run that the interrupt could not stop (stuck in a C library function) for this long ends
@@ -20,10 +19,7 @@ final class Watchdog: Sendable {
         ///
         /// It removes itself before it is freed.
         let script: UInt
-        var sequence: UInt64 = 0
-        /// CPU time of its thread when this run was first seen.
-        var startedAtCPU: UInt64 = 0
-        var heldNanoseconds: UInt64 = 0
+        var run = WatchedRun()
     }
 
     // Safety: entries hold addresses of scripts, which remove themselves before they are freed;
@@ -31,12 +27,18 @@ final class Watchdog: Sendable {
     private let entries = Mutex<[Entry]>([])
     private let isStopped = Atomic<Bool>(false)
     private let budget: Atomic<UInt64>
+    private let stuckNanoseconds: UInt64
     private let onStuck: @Sendable () -> Void
 
     /// - Parameter onStuck: called on the watchdog's thread when nothing else helps; expected not
     ///   to return.
-    init(budgetNanoseconds: UInt64, onStuck: @escaping @Sendable () -> Void) {
+    init(
+        budgetNanoseconds: UInt64,
+        stuckNanoseconds: UInt64 = Watchdog.stuckNanoseconds,
+        onStuck: @escaping @Sendable () -> Void
+    ) {
         budget = Atomic(budgetNanoseconds)
+        self.stuckNanoseconds = stuckNanoseconds
         self.onStuck = onStuck
     }
 
@@ -78,20 +80,60 @@ final class Watchdog: Sendable {
     private func look(_ entry: inout Entry, _ tick: UInt64) {
         guard let script = unsafe OpaquePointer(bitPattern: entry.script) else { return }
         let sequence = unsafe us_script_sequence(script)
-        guard sequence % 2 == 1 else {
-            entry.sequence = sequence
-            return
-        }
-        let cpu = unsafe us_script_cpu_ns(script)
-        guard sequence == entry.sequence else {
-            entry.sequence = sequence
-            entry.startedAtCPU = cpu
-            entry.heldNanoseconds = 0
-            return
-        }
-        entry.heldNanoseconds += tick
-        let used = min(entry.heldNanoseconds, cpu - min(cpu, entry.startedAtCPU))
-        if used >= budgetNanoseconds { unsafe us_script_interrupt(script, sequence) }
-        if used >= Self.stuckNanoseconds { onStuck() }
+        let look = unsafe WatchedRun.Look(
+            sequence: sequence,
+            cpuNanoseconds: sequence % 2 == 1 ? us_script_cpu_ns(script) : 0,
+            answers: us_script_answers(script)
+        )
+        guard let used = entry.run.work(look, tickNanoseconds: tick) else { return }
+        let budget = budgetNanoseconds
+        let allowance = used >= budget ? max(budget / 2, 1) : 0
+        if unsafe us_script_ask(script, sequence, tick, allowance) { entry.run.wasAsked() }
+        if used >= stuckNanoseconds { onStuck() }
     }
+}
+
+/// What is known of one run of a script, from one look of the watchdog to the next.
+///
+/// A run is blamed for no more than it was seen to work. What counts is the time between its answers, each a
+/// moment at which its thread executed something, at most a tick each; and no more than its thread's CPU time. So
+/// neither a busy machine is blamed on a script, nor one that stands still as a whole, nor a virtual CPU
+/// that its host stops while the others, and all clocks, go on.
+struct WatchedRun {
+    struct Look {
+        /// Odd: a script runs.
+        let sequence: UInt64
+        /// Of the script's thread.
+        let cpuNanoseconds: UInt64
+        let answers: UInt32
+    }
+
+    private var sequence: UInt64 = 0
+    /// CPU time of its thread when this run was first seen.
+    private var startedAtCPU: UInt64 = 0
+    private var heldNanoseconds: UInt64 = 0
+    private var answers: UInt32 = 0
+    private var isAsked = false
+
+    /// - Parameter tickNanoseconds: the time between two looks, if nothing stood still.
+    /// - Returns: what the run is known to have worked, when there is one to ask; nil: none, or it was not seen
+    ///   before, or has not answered yet.
+    mutating func work(_ look: Look, tickNanoseconds tick: UInt64) -> UInt64? {
+        guard look.sequence == sequence, sequence % 2 == 1 else {
+            self = WatchedRun()
+            sequence = look.sequence
+            startedAtCPU = look.cpuNanoseconds
+            return nil
+        }
+        defer { answers = look.answers }
+        guard isAsked else { return 0 }
+        guard look.answers != answers else { return nil }
+        isAsked = false
+        // The first question came a tick after the run was seen.
+        heldNanoseconds += heldNanoseconds == 0 ? 2 * tick : tick
+        return min(heldNanoseconds, look.cpuNanoseconds - min(look.cpuNanoseconds, startedAtCPU))
+    }
+
+    /// The question is under way.
+    mutating func wasAsked() { isAsked = true }
 }

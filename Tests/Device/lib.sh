@@ -35,7 +35,8 @@ is_chosen() { # NAME [PART...]
 }
 
 run_case() { # FUNCTION
-  local sentence=${1#t_} status started=$SECONDS
+  local sentence=${1#t_} status started took
+  started=$(now_ms)
   sentence=${sentence//_/ }
   echo "$sentence" >"$scratch/running"
   rm -rf "$scratch/why"
@@ -49,14 +50,15 @@ run_case() { # FUNCTION
   ) >"$scratch/output" 2>&1 </dev/null
   status=$?
   rm -rf "$work"
-  [ -z "${DEVICE_TEST_TIMES:-}" ] || echo "# $((SECONDS - started)) s"
+  took=$(tenths $(($(now_ms) - started)))
+  [ -z "${DEVICE_TEST_TIMES:-}" ] || echo "# $took s"
   if [ $status = 0 ]; then
     echo "ok - $sentence"
   elif [ $status = 75 ] && [ -e "$scratch/why" ]; then
     echo "skip - $sentence ($(<"$scratch/why"))"
   else
     echo "FAIL - $sentence"
-    { cat "$scratch/output" && echo "(status $status, after $((SECONDS - started)) s)"; } | sed 's/^/    /'
+    { cat "$scratch/output" && echo "(status $status, after $took s)"; } | sed 's/^/    /'
     return 1
   fi
 }
@@ -127,7 +129,7 @@ remove_by_force() {
   local path
   for path in $(mounts | tac); do umount -l "$path"; done
   for path in $(processes); do kill -KILL "$path" 2>/dev/null; done
-  sleep 0.5
+  for _ in {1..20}; do [ -z "$(processes)" ] || sleep 0.1; done # one may be beyond even that
   timeout 100 ublk-script del --all
   rm -rf "${state_directory:?}"/* "$state_directory"/.[!.]*
 }
@@ -226,6 +228,9 @@ expect_within() { # WHAT STARTED LIMIT
   [ $took -le $(($3 * slow / 100)) ] || fail "$1 took $took ms, $3 are expected at most"
 }
 
+# Milliseconds as seconds.
+tenths() { printf '%d.%d' $(($1 / 1000)) $(($1 % 1000 / 100)); }
+
 now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
 
 # ---- the kernel's log ----
@@ -267,6 +272,11 @@ errno_of() { # COMMAND...
 # What an O_DIRECT reader gets.
 read_errno() { # DEVICE OFFSET LENGTH
   errno_of dd if="$1" of=/dev/null bs="$3" count=1 skip="$2" iflag=direct,skip_bytes
+}
+
+# A condition for wait_until: what an O_DIRECT reader of 4 KiB gets from the device.
+reads_as() { # OFFSET ERRNO
+  [ "$(read_errno "$dev" "$1" 4096)" = "$2" ]
 }
 
 write_errno() { # DEVICE OFFSET LENGTH

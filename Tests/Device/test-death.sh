@@ -154,6 +154,8 @@ t_kill_9_in_the_partition_scan_leaves_nothing() {
 # The first read of a slow disk is under way.
 scan_reads() { [ -e /sys/block/ublkb0/inflight ] && [ "$(awk '{ print $1 }' /sys/block/ublkb0/inflight)" -gt 0 ]; }
 
+writes_are_under_way() { [ "$(awk '{ print $2 }' "/sys/block/ublkb$id/inflight")" -gt 0 ]; }
+
 # STOP_DEV has a filesystem write back what it has.
 t_kill_9_while_stop_writes_back_lets_del_clean_up() {
   local stop
@@ -167,7 +169,7 @@ t_kill_9_while_stop_writes_back_lets_del_clean_up() {
   set_delay 3000
   ublk-script stop "$id" >answer 2>&1 &
   stop=$!
-  sleep 1.5
+  wait_until 20 writes_are_under_way
   kill -KILL "$server"
   wait_until 20 has_died "$server"
   ! wait $stop || fail "stop says that it succeeded"

@@ -113,7 +113,7 @@ LUA
 
 # RELOADS=100000 is what the project promises; CI has less time.
 t_reloads_and_ctl_under_load_lose_nothing() {
-  local rounds=${RELOADS:-1500} before after
+  local rounds=${RELOADS:-500} before after
   cat >load.lua <<'LUA'
     device { size = "64M", queues = 2 }
     local bad, own = ranges("bad"), ranges():add("60M", "1M")

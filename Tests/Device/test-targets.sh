@@ -57,7 +57,7 @@ LUA
   verify
   expect_equal "script errors" "$(counter script_errors)" 0
   local file
-  for file in 0.img 1.img 2.img; do [ "$(bytes_in "$file" 0 4194304 | wc -c)" -gt 100 ] || fail "$file was not used"; done
+  for file in 0.img 1.img 2.img; do [ "$(bytes_in "$file" 0 65536 | wc -c)" -gt 100 ] || fail "$file was not used"; done
 }
 
 t_handlers_read_from_files_while_others_go_on() {
@@ -125,11 +125,9 @@ t_timers_change_faults_while_the_device_runs() {
     function ctl() return ticks:get() end
 LUA
   add_device timed
-  sleep 1.5
-  expect_equal "while it is bad" "$(read_errno "$dev" 0 4096)" EIO
-  sleep 2
-  expect_equal "afterwards" "$(read_errno "$dev" 0 4096)" ok
-  expect_between "ticks in 3.5 s and more" "$(ublk-script ctl "$id" ticks)" 25 600
+  wait_until 10 reads_as 0 EIO # it is bad
+  wait_until 10 reads_as 0 ok  # and good again, 3 s after the start
+  expect_between "ticks in 3 s and more" "$(ublk-script ctl "$id" ticks)" 20 600
 }
 
 t_a_shipped_script_is_added_by_its_name() {

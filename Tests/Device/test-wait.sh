@@ -13,10 +13,11 @@ LUA
   expect_output "after 200ms: rule bad acted 0 times"
   ublk-script wait "$id" rule bad 2 --timeout 30s &
   expect_equal read "$(read_errno "$dev" 8M 4096)" ENODATA
-  sleep 0.2
-  kill -0 $! || fail "one time was enough"
+  local waiter=$!
+  expect_status 0 ublk-script wait "$id" rule bad 1 --timeout 30s
+  kill -0 $waiter || fail "one time was enough"
   expect_equal read "$(read_errno "$dev" 8M 4096)" ENODATA
-  wait $!
+  wait $waiter
   expect_status 0 ublk-script wait "$id" mark hit 2
   expect_status 0 ublk-script wait "$id" state broken
   expect_status 1 ublk-script wait "$id" state whole --timeout 50ms
@@ -28,13 +29,16 @@ LUA
   expect_status 2 ublk-script wait "$id" held --timeout soon
 }
 
+# It asks, and sleeps until it asks again.
+is_asleep() { grep -q nanosleep "/proc/$1/wchan"; } # PID
+
 t_wait_ends_when_the_device_goes() {
   script plain <<'LUA'
     device { size = "16M" }
 LUA
   add_device plain
   ublk-script wait "$id" held >waited 2>&1 &
-  sleep 0.2
+  wait_until 10 is_asleep $!
   expect_status 0 ublk-script del "$id"
   ! wait $! || fail "it had nothing to wait for"
 }

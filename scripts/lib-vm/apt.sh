@@ -7,13 +7,25 @@ apt_codename() {
   (. /etc/os-release && [ "$ID" = debian ] && echo "${VERSION_CODENAME:-}") || true
 }
 
+# Prints the suites of this machine's own apt sources, a line each: RELEASE COMPONENT URI ORIGIN. apt knows them after
+# an update only; where there was none (the lists are often deleted in containers) they are read into a place of ours.
+apt_own_suites() {
+  local format='$(RELEASE) $(COMPONENT) $(REPO_URI) $(ORIGIN)' state=$cache/apt-own targets own=()
+  targets=$(apt-get indextargets --format "$format" 'Created-By: Packages')
+  if [ -z "$targets" ]; then
+    mkdir -p "$state"/{lists/partial,cache/archives/partial}
+    own=(-o Dir::State::lists="$state/lists" -o Dir::Cache="$state/cache" -o APT::Sandbox::User="$(id -un)")
+    apt-get -qq "${own[@]}" update >&2 || true # of several sources one may fail
+    targets=$(apt-get "${own[@]}" indextargets --format "$format" 'Created-By: Packages')
+  fi
+  printf '%s\n' "$targets"
+}
+
 # The Debian mirror this machine uses. Its suites are apt's business; other suites are there too.
 apt_mirror() {
   local mirror
-  # ORIGIN is known only after an apt-get update; before one, the release's own name has to do
-  mirror=$(apt-get indextargets --format '$(ORIGIN) $(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-    awk -v codename="$(apt_codename)" '
-      $(NF-1) == "main" && $(NF-2) !~ /-/ && ($1 == "Debian" || $(NF-2) == codename) { print $NF; exit }')
+  mirror=$(apt_own_suites |
+    awk -v codename="$(apt_codename)" '$2 == "main" && $1 !~ /-/ && ($4 == "Debian" || $1 == codename) { print $3; exit }')
   [ -n "$mirror" ] || {
     echo "vm: this machine's apt sources name no Debian mirror to take packages from" >&2
     return 1
@@ -26,8 +38,7 @@ apt_mirror() {
 apt_all_suites() {
   local mirror security codename
   mirror=$(apt_mirror) || return 1
-  security=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-    awk '$1 ~ /-security$/ && $2 == "main" { print $3; exit }')
+  security=$(apt_own_suites | awk '$1 ~ /-security$/ && $2 == "main" { print $3; exit }')
   for codename in $(apt_releases); do
     printf '%s\n' "$mirror $codename" "$mirror $codename-updates" "$mirror $codename-backports"
     [ -z "$security" ] || echo "$security $codename-security"

@@ -8,6 +8,7 @@
 #include <linux/fs.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
+#define PR_GET_IO_FLUSHER 58
 #endif
 
 static uint64_t clock_ns(clockid_t clock) {
@@ -46,6 +48,8 @@ void sys_timestamp(char *text, size_t size) {
 static int negative_errno(int result) { return result < 0 ? -errno : result; }
 
 int sys_set_io_flusher(void) { return negative_errno(prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0)); }
+
+bool sys_is_io_flusher(void) { return prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0) == 1; }
 
 int sys_set_affinity(const uint8_t *mask, size_t bytes) {
     size_t bits = bytes * 8;
@@ -73,6 +77,12 @@ void sys_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), 
 int sys_cpu_count(void) {
     long count = sysconf(_SC_NPROCESSORS_CONF);
     return count < 1 ? 1 : (int)count;
+}
+
+bool sys_semaphore_wait(sem_t *semaphore, uint64_t nanoseconds) {
+    uint64_t end = sys_monotonic_ns() + nanoseconds;
+    struct timespec deadline = {(time_t)(end / 1000000000u), (long)(end % 1000000000u)};
+    return sem_clockwait(semaphore, CLOCK_MONOTONIC, &deadline) == 0;
 }
 
 int sys_eventfd(void) { return negative_errno(eventfd(0, EFD_CLOEXEC)); }

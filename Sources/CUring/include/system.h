@@ -1,5 +1,6 @@
 /* System calls that Swift's Glibc module lacks (GNU-only, variadic, or macros). Each returns a negative errno. */
 #pragma once
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,14 +9,18 @@ uint64_t sys_monotonic_ns(void);
 uint64_t sys_thread_cpu_ns(void);
 void sys_timestamp(char *text, size_t size); /* "2026-11-21T11:00:00.123Z" */
 
-/* Marks the calling thread as one whose memory allocations must not wait for IO (PR_SET_IO_FLUSHER):
- * it serves a block device, and reclaim could be waiting for that very device. */
+/* Marks the calling thread, and those it starts later, as ones whose memory allocations must not wait for IO
+ * (PR_SET_IO_FLUSHER): they serve a block device, and reclaim could be waiting for that very device. */
 int sys_set_io_flusher(void);
+bool sys_is_io_flusher(void);
 
 /* Pins the calling thread. mask: bytes of a CPU bitmap, as GET_QUEUE_AFFINITY answers. */
 int sys_set_affinity(const uint8_t *mask, size_t bytes);
 void sys_set_thread_name(const char *name);
 int sys_cpu_count(void); /* configured CPUs: the bits a CPU bitmap needs */
+
+/* False when it was not posted in that time, or a signal came first. */
+bool sys_semaphore_wait(sem_t *semaphore, uint64_t nanoseconds);
 
 int sys_eventfd(void);
 int sys_signalfd(const int *signals, size_t count); /* also blocks them in this thread and its children */

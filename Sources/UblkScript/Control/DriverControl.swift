@@ -88,13 +88,13 @@ final class DriverControl: ControlTransport {
     /// nil when there was no answer, and cancelling did not bring one either.
     private func awaitAnswer(seconds: Int) -> Int32? {
         let answer = UserData(.control, tag: Tag(sequence))
-        if let result = wait(for: answer, nanoseconds: UInt64(seconds) * 1_000_000_000) {
+        if let result = wait(for: answer, seconds: Double(seconds)) {
             return result
         }
         let sqe = unsafe ring.submission()
         unsafe io_uring_prep_cancel64(sqe, answer.rawValue, 0)
         unsafe sqe.pointee.user_data = UserData(.cancel).rawValue
-        let late = wait(for: answer, nanoseconds: 500_000_000)
+        let late = wait(for: answer, seconds: 0.5)
         isStuck = late == nil
         // One that was cancelled had no answer; one that ended at the last moment had.
         let wasCancelled =
@@ -102,15 +102,14 @@ final class DriverControl: ControlTransport {
         return wasCancelled ? nil : late
     }
 
-    private func wait(for answer: UserData, nanoseconds: UInt64) -> Int32? {
-        let end = sys_monotonic_ns() + nanoseconds
+    private func wait(for answer: UserData, seconds: Double) -> Int32? {
+        var patience = Patience(seconds: seconds)
         while true {
-            let now = sys_monotonic_ns()
-            guard now < end else { return nil }
-            ring.wait(timeoutNanoseconds: end - now)
+            ring.wait(timeoutNanoseconds: patience.nextLookNanoseconds)
             while let completion = ring.nextCompletion() {
                 if completion.userData == answer { return completion.result }
             }
+            guard !patience.isOver() else { return nil }
         }
     }
 }

@@ -26,15 +26,11 @@ final class Promise<Value: Sendable>: Sendable {
         unsafe sem_post(semaphore)
     }
 
-    /// nil when there was no answer in time.
+    /// nil when there was no answer in time, of which a standstill of the machine is no part.
     func wait(seconds: Double) -> Value? {
-        var deadline = timespec()
-        unsafe clock_gettime(CLOCK_REALTIME, &deadline)
-        let nanoseconds = deadline.tv_nsec + Int((seconds - seconds.rounded(.down)) * 1e9)
-        deadline.tv_sec += Int(seconds) + nanoseconds / 1_000_000_000
-        deadline.tv_nsec = nanoseconds % 1_000_000_000
-        while unsafe sem_timedwait(semaphore, &deadline) != 0 {
-            guard errno == EINTR else { return nil }
+        var patience = Patience(seconds: seconds)
+        while unsafe !sys_semaphore_wait(semaphore, patience.nextLookNanoseconds) {
+            guard !patience.isOver() else { return nil }
         }
         return value.withLock { $0 }
     }

@@ -47,9 +47,12 @@ enum SystemCall {
         _ = try check(unsafe sys_set_affinity(mask, mask.count))
     }
 
-    /// Tells the kernel that this thread serves IO: its memory allocations must not wait for any
-    /// (PR_SET_IO_FLUSHER).
+    /// Tells the kernel that this thread, and those it starts from now on, serve IO: their memory
+    /// allocations must not wait for any (PR_SET_IO_FLUSHER).
     static func setIOFlusher() throws(Errno) { _ = try check(sys_set_io_flusher()) }
+
+    /// Whether this thread is marked so.
+    static var isIOFlusher: Bool { sys_is_io_flusher() }
 
     /// Size of an open block device.
     ///

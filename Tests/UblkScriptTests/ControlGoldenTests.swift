@@ -315,4 +315,28 @@ struct ControlGoldenTests {
         try ControlDevice(delete).delete(DeviceID(1))
         check(delete, code: "14 75 20 80", command: command)
     }
+
+    @Test(arguments: [
+        (ControlCommand.Kind.deleteDeviceAndWait, "05 75 20 c0"),
+        (.updateSize, "15 75 20 c0"), (.quiesceDevice, "16 75 20 c0"),
+        (.tryStopDevice, "17 75 20 c0"),
+    ])
+    func `a command of another program carries a number and one argument`(
+        kind: ControlCommand.Kind,
+        code: String
+    ) throws {
+        let control = RecordedControl()
+        try ControlDevice(control).give(kind, DeviceID(1), data: 0x0102, seconds: 1)
+        check(
+            control,
+            code: code,
+            command: """
+                01 00 00 00             | dev_id
+                ff ff                   | queue_id
+                00 * 10                 | len, addr
+                02 01 00 00 00 00 00 00 | data
+                00 * 8                  | dev_path_len, pad, reserved
+                """
+        )
+    }
 }

@@ -80,6 +80,26 @@ struct TidyTests {
         )
     }
 
+    /// A server that waits in the kernel for its own device cannot be killed (`LockFreeQueries`).
+    @Test func `a server gives no control command that can wait once it serves`() {
+        let others = ["OutsideProcess.swift", "NewDevice.swift"].map {
+            "Sources/UblkScript/Server/\($0)"
+        }
+        func makesOne(_ line: Substring) -> Bool {
+            line.contains("ControlDevice(") || line.contains("DriverControl(")
+        }
+        expectNone(
+            offenders(SourceTree.swift, "use DriverQueries or OutsideControl") { file, line in
+                ["Server", "DataPlane"].contains(file.folder ?? "") && !others.contains(file.path)
+                    && makesOne(line)
+            }
+        )
+        for other in others {
+            let file = SourceTree.swift.first { $0.path == other }
+            #expect(file?.lines.contains(where: makesOne) == true, "\(other) needs no exception")
+        }
+    }
+
     // MARK: How long
 
     @Test func `files have at most 400 lines`() {

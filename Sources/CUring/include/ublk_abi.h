@@ -28,6 +28,7 @@ _Static_assert(sizeof(struct ublk_ctrl_cmd) == 32, "UAPI: ublksrv_ctrl_cmd");
 static const uint32_t UBLK_CMD_GET_QUEUE_AFFINITY = UBLK_CODE(UBLK_CODE_READ, 32, 0x01);
 static const uint32_t UBLK_CMD_GET_DEV_INFO = UBLK_CODE(UBLK_CODE_READ, 32, 0x02);
 static const uint32_t UBLK_CMD_ADD_DEV = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x04);
+static const uint32_t UBLK_CMD_DEL_DEV = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x05);
 static const uint32_t UBLK_CMD_DEL_DEV_ASYNC = UBLK_CODE(UBLK_CODE_READ, 32, 0x14);
 static const uint32_t UBLK_CMD_START_DEV = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x06);
 static const uint32_t UBLK_CMD_STOP_DEV = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x07);
@@ -35,6 +36,9 @@ static const uint32_t UBLK_CMD_SET_PARAMS = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 
 static const uint32_t UBLK_CMD_GET_PARAMS = UBLK_CODE(UBLK_CODE_READ, 32, 0x09);
 static const uint32_t UBLK_CMD_GET_DEV_INFO2 = UBLK_CODE(UBLK_CODE_READ, 32, 0x12);
 static const uint32_t UBLK_CMD_GET_FEATURES = UBLK_CODE(UBLK_CODE_READ, 32, 0x13);
+static const uint32_t UBLK_CMD_UPDATE_SIZE = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x15); /* from 6.16 */
+static const uint32_t UBLK_CMD_QUIESCE_DEV = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x16); /* from 6.16 */
+static const uint32_t UBLK_CMD_TRY_STOP_DEV = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x17); /* from 7.0 */
 
 struct ublk_dev_info {
     uint16_t nr_hw_queues;

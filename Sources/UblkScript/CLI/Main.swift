@@ -19,12 +19,12 @@ struct UblkScript: ParsableCommand {
             WaitCommand.self,
             FeaturesCommand.self,
             CheckCommand.self,
-            SimulateCommand.self, FaultsCommand.self, ServeCommand.self,
+            SimulateCommand.self, FaultsCommand.self, ServeCommand.self, RawCommand.self,
         ]
     )
 
     static func main() {
-        OutsideControl.runIfAsked(CommandLine.arguments)
+        OutsideProcess.runIfAsked(CommandLine.arguments)
         var kind: any ParsableCommand.Type = Self.self
         do {
             var command = try parseAsRoot()

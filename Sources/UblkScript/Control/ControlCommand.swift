@@ -15,6 +15,11 @@ struct ControlCommand: Sendable, Equatable {
         case startDevice = "START_DEV"
         case stopDevice = "STOP_DEV"
         case deleteDevice = "DEL_DEV_ASYNC"
+        // What only other programs give; tests do what they do.
+        case deleteDeviceAndWait = "DEL_DEV"
+        case updateSize = "UPDATE_SIZE"
+        case quiesceDevice = "QUIESCE_DEV"
+        case tryStopDevice = "TRY_STOP_DEV"
 
         var code: UInt32 {
             switch self {
@@ -28,6 +33,10 @@ struct ControlCommand: Sendable, Equatable {
             case .startDevice: UBLK_CMD_START_DEV
             case .stopDevice: UBLK_CMD_STOP_DEV
             case .deleteDevice: UBLK_CMD_DEL_DEV_ASYNC
+            case .deleteDeviceAndWait: UBLK_CMD_DEL_DEV
+            case .updateSize: UBLK_CMD_UPDATE_SIZE
+            case .quiesceDevice: UBLK_CMD_QUIESCE_DEV
+            case .tryStopDevice: UBLK_CMD_TRY_STOP_DEV
             }
         }
     }

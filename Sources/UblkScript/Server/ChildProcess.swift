@@ -21,22 +21,35 @@ struct ChildProcess: ~Copyable {
         guard unsafe pipe(&ends) == 0 else {
             throw .system(call: "pipe", path: "", Errno(rawValue: Glibc.errno))
         }
-        // Whatever is open (a caller's lock, a pipe, the ring) is not for the child. It gets a copy
-        // of the write end as ``answerFD`` and no other, or the pipe would never end.
-        try? SystemCall.closeOnExec(from: 3)
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         defer { close(ends[1]) }
-        var child = pid_t()
-        let result = Self.spawn(&child, words, ends[1], inNewSession ? Self.setNewSession : 0)
-        guard result == 0 else {
+        do throws(DeviceError) {
+            pid = try Self.spawn(words, answerEnd: ends[1], inNewSession: inNewSession)
+        } catch {
             close(ends[0])
-            throw .system(call: "posix_spawn", path: "/proc/self/exe", Errno(rawValue: result))
+            throw error
         }
-        pid = child
         answerEnd = ends[0]
     }
 
     deinit { close(answerEnd) }
+
+    /// Starts this program anew with nothing of ours but `answerEnd`, as its ``answerFD``.
+    static func spawn(
+        _ words: [String],
+        answerEnd: Int32,
+        inNewSession: Bool
+    ) throws(DeviceError) -> pid_t {
+        // Whatever is open (a caller's lock, a pipe, the ring) is not for the child. It gets a copy
+        // of the one end as ``answerFD`` and no other, or the other end would never see an end.
+        try? SystemCall.closeOnExec(from: 3)
+        var child = pid_t()
+        let result = spawn(&child, words, answerEnd, inNewSession ? setNewSession : 0)
+        guard result == 0 else {
+            throw .system(call: "posix_spawn", path: "/proc/self/exe", Errno(rawValue: result))
+        }
+        return child
+    }
 
     private static func spawn(
         _ pid: inout pid_t,

@@ -33,7 +33,9 @@ final class DeviceServer {
     /// The scripts that they are of; the first one's handlers have no label among them.
     var ledgerScripts: [LedgerScript]
     var sizeBytes: UInt64 { backings.sizeBytes }
-    private let control: ControlDevice
+    private let driver: DriverQueries
+    /// Gives the commands that wait in the kernel, in a process of its own.
+    let outside: OutsideControl
     let lines: LinePipe
     private let backings: BackingStores
     private(set) var id = DeviceID(0)
@@ -65,7 +67,8 @@ final class DeviceServer {
         // this name.
         SystemCall.setThreadName("ublk-script")
         plan = try LoadedScript.plan(request.source, overrides: request.overrides)
-        control = try ControlDevice()
+        driver = try DriverQueries()
+        outside = try OutsideControl()
         lines = try LinePipe()
         backings = try BackingStores(plan.config)
         ruleCounters = RuleCounters(count: plan.ruleCount)
@@ -90,7 +93,7 @@ final class DeviceServer {
     /// - Parameter sink: opens the log of a device.
     func bringUp(sink open: (DeviceID) throws -> LogSink) throws -> DeviceRecord {
         do {
-            let features = try control.features()
+            let features = try driver.features()
             guard features.contains(.ioctlEncode) else {
                 throw DeviceError.unsupported(
                     "this kernel's ublk driver is too old (no ioctl-encoded commands): 6.12 or later is needed"
@@ -102,14 +105,14 @@ final class DeviceServer {
             self.sink.set(sink)
             logger = Logger(label: "ublk-script") { _ in LineLogHandler(sink: sink) }
             noteGrantedQueues()
-            try control.setParams(plan.config.params(sizeBytes: sizeBytes), of: id)
+            try NewDevice.setParams(plan.config.params(sizeBytes: sizeBytes), of: id)
             let record = firstRecord()
             try keep(record)
             socket = try AdminSocket(path: request.state.socketPath(id))
             try openCharacterDevice()
             try startQueues()
             try start()
-            info = try control.info(of: id)
+            info = try driver.info(of: id)
             logger.info(
                 "device \(id) is live: \(Quantity.text(bytes: sizeBytes)), script \(record.script), seed \(plan.seed)"
             )
@@ -133,7 +136,7 @@ final class DeviceServer {
             features: wanted
         )
         asked.cookie = cookie
-        info = try control.add(asked)
+        info = try NewDevice.add(asked)
         guard let granted = info.id else { throw .unsupported("ADD_DEV gave no device number") }
         id = granted
         isAdded = true
@@ -203,7 +206,7 @@ final class DeviceServer {
                 backings: backings,
                 characterFD: characterFD,
                 wakeupFD: wakeup,
-                affinity: try control.affinity(of: queue, device: id),
+                affinity: try driver.affinity(of: queue, device: id),
                 shared: shared,
                 ruleCounters: ruleCounters,
                 control: QueueControl(
@@ -251,7 +254,7 @@ final class DeviceServer {
     private func start() throws(DeviceError) {
         let driverScans = !info.features.contains(.noAutoPartitionScan)
         let scans = !driverScans && plan.config.scansPartitions
-        let remark = try OutsideControl.start(id, scans: scans, progress: { servedIOs })
+        let remark = try outside.start(id, scans: scans, progress: { servedIOs })
         if !remark.isEmpty { logger.info("\(remark)") }
         if driverScans { waitForDriversScan() }
         ruleCounters.startClock(at: Instant(nanoseconds: SystemCall.monotonicNanoseconds))
@@ -286,13 +289,13 @@ final class DeviceServer {
     /// removed.
     func takeDown(deletes: Bool) throws(DeviceError) {
         drain()
-        try OutsideControl.stop(id, progress: { servedIOs })
+        try outside.stop(id, progress: { servedIOs })
         endThreads()
         closeFiles()
         guard deletes else { return }
         // Before DEL: afterwards the number, and with it these names, may be another device's.
         request.state.remove(id)
-        do throws(DeviceError) { try ControlDevice().delete(id) } catch {
+        do throws(DeviceError) { try outside.delete(id) } catch {
             // Another program was quicker.
             if error.errno == .operationNotSupportedByDevice { return }
             try? request.state.writeRecord(recordBytes, of: id)
@@ -318,11 +321,8 @@ final class DeviceServer {
         guard isAdded else { return }
         // Before DEL: afterwards the number, and with it these names, may be another device's.
         request.state.remove(id)
-        // A fresh control device: the failed command may have left the first one stuck.
-        if let control = try? ControlDevice() {
-            try? control.delete(id)
-            _ = control.waitUntilGone(id)
-        }
+        try? outside.delete(id)
+        _ = driver.waitUntilGone(id)
     }
 
     private func endThreads() {
@@ -348,7 +348,7 @@ final class DeviceServer {
         endThreads()
         closeFiles()
         // A DEL that somebody else began ends soon after we have let go.
-        guard control.waitUntilGone(id) else { return false }
+        guard driver.waitUntilGone(id) else { return false }
         // The number may be another device's by now.
         if request.state.readRecord(id) == recordBytes { request.state.remove(id) }
         return true

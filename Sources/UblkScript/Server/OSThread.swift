@@ -5,7 +5,7 @@ import Glibc
 /// Queues need real ones: the driver binds a tag to the thread that fetched it.
 @safe
 struct OSThread: ~Copyable {
-    // Safety: joined exactly once, by `join` or by nobody at process exit.
+    // Safety: joined or detached at most once; who does neither keeps it until the process exits.
     private let handle: pthread_t
 
     private final class Body {
@@ -40,4 +40,7 @@ struct OSThread: ~Copyable {
     }
 
     consuming func join() { pthread_join(handle, nil) }
+
+    /// Nobody waits for its end.
+    consuming func detach() { pthread_detach(handle) }
 }

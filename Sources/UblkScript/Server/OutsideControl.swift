@@ -1,23 +1,40 @@
 import Glibc
 import SystemPackage
 
-/// START_DEV with the partition scan, and STOP_DEV, given by a process of their own.
+/// The server's side of the process that gives the driver those commands which wait in the kernel:
+/// START_DEV with the partition scan, STOP_DEV, DEL_DEV, and the question whether somebody else
+/// stops the device.
 ///
-/// Both wait for IO of the device, the one for what the scan reads, the other for what filesystems
-/// write back. A server that waits for itself cannot be killed: the thread that waits does not end,
-/// so the process keeps `/dev/ublkcN` open, and only when that is closed does the driver fail the IO
-/// (`ublk_ch_release`). After kill -9 the device, and everybody who uses it, would hang until the
-/// machine is restarted; seen on 6.12 and 7.2. A process that serves nothing gets an error instead.
-enum OutsideControl {
+/// Each waits for IO of the device or for another command that does: for what the scan reads, for
+/// what filesystems write back. A server that waits for itself cannot be killed (``LockFreeQueries``
+/// says why), so one process beside it does that, started before the device is made and never in
+/// the middle of memory pressure. It serves nothing, so it can wait for as long as it takes
+/// (``OutsideProcess``). The main thread.
+final class OutsideControl {
     /// The word that makes this program such a process; not for people.
     static let word = "outside-control"
+
+    /// An answer of the process, or that it has none.
+    private enum Message {
+        case answer(OutsideAnswer)
+        case nothing
+        case end
+    }
+
+    /// nil once it has died: somebody killed it and meant us, or the kernel had no memory left.
+    private var process: Companion?
+    private var number: UInt64 = 0
+
+    init() throws(DeviceError) { process = try Companion([Self.word]) }
+
+    // MARK: Commands
 
     /// Starts the device, and scans it unless the driver does.
     ///
     /// - Parameter progress: a number that changes while the device serves; the command fails when
     ///   it has not for the time limit of a command.
     /// - Returns: a remark for the log, or nothing.
-    static func start(
+    func start(
         _ device: DeviceID,
         scans: Bool,
         progress: () -> UInt64
@@ -26,82 +43,127 @@ enum OutsideControl {
         return try run(words, .startDevice, device, progress)
     }
 
-    static func stop(_ device: DeviceID, progress: () -> UInt64) throws(DeviceError) {
-        do throws(DeviceError) {
-            _ = try run(["stop", "\(device)"], .stopDevice, device, progress)
-        } catch {
-            // No memory or no number for another process: better by ourselves than not at all.
-            guard case .system = error else { throw error }
-            try ControlDevice().stop(device)
-        }
+    func stop(_ device: DeviceID, progress: () -> UInt64) throws(DeviceError) {
+        _ = try run(["stop", "\(device)"], .stopDevice, device, progress)
     }
 
-    private static func run(
+    /// - Throws: ENODEV when another program was quicker.
+    func delete(_ device: DeviceID) throws(DeviceError) {
+        _ = try run(["delete", "\(device)"], .deleteDevice, device, { 0 })
+    }
+
+    private func run(
         _ words: [String],
         _ kind: ControlCommand.Kind,
         _ device: DeviceID,
         _ progress: () -> UInt64
     ) throws(DeviceError) -> String {
-        let child = try ChildProcess([word] + words, inNewSession: false)
+        let number = try send(words)
         var last = progress()
-        var idleSeconds = 0
-        while !child.waitForAnswer(milliseconds: 1000) {
-            let now = progress()
-            idleSeconds = now == last ? idleSeconds + 1 : 0
-            last = now
-            // It cannot be killed either, and ends when the driver lets it.
-            guard idleSeconds < ControlDevice.changeSeconds else {
-                throw .timeout(kind, device, seconds: ControlDevice.changeSeconds)
+        var patience = Patience(seconds: Double(ControlDevice.changeSeconds))
+        while true {
+            switch receive(milliseconds: Patience.stepMilliseconds) {
+            case .answer(let answer) where answer.number == number:
+                return try answer.result(kind, device)
+            case .answer: continue
+            case .nothing:
+                let now = progress()
+                if now != last { patience = Patience(seconds: Double(ControlDevice.changeSeconds)) }
+                last = now
+                guard !patience.isOver() else {
+                    throw .timeout(kind, device, seconds: ControlDevice.changeSeconds)
+                }
+            case .end:
+                throw .unsupported(
+                    "the process that gives \(kind.rawValue) of device \(device) died before it was done: try again"
+                )
             }
         }
-        let answer = child.readAnswer()
-        let status = child.reap()
-        if answer.hasPrefix("+") { return String(answer.dropFirst()) }
-        guard answer.hasPrefix("-") else {
-            throw .unsupported(
-                "the process that gives \(kind.rawValue) of device \(device) died (wait status \(status))"
-            )
-        }
-        throw .unsupported(String(answer.dropFirst()))
     }
 
-    // MARK: The other process
+    // MARK: The watch
 
-    /// The driver's answer is waited for as long as it takes: who asked us sees whether IO moves.
-    private static let forever = 1 << 30
+    /// Readable when ``isStopping()`` may have changed its mind.
+    var fd: Int32 { process?.fd ?? -1 }
 
-    /// Does what the command line asks for, when it is one for us; otherwise returns.
-    static func runIfAsked(_ arguments: [String]) {
-        guard arguments.count > 3, arguments[1] == word, let number = UInt32(arguments[3]) else {
-            return
-        }
-        SystemCall.setThreadName("ublk-script")
-        let device = DeviceID(number)
-        do throws(DeviceError) {
-            let control = try ControlDevice()
-            var remark = ""
-            switch arguments[2] {
-            case "start" where arguments.count > 5:
-                try control.start(device, serverPID: Int32(arguments[4]) ?? 0, seconds: forever)
-                if arguments[5] == "scan" { remark = scanPartitions(device) }
-            case "stop": try control.stop(device, seconds: forever)
-            default: throw .unsupported("\(word): start or stop is expected")
+    /// Has the process look whether somebody stops the device; ``isStopping()`` tells the outcome.
+    func look(at device: DeviceID) {
+        // Without a process for it the next look tries again.
+        _ = try? send(["look", "\(device)"])
+    }
+
+    /// Whether a look has found that somebody stops the device.
+    func isStopping() -> Bool {
+        var isStopping = false
+        while true {
+            switch receive(milliseconds: 0) {
+            case .answer(let answer): if answer.isStopSeen { isStopping = true }
+            case .nothing, .end: return isStopping
             }
-            _ = ChildProcess.answer(ok: true, remark)
-        } catch {
-            _ = ChildProcess.answer(ok: false, "\(error)")
         }
-        _exit(0)
     }
 
-    /// A scan that is refused (somebody holds the disk already) is no reason to fail.
-    private static func scanPartitions(_ device: DeviceID) -> String {
-        let fd = unsafe open(device.blockPath, O_RDONLY | O_CLOEXEC)
-        guard fd >= 0 else { return "no partition scan: \(Errno(rawValue: errno).name)" }
-        defer { close(fd) }
-        do throws(Errno) { try SystemCall.rescanPartitions(fd) } catch {
-            return "no partition scan: \(error.name)"
+    // MARK: Letters
+
+    /// - Returns: the number that the answer will have.
+    private func send(_ words: [String]) throws(DeviceError) -> UInt64 {
+        number += 1
+        let letter = ([String(number)] + words).joined(separator: " ")
+        if process?.send(letter) == true { return number }
+        let new = try Companion([Self.word])
+        guard new.send(letter) else {
+            throw .unsupported("the process that gives control commands died at once")
         }
-        return ""
+        process = new
+        return number
+    }
+
+    private func receive(milliseconds: Int32) -> Message {
+        switch process?.receive(milliseconds: milliseconds) ?? .end {
+        case .text(let text): return OutsideAnswer(text).map { .answer($0) } ?? .nothing
+        case .nothing: return .nothing
+        case .end:
+            process = nil
+            return .end
+        }
+    }
+}
+
+/// What the other process answers: `NUMBER + TEXT`, `NUMBER - ERRNO TEXT` or `NUMBER ! ` for a stop
+/// that was seen.
+struct OutsideAnswer: Equatable {
+    let number: UInt64
+    var isOK = true
+    var isStopSeen = false
+    /// The driver's, if it answered with one.
+    var errno: Int32 = 0
+    var text = ""
+
+    init(number: UInt64) { self.number = number }
+}
+
+extension OutsideAnswer {
+    init?(_ letter: String) {
+        let parts = letter.split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false)
+        guard parts.count == 4, let number = UInt64(parts[0]), let errno = Int32(parts[2]) else {
+            return nil
+        }
+        self.number = number
+        isOK = parts[1] != "-"
+        isStopSeen = parts[1] == "!"
+        self.errno = errno
+        text = String(parts[3])
+    }
+
+    var letter: String { "\(number) \(isStopSeen ? "!" : isOK ? "+" : "-") \(errno) \(text)" }
+
+    /// The remark, or the error as the driver meant it.
+    func result(
+        _ kind: ControlCommand.Kind,
+        _ device: DeviceID
+    ) throws(DeviceError) -> String {
+        if isOK { return text }
+        guard errno != 0 else { throw .unsupported(text) }
+        throw .command(kind, device, Errno(rawValue: errno))
     }
 }

@@ -15,10 +15,9 @@ struct ServerLoop {
 
     private let server: DeviceServer
     private let signalFD: Int32
-    /// Asks the driver something that waits behind a STOP; nil once it got stuck there.
-    private var watch: ControlDevice?
     private var nextWatch: UInt64 = 0
-    private var silences = 0
+    /// Somebody else was seen stopping the device.
+    private var hasLetGo = false
 
     /// How often to look whether IOs wait while somebody else stops the device.
     private static let watchMilliseconds: Int32 = 1000
@@ -39,15 +38,14 @@ struct ServerLoop {
     init(_ server: DeviceServer, signalFD: Int32) {
         self.server = server
         self.signalFD = signalFD
-        watch = try? ControlDevice()
     }
 
     /// Runs until the device is stopped or deleted, from whatever side.
     mutating func run() -> Ending {
         while true {
-            var events = [server.readableLines, signalFD, server.socketFD, server.endedFD].map {
-                pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
-            }
+            var events = [
+                server.readableLines, signalFD, server.socketFD, server.endedFD, server.outside.fd,
+            ].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
             let wait =
                 server.rules.contains { $0.trigger != nil }
                 ? Self.triggerMilliseconds : Self.watchMilliseconds
@@ -91,29 +89,21 @@ struct ServerLoop {
 
     /// Finds out, once a second while IOs wait, whether somebody is stopping the device.
     ///
-    /// STOP and DEL hold the device's mutex while they wait for the IOs we hold, and GET_PARAMS
-    /// waits for that mutex. Two times no answer, so that a machine that stood still for a moment is
-    /// no stop: holding on would wedge them.
+    /// Another process looks (``OutsideProcess``), because the look may wait in the kernel. Holding
+    /// on would wedge whoever stops the device.
     private mutating func watchForStop() {
-        let now = SystemCall.monotonicNanoseconds
-        guard now >= nextWatch, server.waitingIOs > 0 else { return }
-        nextWatch = now + UInt64(Self.watchMilliseconds) * 1_000_000
-        guard let control = watch else { return }
-        do throws(DeviceError) {
-            _ = try control.getParams(of: server.id, seconds: 1)
-            silences = 0
-        } catch {
-            guard case .timeout = error else { return }
-            // The one that was not answered is stuck with its question.
-            watch = try? ControlDevice()
-            silences += 1
-            guard silences >= 2 else { return }
+        guard !hasLetGo else { return }
+        if server.outside.isStopping() {
+            hasLetGo = true
             server.logger.warning(
                 "another program is stopping device \(server.id): releasing held IOs, faults are off"
             )
-            watch = nil
-            server.drain()
+            return server.drain()
         }
+        let now = SystemCall.monotonicNanoseconds
+        guard now >= nextWatch, server.waitingIOs > 0 else { return }
+        nextWatch = now + UInt64(Self.watchMilliseconds) * 1_000_000
+        server.outside.look(at: server.id)
     }
 
     /// A handler raised, and the script wants to be stopped then; its log stays until `del`.

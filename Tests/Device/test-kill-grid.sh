@@ -1,0 +1,165 @@
+#!/bin/bash
+# time limit: 2400
+# Another program stops a device whose server holds an IO, and while that waits the server is killed: nothing may
+# stay. UBLK_TEST_LONG=1 tries each moment from 0 to 4 s in steps of 0.2 s, which takes 20 minutes.
+. "$(dirname "$0")/lib.sh"
+
+long=${UBLK_TEST_LONG:-}
+
+# Seconds after the other program's command: all of them, or those given.
+moments() { # MOMENT...
+  if [ -n "$long" ]; then seq 0 0.2 4; else echo "$@"; fi
+}
+
+grid_script() {
+  script hung <<'LUA'
+    device { size = "16M" }
+    local hung = ranges("hung")
+    rule { op = "read", range = hung, hang = true }
+    rule { op = "write", range = hung, hang = true }
+    function ctl() hung:add("1M", "1M") end
+LUA
+}
+
+# An IO that hangs, and whoever waits for it: its pid is `user`.
+hold_read() {
+  dd if="$dev" of=/dev/null bs=4k count=1 skip=1M iflag=direct,skip_bytes 2>/dev/null &
+  user=$!
+}
+
+# Writeback of a page: STOP waits for it before it takes the disk out of the system.
+hold_writeback() {
+  dd if=/dev/zero of="$dev" bs=4k count=1 seek=1M oflag=seek_bytes conv=notrunc,fsync 2>/dev/null &
+  user=$!
+}
+
+has_ended() { # PID, of a child too that nobody has waited for
+  local state
+  read -r _ _ state _ 2>/dev/null <"/proc/$1/stat" || return 0
+  [ "$state" = Z ]
+}
+
+all_have_ended() { # PID...
+  local pid
+  for pid in "$@"; do has_ended "$pid" || return 1; done
+}
+
+# What a process that does not end waits in.
+tell_of() { # PID...
+  local pid task
+  for pid in "$@"; do
+    has_ended "$pid" && continue
+    for task in "/proc/$pid/task"/*; do
+      echo "$pid ${task##*/}: $(cat "$task/comm" "$task/wchan" 2>/dev/null | tr '\n' ' ')$(sed -n 's/^State:\t//p' "$task/status")"
+      sed 's/^/    /' "$task/stack" 2>/dev/null || true
+    done
+  done
+}
+
+expect_end_of_all() { # SECONDS WHAT PID...
+  local end=$(($(now_ms) + $1 * 1000)) what=$2
+  shift 2
+  until all_have_ended "$@"; do
+    [ "$(now_ms)" -lt $end ] || { tell_of "$@" && fail "$what: not all of its processes have ended"; }
+    sleep 0.05
+  done
+}
+
+# One point: a device holds an IO, another program gives COMMAND, MOMENT seconds later the server gets the signals.
+point() { # HOLD COMMAND[:DATA] MOMENT SIGNAL...
+  local hold=$1 command=${2%:*} data=${2#*:} moment=$3 foreign helpers signal
+  shift 3
+  [ "$data" != "$command" ] || data=
+  add_device hung
+  ublk-script ctl "$id" on
+  "$hold"
+  wait_until 10 holds 1
+  helpers=$(processes)
+  # shellcheck disable=SC2086
+  ublk-script raw "$command" "$id" $data >foreign.out 2>&1 &
+  foreign=$!
+  sleep "$moment"
+  for signal in "$@"; do
+    # a device that is gone by now takes its server with it
+    kill "-$signal" "$server" 2>/dev/null || true
+    [ "$signal" != STOP ] || sleep 1
+  done
+  # shellcheck disable=SC2086
+  expect_end_of_all 5 "$hold, $command, $* after $moment s" $helpers "$user" "$foreign"
+  wait "$user" "$foreign" || true
+  # what is left is a device without a server, which del takes away
+  [ -z "$(leftovers)" ] || ublk-script del "$id" || [ -z "$(leftovers)" ] || fail "del failed"
+  wait_until 5 is_gone "$id"
+}
+
+grid() { # HOLD COMMAND[:DATA] "SIGNAL..." MOMENT...
+  local hold=$1 command=$2 signals=$3 moment
+  shift 3
+  grid_script
+  for moment in $(moments "$@"); do
+    # shellcheck disable=SC2086
+    point "$hold" "$command" "$moment" $signals
+  done
+}
+
+needs_kernel() { # MAJOR MINOR
+  local major minor
+  IFS=. read -r major minor _ <<<"$(uname -r)"
+  [ "$major" -gt "$1" ] || { [ "$major" = "$1" ] && [ "$minor" -ge "$2" ]; } ||
+    skip "the driver has this command from $1.$2 on"
+}
+
+t_SIGKILL_while_another_program_deletes_the_device_leaves_nothing() {
+  grid hold_read DEL_DEV KILL 0 0.6 1.2 2.4
+}
+
+t_SIGKILL_while_another_program_deletes_the_device_without_waiting_for_its_users_leaves_nothing() {
+  grid hold_read DEL_DEV_ASYNC KILL 0.6
+}
+
+t_SIGKILL_while_another_program_deletes_the_device_and_writeback_hangs_leaves_nothing() {
+  grid hold_writeback DEL_DEV KILL 0.6 2.4
+}
+
+t_SIGKILL_while_another_program_stops_the_device_leaves_nothing() {
+  grid hold_read STOP_DEV KILL 0.6
+}
+
+t_SIGKILL_while_another_program_quiesces_the_device_leaves_nothing() {
+  needs_kernel 6 16
+  grid hold_read QUIESCE_DEV:1000 KILL 0.2
+}
+
+t_SIGKILL_while_another_program_changes_the_size_leaves_nothing() {
+  needs_kernel 6 16
+  grid hold_read UPDATE_SIZE:65536 KILL 0.2
+}
+
+t_SIGTERM_while_another_program_deletes_the_device_leaves_nothing() {
+  grid hold_read DEL_DEV TERM 0 0.6
+}
+
+t_a_server_that_is_stopped_and_killed_while_another_program_deletes_the_device_leaves_nothing() {
+  grid hold_read DEL_DEV "STOP KILL" 0.6
+}
+
+t_a_server_that_is_stopped_and_goes_on_while_another_program_deletes_the_device_leaves_nothing() {
+  grid hold_read DEL_DEV "STOP CONT" 0.6
+}
+
+# Nobody kills the server: it finds out by itself.
+t_a_hung_writeback_ends_when_another_program_deletes_the_device() {
+  local started
+  grid_script
+  add_device hung
+  ublk-script ctl "$id" on
+  hold_writeback
+  wait_until 10 holds 1
+  started=$(now_ms)
+  ublk-script raw DEL_DEV "$id" &
+  expect_end_of_all 8 "the writeback" "$user" $! "$server"
+  echo "took $(($(now_ms) - started)) ms"
+  no_leftovers
+}
+
+run_cases "$@"

@@ -135,6 +135,22 @@ set_delay() { # MILLISECONDS
   dmsetup resume "${slow_disk##*/}"
 }
 
+# PF_MEMALLOC_NOIO, which PR_SET_IO_FLUSHER sets: a thread without it could wait for its own device.
+t_no_thread_of_a_server_waits_for_IO_when_it_needs_memory() {
+  local task flags
+  script watched <<'LUA'
+    device { size = "16M", queues = 2 }
+    function read() end
+LUA
+  add_device watched
+  ls "/proc/$server/task"
+  for task in "/proc/$server/task"/*; do
+    flags=$(sed 's/.*) //' "$task/stat" | awk '{ print $7 }')
+    [ $((flags & 0x80000)) != 0 ] || fail "$(<"$task/comm"): flags $flags"
+  done
+  expect_between "threads" "$(ls "/proc/$server/task" | wc -l)" 3 20
+}
+
 # Its own read of a disk that it serves itself would keep a dying server from dying.
 t_kill_9_in_the_partition_scan_leaves_nothing() {
   make_disk_of_delay 3000

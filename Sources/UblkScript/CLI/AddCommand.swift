@@ -80,6 +80,9 @@ enum Serving {
         ready: (DeviceRecord, DeviceInfo) throws -> Void
     ) throws {
         do {
+            // Before any thread: all threads that serve, and all that hold what one of these waits
+            // for, are to have it. Refused, it is a warning in the device's log.
+            try? SystemCall.setIOFlusher()
             let signals = try ServerLoop.blockSignals()
             let request = DeviceServer.Request(
                 source: try ScriptSource(named: options.script),

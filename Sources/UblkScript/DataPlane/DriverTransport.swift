@@ -7,19 +7,20 @@ import SystemPackage
 ///
 /// Made on the queue's thread, because the driver binds a tag to the thread that fetches it and the
 /// ring allows one issuer. Copy mode: the driver copies write data into the tag's buffer before a
-/// request arrives, and read data out of it at the commit.
+/// request arrives, and read data out of it at the commit. It frees nothing that the kernel may
+/// still write to: that is ``TagBuffers``'.
 @safe
 struct DriverTransport: QueueTransport, ~Copyable {
-    // Safety: both mappings live as long as this value; tags are checked against `depth`.
+    // Safety: the mapping lives as long as this value, `memory` longer; tags are checked against `depth`.
     private var ring: Ring
     private let queue: QueueID
     private let depth: Int
     private let bufferBytes: Int
     private let descriptors: UnsafePointer<ublk_io_desc>
     private let descriptorBytes: Int
+    private let memory: TagBuffers
     private let buffers: UnsafeMutableRawPointer
     private let wakeupFD: Int32
-    private let wakeupValue: UnsafeMutablePointer<UInt64>
     private(set) var now: Instant
 
     /// Registered files of the ring, by index.
@@ -28,52 +29,34 @@ struct DriverTransport: QueueTransport, ~Copyable {
         static let firstBacking: Int32 = 1
     }
 
-    /// - Parameters: - characterFD: the open `/dev/ublkcN`; stays the caller's. - wakeupFD: an
-    ///   eventfd that other threads write to; stays the caller's. - backingFDs: of file backings, in
-    ///   their order; stay the caller's.
+    /// - Parameters:
+    ///   - memory: of the queue's depth; whoever joins this thread keeps it until then.
+    ///   - characterFD: the open `/dev/ublkcN`; stays the caller's.
+    ///   - wakeupFD: an eventfd that other threads write to; stays the caller's.
+    ///   - backingFDs: of file backings, in their order; stay the caller's.
     /// - Throws: ``DeviceError`` when the ring or a mapping cannot be made.
     init(
         queue: QueueID,
-        depth: Int,
-        maxIOBytes: Int,
+        memory: TagBuffers,
         characterFD: Int32,
         wakeupFD: Int32,
         backingFDs: [Int32]
     ) throws(DeviceError) {
-        let ring = try Self.makeRing(depth: depth, files: [characterFD] + backingFDs)
-        let descriptorBytes = SystemPage.roundUp(depth * MemoryLayout<ublk_io_desc>.stride)
+        let ring = try Self.makeRing(depth: memory.depth, files: [characterFD] + backingFDs)
+        let bytes = SystemPage.roundUp(memory.depth * MemoryLayout<ublk_io_desc>.stride)
         let descriptors = unsafe try Self.mapDescriptors(
             queue: queue,
-            bytes: descriptorBytes,
+            bytes: bytes,
             characterFD: characterFD
         )
-        let bufferBytes = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
-        let buffers = unsafe mmap(
-            nil,
-            depth * bufferBytes,
-            PROT_READ | PROT_WRITE,
-            MAP_PRIVATE | Int32(MAP_ANONYMOUS),
-            -1,
-            0
-        )
-        guard let buffers = unsafe buffers, unsafe buffers != MAP_FAILED else {
-            let errno = Errno(rawValue: Glibc.errno)
-            unsafe munmap(UnsafeMutableRawPointer(mutating: descriptors), descriptorBytes)
-            throw .system(
-                call: "mmap of",
-                path: "\(depth) IO buffers of \(maxIOBytes) bytes",
-                errno
-            )
-        }
-        self.ring = ring
-        self.descriptorBytes = descriptorBytes
+        depth = memory.depth
+        descriptorBytes = bytes
         unsafe self.descriptors = descriptors
-        self.bufferBytes = bufferBytes
-        unsafe self.buffers = buffers
-        unsafe wakeupValue = .allocate(capacity: 1)
-        unsafe wakeupValue.initialize(to: 0)
+        self.ring = ring
+        self.memory = memory
+        bufferBytes = memory.stride
+        unsafe buffers = memory.first
         self.queue = queue
-        self.depth = depth
         self.wakeupFD = wakeupFD
         now = Instant(nanoseconds: sys_monotonic_ns())
     }
@@ -87,11 +70,9 @@ struct DriverTransport: QueueTransport, ~Copyable {
         } catch { throw .noUring(error) }
     }
 
-    deinit {
-        unsafe munmap(buffers, depth * bufferBytes)
-        unsafe munmap(UnsafeMutableRawPointer(mutating: descriptors), descriptorBytes)
-        unsafe wakeupValue.deallocate()
-    }
+    /// The kernel does not write to the descriptors through this mapping, and keeps the device open
+    /// as long as it is there.
+    deinit { unsafe munmap(UnsafeMutableRawPointer(mutating: descriptors), descriptorBytes) }
 
     /// The driver takes only its own stride (of the largest depth), exactly this length, and
     /// read-only.
@@ -230,7 +211,7 @@ struct DriverTransport: QueueTransport, ~Copyable {
 
     private mutating func armWakeup() {
         let sqe = unsafe ring.submission()
-        unsafe io_uring_prep_read(sqe, wakeupFD, wakeupValue, 8, 0)
+        unsafe io_uring_prep_read(sqe, wakeupFD, memory.wakeupValue, 8, 0)
         unsafe sqe.pointee.user_data = UserData(.wakeup).rawValue
     }
 }

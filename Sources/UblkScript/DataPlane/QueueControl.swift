@@ -106,7 +106,7 @@ final class QueueControl: Sendable {
     let watchdog: Watchdog?
     /// A handler raised and `on_error` is `"stop"`: the main thread is to stop the device.
     let wantsStop = Atomic<Bool>(false)
-    private let messages = Mutex<[QueueMessage]>([])
+    private let newest = Mutex<Letter?>(nil)
     private let ring: @Sendable () -> Void
 
     /// - Parameter ring: wakes the queue's thread out of its wait.
@@ -126,16 +126,45 @@ final class QueueControl: Sendable {
         ring()
     }
 
+    /// A message that waits, with the ones before it.
+    private final class Letter: Sendable {
+        let message: QueueMessage
+        let earlier: Letter?
+        init(_ message: QueueMessage, after earlier: Letter?) {
+            self.message = message
+            self.earlier = earlier
+        }
+    }
+
+    /// Allocates nothing under the lock, which the queue's thread takes: memory may have to be won
+    /// by writing to the very device that this thread would then not serve.
     func send(_ message: QueueMessage) {
-        messages.withLock { $0.append(message) }
-        ring()
+        var earlier = newest.withLock { $0 }
+        while true {
+            let expected = earlier
+            let letter = Letter(message, after: expected)
+            earlier = newest.withLock { newest in
+                let seen = newest
+                if seen === expected { newest = letter }
+                return seen
+            }
+            if earlier === expected { return ring() }
+        }
     }
 
     /// The queue's thread, when it was woken.
+    ///
+    /// - Returns: what was sent since the last time, in that order.
     func takeMessages() -> [QueueMessage] {
-        messages.withLock { waiting in
-            defer { waiting = [] }
-            return waiting
+        var letter = newest.withLock { newest in
+            defer { newest = nil }
+            return newest
         }
+        var messages: [QueueMessage] = []
+        while let current = letter {
+            messages.append(current.message)
+            letter = current.earlier
+        }
+        return messages.reversed()
     }
 }

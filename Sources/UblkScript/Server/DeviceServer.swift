@@ -105,6 +105,7 @@ final class DeviceServer {
             self.sink.set(sink)
             logger = Logger(label: "ublk-script") { _ in LineLogHandler(sink: sink) }
             noteGrantedQueues()
+            noteIOFlusher()
             try NewDevice.setParams(plan.config.params(sizeBytes: sizeBytes), of: id)
             let record = firstRecord()
             try keep(record)
@@ -153,6 +154,14 @@ final class DeviceServer {
         guard info.queues != plan.config.queues else { return }
         logger.warning(
             "\(plan.config.queues) queues asked for, \(info.queues) granted: one per CPU is the driver's limit"
+        )
+    }
+
+    /// All threads are what the main thread is, which was it before there were any.
+    private func noteIOFlusher() {
+        guard !SystemCall.isIOFlusher else { return }
+        logger.warning(
+            "PR_SET_IO_FLUSHER was refused: under memory pressure the device may wait for itself"
         )
     }
     private var isAdded = false
@@ -206,6 +215,10 @@ final class DeviceServer {
                 backings: backings,
                 characterFD: characterFD,
                 wakeupFD: wakeup,
+                memory: try TagBuffers(
+                    depth: Int(plan.config.depth),
+                    maxIOBytes: Int(plan.config.maxIOBytes)
+                ),
                 affinity: try driver.affinity(of: queue, device: id),
                 shared: shared,
                 ruleCounters: ruleCounters,

@@ -9,6 +9,7 @@ struct QueueSeat: Sendable {
     let backings: BackingStores
     let characterFD: Int32
     let wakeupFD: Int32
+    let memory: TagBuffers
     /// The CPUs of the queue, as the driver answers.
     let affinity: [UInt8]
     let shared: SharedObjects
@@ -35,12 +36,6 @@ enum QueueThread {
                 "warning: queue \(seat.queue.rawValue) could not be pinned to its CPUs: \(error.name)"
             )
         }
-        do throws(Errno) { try SystemCall.setIOFlusher() } catch {
-            seat.lines.write(
-                "warning: PR_SET_IO_FLUSHER failed (\(error.name)): "
-                    + "under memory pressure the device may wait for itself"
-            )
-        }
         let config = seat.plan.config
         let loaded = try seat.plan.load(
             queue: seat.queue,
@@ -51,8 +46,7 @@ enum QueueThread {
         )
         var transport = try DriverTransport(
             queue: seat.queue,
-            depth: Int(config.depth),
-            maxIOBytes: Int(config.maxIOBytes),
+            memory: seat.memory,
             characterFD: seat.characterFD,
             wakeupFD: seat.wakeupFD,
             backingFDs: seat.backings.files.map(\.fd)

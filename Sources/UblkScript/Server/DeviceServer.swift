@@ -110,7 +110,7 @@ final class DeviceServer {
             let record = firstRecord()
             try keep(record)
             socket = try AdminSocket(path: request.state.socketPath(id))
-            try openCharacterDevice()
+            characterFD = try NewDevice.open(id)
             try startQueues()
             try start()
             info = try driver.info(of: id)
@@ -192,17 +192,6 @@ final class DeviceServer {
         recordBytes = bytes
     }
 
-    /// The node may not be there yet, and udev may hold it for a moment.
-    private func openCharacterDevice() throws(DeviceError) {
-        for _ in 0..<300 {
-            characterFD = unsafe open(id.characterPath, O_RDWR | O_CLOEXEC | O_NONBLOCK)
-            if characterFD >= 0 { return }
-            guard [ENOENT, EBUSY, EACCES].contains(Glibc.errno) else { break }
-            usleep(10_000)
-        }
-        throw .system(call: "open", path: id.characterPath, Errno(rawValue: Glibc.errno))
-    }
-
     private func startQueues() throws {
         let shared = SharedObjects(queues: Int(info.queues))
         for index in 0..<info.queues {
@@ -269,25 +258,10 @@ final class DeviceServer {
         let scans = !driverScans && plan.config.scansPartitions
         let remark = try outside.start(id, scans: scans, progress: { servedIOs })
         if !remark.isEmpty { logger.info("\(remark)") }
-        if driverScans { waitForDriversScan() }
+        if driverScans { DriverScan.waitForEnd(of: id, served: { servedIOs }) }
         ruleCounters.startClock(at: Instant(nanoseconds: SystemCall.monotonicNanoseconds))
         ruleCounters.lookForTriggers(plan.rules)
         for seat in seats { seat.control.arm() }
-    }
-
-    /// Before 7.0 the driver scans by itself: in START_DEV, or in a worker some time after it.
-    ///
-    /// Nothing tells when it is over; it reads at once and in one go, so a pause means that it is.
-    private func waitForDriversScan() {
-        let pauseMilliseconds = 30
-        var quiet = 0
-        var served = servedIOs
-        for _ in 0..<1000 where quiet < pauseMilliseconds {
-            usleep(1000)
-            let now = servedIOs
-            quiet = now == served && now > 0 ? quiet + 1 : 0
-            served = now
-        }
     }
 
     private static func makeEventFD() throws(DeviceError) -> Int32 {

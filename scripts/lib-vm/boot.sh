@@ -6,6 +6,7 @@ boot_limit=240 # seconds until CMD must have begun; without KVM it usually takes
 # QEMU in place of this process. Dies with the script, even if that is killed with SIGKILL.
 run_emulator() {
   local options=(
+    -name ublk-script,debug-threads=on # threads are called "CPU 0/TCG"
     "${qemu_roms[@]}" -M "$machine_type" "${accel_options[@]}" -m "$memory" -smp "$cpus"
     -nodefaults -no-user-config -display none -nic none -no-reboot
     -kernel "$kernel_dir/vmlinuz" -initrd /dev/fd/8
@@ -21,6 +22,7 @@ run_emulator() {
   else
     options+=(-device virtserialport,chardev=stdio,name=output)
   fi
+  [ -z "${UBLK_SCRIPT_VM_PIDFILE:-}" ] || options+=(-pidfile "$UBLK_SCRIPT_VM_PIDFILE")
   exec setpriv --pdeathsig KILL "$qemu" "${options[@]}" 2>>"$scratch/emulator"
 }
 

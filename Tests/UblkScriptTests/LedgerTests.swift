@@ -212,7 +212,7 @@ import Testing
         }
         #expect(
             untimed(found) == [
-                "q0 io 2  read 8192+4096  test.lua:2 bad: fail(\"ENODATA\") + delay(1ms)",
+                "q0 io 2  read 8192+4096  test.lua:2 bad: fail(\"ENODATA\") + delay 1 ms",
                 "q0 io 4  write 8192+4096  test.lua:3: healed",
                 "q0 io 6  discard 0+4096  test.lua discard(): drop()",
                 "q0 io 7  write_zeroes 0+4096  test.lua write_zeroes(): script error, the IO got fail(\"EIO\")",
@@ -234,7 +234,7 @@ import Testing
         let drained = try lines("rule { op = \"read\", hang = true }") {
             $0.workload = Workload([.read(0)])
         }
-        #expect(untimed(drained).first == "q0 io 1  read 0+4096  test.lua:1: hang()")
+        #expect(untimed(drained).first == "q0 io 1  read 0+4096  test.lua:1: hang")
         #expect(
             drained.last?.contains("server: let go, the device is being taken away, fail(\"EIO\")")
                 == true

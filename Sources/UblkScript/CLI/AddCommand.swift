@@ -15,6 +15,8 @@ struct AddCommand: ParsableCommand {
 
     @OptionGroup var options: ScriptOptions
 
+    @OptionGroup var ledger: LedgerFileOption
+
     @Flag(help: "Serve in this process, log to the terminal; Ctrl-C deletes the device.")
     var foreground = false
 
@@ -37,6 +39,7 @@ struct AddCommand: ParsableCommand {
                 options,
                 id: id,
                 overrides: overrides,
+                ledger: ledger,
                 sink: { _ in LogSink() },
                 ready: { try report($0, info: $1) }
             )
@@ -46,7 +49,7 @@ struct AddCommand: ParsableCommand {
     }
 
     private func addInBackground() throws {
-        let answer = try ServerSpawn.start(options.words())
+        let answer = try ServerSpawn.start(options.words() + ledger.words())
         guard let record = JSON.decode(DeviceRecord.self, Array(answer.utf8)) else {
             throw Failure("the server's answer makes no sense: \(answer)")
         }
@@ -76,6 +79,7 @@ enum Serving {
         _ options: ScriptOptions,
         id: DeviceID?,
         overrides: [Setting],
+        ledger: LedgerFileOption,
         sink: (DeviceID) throws -> LogSink,
         ready: (DeviceRecord, DeviceInfo) throws -> Void
     ) throws {
@@ -89,6 +93,7 @@ enum Serving {
                 overrides: overrides,
                 settings: Array(options.words().dropFirst()),
                 id: id,
+                ledgerFile: ledger.path,
                 encode: { JSON.encode($0) }
             )
             let server = try DeviceServer(request)

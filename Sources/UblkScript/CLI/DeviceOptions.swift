@@ -71,3 +71,18 @@ struct ScriptOptions: ParsableArguments {
         return words
     }
 }
+
+/// Where `add` keeps all of the ledger; shared with the server it starts.
+struct LedgerFileOption: ParsableArguments {
+    @Option(
+        name: .customLong("ledger"),
+        help: ArgumentHelp(
+            "Also write the ledger to a new file, as JSON lines.",
+            valueName: "file"
+        ),
+        completion: .file()
+    )
+    var path: String?
+
+    func words() -> [String] { path.map { ["--ledger=" + $0] } ?? [] }
+}

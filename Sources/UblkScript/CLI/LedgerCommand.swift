@@ -7,9 +7,12 @@ struct LedgerCommand: ParsableCommand {
         commandName: "ledger",
         abstract: "Print what was done to which IO: the ground truth of a test.",
         discussion: """
-            One line for each fault that was injected, each heal, each script error and each held IO that was let go.
-            A queue keeps the last \(Ledger.usualCapacity) records, or what ledger_size says. What was overwritten before it was read is told on
-            standard error, with its number.
+            One line for each fault that was injected, each heal, each IO that failed unasked and each held IO that was \
+            let go. A queue keeps the last \(Ledger.usualCapacity) records, or what ledger_size of device{} says; add \
+            --ledger FILE keeps all. How many were overwritten before they were read, and whose, is told on standard error.
+
+            Of --rule, --op, --action and --range each may be given several times; what fits one of them fits. \
+            Actions: \(LedgerRecord.actions.joined(separator: " ")).
             """
     )
 
@@ -24,35 +27,79 @@ struct LedgerCommand: ParsableCommand {
     @Option(help: "Only what happened since that mark was set the last time: ctl ID mark NAME.")
     var since: String?
 
+    @Option(help: "Only of rules of that name or line, or of a handler, as in 'read()'.")
+    var rule: [String] = []
+
+    @Option(help: "Only of such IOs: read, write, flush, discard, write_zeroes.")
+    var op: [String] = []
+
+    @Option(help: "Only where that was done: fail, delay, healed, ...")
+    var action: [String] = []
+
+    @Option(help: "Only of IOs that touch these bytes, as in 8M+4K.")
+    var range: [String] = []
+
+    @Option(help: "Only from that time of the device's clock on, as in 12.5s.")
+    var from: String?
+
+    @Option(help: "Only up to that time of the device's clock.")
+    var until: String?
+
     func run() throws {
-        let id = try device.id()
+        let filter = filterWords
+        do throws(ConfigError) { _ = try LedgerFilter(filter) } catch {
+            throw ValidationError("\(error)")
+        }
+        let id = try device.idOrSole()
         let record = try Removal.ownRecord(id)
         var cursor = ""
+        var lost: UInt64 = 0
+        var overwritten = ""
         while true {
-            guard let piece = try ask(id, record, cursor) else { return }
+            guard let piece = try ask(id, record, cursor, filter) else { return }
             cursor = piece.cursor
+            if piece.lost > 0 { (lost, overwritten) = (lost + piece.lost, piece.overwritten) }
             if !piece.text.isEmpty { try Output.now(piece.text + "\n") }
-            if piece.lost > 0 {
-                Output.error("\(piece.lost) records were overwritten before they were read")
-            }
             guard !piece.hasMore else { continue }
+            if lost > 0 {
+                Output.error(
+                    "\(lost) records were overwritten before they were read. "
+                        + "Overwritten so far: \(overwritten)"
+                )
+            }
+            lost = 0
             guard follow else { return }
             usleep(100_000)
         }
+    }
+
+    private var filterWords: [String] {
+        let lists = [("rule", rule), ("op", op), ("action", action), ("range", range)]
+        return lists.flatMap { key, values in values.map { "\(key)=\($0)" } }
+            + [("from", from), ("until", until)].compactMap { key, value in
+                value.map { "\(key)=\($0)" }
+            }
     }
 
     private struct Piece {
         let cursor: String
         let lost: UInt64
         let hasMore: Bool
+        /// Whose records were overwritten, when some of this piece were.
+        let overwritten: String
         let text: String
     }
 
     /// nil: the device went away while it was followed.
-    private func ask(_ id: DeviceID, _ record: DeviceRecord, _ cursor: String) throws -> Piece? {
+    private func ask(
+        _ id: DeviceID,
+        _ record: DeviceRecord,
+        _ cursor: String,
+        _ filter: [String]
+    ) throws -> Piece? {
         let isFirst = cursor.isEmpty
         if follow, !isFirst, !ServerProcess.isAlive(record.serverPID) { return nil }
-        let words = ["ledger", json ? "json" : "text", since ?? "", cursor]
+        let words = ["ledger", json ? "json" : "text", since ?? "", cursor] + filter
         let answer: (ok: Bool, text: String)?
         do {
             let connection = try Removal.connect(id, record, seconds: 15)
@@ -68,7 +115,7 @@ struct LedgerCommand: ParsableCommand {
         guard answer.ok else { throw Failure(answer.text) }
         let parts = answer.text.split(
             separator: "\n",
-            maxSplits: 1,
+            maxSplits: 2,
             omittingEmptySubsequences: false
         )
         let head = parts.first?.split(separator: " ") ?? []
@@ -81,7 +128,8 @@ struct LedgerCommand: ParsableCommand {
             cursor: String(head[0]),
             lost: lost,
             hasMore: head[2] == "more",
-            text: parts.count > 1 ? String(parts[1]) : ""
+            overwritten: parts.count > 1 ? String(parts[1]) : "",
+            text: parts.count > 2 ? String(parts[2]) : ""
         )
     }
 }

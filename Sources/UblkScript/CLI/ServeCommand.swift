@@ -13,6 +13,8 @@ struct ServeCommand: ParsableCommand {
 
     @OptionGroup var options: ScriptOptions
 
+    @OptionGroup var ledger: LedgerFileOption
+
     func run() throws {
         // Once: the pipe is closed then, and its number may be another file's.
         var hasAnswered = false
@@ -21,6 +23,7 @@ struct ServeCommand: ParsableCommand {
                 options,
                 id: try options.id(),
                 overrides: try options.overrides(),
+                ledger: ledger,
                 sink: { try LogSink(path: StateDirectory.standard.logPath($0)) },
                 ready: { record, _ in
                     // Relative paths have been opened; a server must not keep a mount busy.

@@ -77,6 +77,7 @@ extension DeviceServer {
         ledgerScripts.append(
             LedgerScript(name: name, rules: plan.rules, firstRule: plan.firstRule)
         )
+        ledgerFile?.tell(ledgerText(isJSON: true))
     }
 
     private func prepare(_ reload: ScriptReload) throws(DeviceError) {

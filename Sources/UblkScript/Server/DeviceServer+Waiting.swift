@@ -2,6 +2,14 @@
 ///
 /// The main thread.
 extension DeviceServer {
+    /// IOs that wait at this moment, for a delay or for a release.
+    var waitingIOs: UInt64 {
+        seats.reduce(0) { $0 + $1.control.counters[.heldNow] + $1.control.counters[.delayedNow] }
+    }
+
+    /// Lets go of held IOs on every queue; how many there were.
+    func release(_ release: Release) -> Int { askQueues { .release(release, $0) }.reduce(0, +) }
+
     /// A line for each held IO of every queue.
     func heldLines() -> [String] { askQueues { .held($0) }.flatMap(\.self) }
 

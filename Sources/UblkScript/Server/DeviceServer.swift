@@ -20,6 +20,7 @@ final class DeviceServer {
         /// The overrides as typed, for the record.
         var settings: [String] = []
         var id: DeviceID?
+        var ledgerFile: String?
         var state = StateDirectory.standard
         /// Encodes the record; JSON lives above this folder.
         var encode: (DeviceRecord) -> [UInt8]
@@ -37,6 +38,7 @@ final class DeviceServer {
     /// Gives the commands that wait in the kernel, in a process of its own.
     let outside: OutsideControl
     let lines: LinePipe
+    let ledgerFile: LedgerFile?
     private let backings: BackingStores
     private(set) var id = DeviceID(0)
     private(set) var info = DeviceInfo(id: nil, queues: 0, depth: 0, maxIOBytes: 0, features: [])
@@ -70,6 +72,9 @@ final class DeviceServer {
         driver = try DriverQueries()
         outside = try OutsideControl()
         lines = try LinePipe()
+        ledgerFile = try request.ledgerFile.map { path throws(DeviceError) in
+            try LedgerFile(path: path)
+        }
         backings = try BackingStores(plan.config)
         ruleCounters = RuleCounters(count: plan.ruleCount)
         ledgerRules = plan.rules
@@ -230,6 +235,7 @@ final class DeviceServer {
                 _ = unsafe write(endedFD, &one, 8)
             }
         }
+        startLedgerFile()
         if plan.needsWatchdog { startWatchdog() }
         // START_DEV would wait for ever for a queue that did not come up.
         for seat in seats {
@@ -305,6 +311,7 @@ final class DeviceServer {
         endThreads()
         closeFiles()
         backings.removeIfNew()
+        ledgerFile?.removeIfNew()
         guard isAdded else { return }
         // Before DEL: afterwards the number, and with it these names, may be another device's.
         request.state.remove(id)
@@ -316,6 +323,7 @@ final class DeviceServer {
         for seat in seats { seat.control.send(.quit) }
         watchdog.stop()
         threads.joinAll()
+        finishLedgerFile()
         guard failureSummary == nil, let summary = Self.summary(status, of: id) else { return }
         failureSummary = summary
         logger.warning("\(summary)")
@@ -350,14 +358,6 @@ final class DeviceServer {
     var isStopWanted: Bool {
         seats.contains { $0.control.wantsStop.load(ordering: .relaxed) }
     }
-
-    /// IOs that wait at this moment, for a delay or for a release.
-    var waitingIOs: UInt64 {
-        seats.reduce(0) { $0 + $1.control.counters[.heldNow] + $1.control.counters[.delayedNow] }
-    }
-
-    /// Lets go of held IOs on every queue; how many there were.
-    func release(_ release: Release) -> Int { askQueues { .release(release, $0) }.reduce(0, +) }
 
     /// The counters, summed over the queues, and what each rule did.
     func statistics() -> String {

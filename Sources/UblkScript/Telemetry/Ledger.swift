@@ -3,7 +3,7 @@ import Synchronization
 
 /// One thing that was done to one IO because the script, or somebody at `ctl`, wanted it.
 struct LedgerRecord {
-    enum Kind: UInt8 {
+    enum Kind: UInt8, CaseIterable {
         /// A rule or a handler decided; ``decision`` says what.
         case decided
         /// A write took its bytes out of the range of a heal rule.
@@ -75,6 +75,12 @@ final class Ledger: Sendable {
     private nonisolated(unsafe) let records: UnsafeMutableRawPointer
     /// Records that the writer has begun, and those it has finished.
     private let begun = Atomic<UInt64>(0)
+    // Safety: ``rulesMax`` elements, freed in deinit.
+    /// How many records of each rule were overwritten; the place is the rule's number, counted from
+    /// ``LedgerRecord/nobody``.
+    private nonisolated(unsafe) let overwritten: UnsafeMutablePointer<Atomic<UInt64>>
+    /// Rules beyond are counted together, in the last place.
+    private static let rulesMax = 1024
     private let count = Atomic<UInt64>(0)
 
     init(queue: QueueID, capacity: Int = Ledger.usualCapacity) {
@@ -84,9 +90,15 @@ final class Ledger: Sendable {
             byteCount: capacity * MemoryLayout<LedgerRecord>.stride,
             alignment: MemoryLayout<LedgerRecord>.alignment
         )
+        unsafe overwritten = .allocate(capacity: Self.rulesMax)
+        for place in 0..<Self.rulesMax { unsafe (overwritten + place).initialize(to: Atomic(0)) }
     }
 
-    deinit { unsafe records.deallocate() }
+    deinit {
+        unsafe records.deallocate()
+        unsafe overwritten.deinitialize(count: Self.rulesMax)
+        unsafe overwritten.deallocate()
+    }
 
     private func place(_ index: UInt64) -> UnsafeMutableRawPointer {
         let slot = Int(index % UInt64(capacity))
@@ -96,11 +108,31 @@ final class Ledger: Sendable {
     /// Queue thread only.
     func append(_ record: LedgerRecord) {
         let index = count.load(ordering: .relaxed)
+        if index >= UInt64(capacity) { countOverwritten(index) }
         begun.store(index &+ 1, ordering: .relaxed)
         // No byte of the record is written before others can see that it is begun.
         atomicMemoryFence(ordering: .releasing)
         unsafe place(index).storeBytes(of: record, as: LedgerRecord.self)
         count.store(index &+ 1, ordering: .releasing)
+    }
+
+    /// The record with that number takes the place of an older one.
+    private func countOverwritten(_ index: UInt64) {
+        let rule = unsafe place(index).load(as: LedgerRecord.self).rule - LedgerRecord.nobody
+        let counter = unsafe overwritten + min(Int(rule), Self.rulesMax - 1)
+        let value = unsafe counter.pointee.load(ordering: .relaxed)
+        unsafe counter.pointee.store(value &+ 1, ordering: .relaxed)
+    }
+
+    /// How many records of which rule were overwritten so far; the rule `Int32.max` stands for all with larger numbers
+    /// than are counted.
+    var overwrittenByRule: [(rule: Int32, count: UInt64)] {
+        (0..<Self.rulesMax).compactMap { place in
+            let count = unsafe overwritten[place].load(ordering: .relaxed)
+            guard count > 0 else { return nil }
+            let isRest = place == Self.rulesMax - 1
+            return (isRest ? .max : Int32(place) + LedgerRecord.nobody, count)
+        }
     }
 
     /// How many were ever appended.

@@ -53,9 +53,70 @@ struct LedgerText {
         }
     }
 
-    /// As a script would write it; nil for a decision that changes nothing.
+    /// As a script would write it, but for times, of which people want three digits; nil for a decision that changes
+    /// nothing.
     private func verdict(_ record: LedgerRecord) -> String? {
-        record.decision.isNothing ? nil : record.decision.text
+        var rest = record.decision
+        (rest.delay_ns, rest.hangs, rest.hang_ns) = (0, 0, 0)
+        var parts = rest.isNothing ? [] : [rest.text]
+        let decision = record.decision
+        if decision.delay_ns != 0 { parts.append("delay " + Self.time(decision.delay_ns)) }
+        if decision.hangs != 0 {
+            parts.append(decision.hang_ns == 0 ? "hang" : "hang " + Self.time(decision.hang_ns))
+        }
+        return parts.isEmpty ? nil : parts.joined(separator: " + ")
+    }
+
+    /// `1.95 s`, `50 ms`: three digits, or as few as say it all.
+    static func time(_ nanoseconds: UInt64) -> String {
+        let units: [(name: String, size: UInt64)] = [
+            ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000),
+        ]
+        guard let unit = units.first(where: { nanoseconds >= $0.size }) else {
+            return "\(nanoseconds) ns"
+        }
+        let value = Double(nanoseconds) / Double(unit.size)
+        let scale = value >= 100 ? 1.0 : value >= 10 ? 10 : 100
+        let text = "\((value * scale).rounded() / scale)"
+        return (text.hasSuffix(".0") ? String(text.dropLast(2)) : text) + " " + unit.name
+    }
+
+    // MARK: What is not there any more
+
+    /// Whose records were overwritten so far, the most first: `faulty.lua:5 cap 4000, faulty.lua handlers 12`.
+    func overwritten(_ ledgers: [Ledger]) -> String {
+        counts(ledgers).map { "\(who($0.rule)) \($0.count)" }.joined(separator: ", ")
+    }
+
+    /// The same as a line among the others, for programs.
+    ///
+    /// - Parameter count: records that this reader has missed.
+    func overwrittenLine(_ count: UInt64, _ ledgers: [Ledger]) -> String {
+        let rules = counts(ledgers).map {
+            "{\"who\":\(quoted(who($0.rule))),\"count\":\($0.count)}"
+        }
+        return
+            "{\"action\":\"overwritten\",\"count\":\(count),\"all\":[\(rules.joined(separator: ","))]}"
+    }
+
+    private func counts(_ ledgers: [Ledger]) -> [(rule: Int32, count: UInt64)] {
+        var sums: [Int32: UInt64] = [:]
+        for (rule, count) in ledgers.flatMap(\.overwrittenByRule) {
+            sums[rule, default: 0] += count
+        }
+        return sums.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map { ($0.key, $0.value) }
+    }
+
+    private func who(_ rule: Int32) -> String {
+        if rule == .max { return "other rules" }
+        if rule == LedgerRecord.nobody { return "ctl and server" }
+        guard rules.indices.contains(Int(rule)), rules[Int(rule)].number != 0 else {
+            let name = rules.indices.contains(Int(rule)) ? rules[Int(rule)].script : nil
+            return "\(name ?? script) handlers"
+        }
+        let label = rules[Int(rule)]
+        return "\(label.script ?? script):\(label.line)"
+            + (label.name.isEmpty ? "" : " \(label.name)")
     }
 
     // MARK: For programs
@@ -70,7 +131,7 @@ struct LedgerText {
         if !flags.isEmpty {
             fields.append("\"flags\":[\(flags.map(quoted).joined(separator: ","))]")
         }
-        fields.append("\"action\":\(quoted(kindName(record)))")
+        fields.append("\"action\":\(quoted(record.action))")
         if isHandler(record) {
             fields.append("\"handler\":\(quoted(opName(record)))")
             fields.append("\"script\":\(quoted(scriptName(record)))")
@@ -88,25 +149,9 @@ struct LedgerText {
         if UInt32(decision.outcome) == US_OUTCOME_REDIRECT.rawValue {
             fields.append("\"to\":\(decision.to_offset)")
         }
-        if let verdict = verdict(record) { fields.append("\"verdict\":\(quoted(verdict))") }
+        if !decision.isNothing { fields.append("\"verdict\":\(quoted(decision.text))") }
         if let draws = draws(record, queue) { fields.append("\"draws\":\(draws)") }
         return "{" + fields.joined(separator: ",") + "}"
-    }
-
-    private func kindName(_ record: LedgerRecord) -> String {
-        switch record.kind {
-        case .scriptError: return "script_error"
-        case .backingError: return "backing_error"
-        case .decided:
-            let outcome = outcomeName(record)
-            guard outcome == "pass" else { return outcome }
-            if record.decision.corrupt.mode != 0 { return "corrupt" }
-            if record.decision.store.keep != 0 { return "torn" }
-            if record.decision.ignores_fua != 0 { return "ignore_fua" }
-            return record.decision.hangs != 0
-                ? "hang" : record.decision.delay_ns != 0 ? "delay" : "acted"
-        default: return "\(record.kind)"
-        }
     }
 
     /// How many numbers the deciding stream had given; nil when it was not asked.
@@ -135,12 +180,6 @@ struct LedgerText {
 
     private func label(_ record: LedgerRecord) -> RuleLabel? {
         rules.indices.contains(Int(record.rule)) ? rules[Int(record.rule)] : nil
-    }
-
-    private func outcomeName(_ record: LedgerRecord) -> String {
-        let number = UInt32(record.decision.outcome)
-        guard let name = unsafe us_outcome_name(number) else { return "outcome \(number)" }
-        return unsafe String(cString: name)
     }
 
     private func opName(_ record: LedgerRecord) -> String {

@@ -1,0 +1,166 @@
+import Glibc
+import Logging
+import Synchronization
+import SystemPackage
+
+/// The ledger as JSON lines in a file: `add --ledger FILE`.
+///
+/// A thread of its own copies records out of the queues' rings some tens of times a second, so that neither a queue
+/// nor the main thread ever waits for the disk. A full disk, or a limit, is told in the log; what could not be
+/// written is kept and tried again each second, and what the rings lose meanwhile is a line of the file.
+final class LedgerFile: Sendable {
+    let path: String
+    private let fd: Int32
+    private let isNew: Bool
+    /// Made when the last record is in the rings.
+    private let stopFD: Int32
+    /// nil, or what could not be written at the end.
+    private let ended = Promise<String?>()
+    private let isStarted = Atomic(false)
+    private let format = Mutex<LedgerText?>(nil)
+
+    private static let pauseMilliseconds: Int32 = 20
+    private static let retryMilliseconds: Int32 = 1000
+    /// Records in one go.
+    private static let pieceMax = 1000
+    /// How long the end of the server waits for a disk.
+    private static let patienceSeconds = 10.0
+
+    /// Makes the file; one that has something in it is not touched.
+    init(path: String) throws(DeviceError) {
+        self.path = path
+        // Not O_EXCL alone: an empty file may have been made with the owner and the mode that somebody wants.
+        let flags = O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC
+        var fd = unsafe open(path, flags | O_CREAT | O_EXCL, 0o600)
+        isNew = fd >= 0
+        if fd < 0, Glibc.errno == EEXIST { fd = unsafe open(path, flags) }
+        guard fd >= 0 else {
+            throw .system(call: "open", path: path, Errno(rawValue: Glibc.errno))
+        }
+        self.fd = fd
+        do throws(Errno) { stopFD = try SystemCall.makeEventFD() } catch {
+            throw .system(call: "eventfd", path: "", error)
+        }
+        var status = stat()
+        guard unsafe fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            throw .unsupported("\(path): the ledger is written to a regular file")
+        }
+        guard status.st_size == 0 else {
+            throw .unsupported(
+                "\(path) is not empty: remove it, or name another file for the ledger"
+            )
+        }
+    }
+
+    deinit {
+        close(fd)
+        if stopFD >= 0 { close(stopFD) }
+    }
+
+    /// Takes the file away again: the device did not come up.
+    func removeIfNew() {
+        if isNew { unsafe unlink(path) }
+    }
+
+    /// How records are told from now on.
+    func tell(_ format: LedgerText) { self.format.withLock { $0 = format } }
+
+    /// Begins to write; once.
+    func start(_ ledgers: [Ledger], _ lines: LinePipe) {
+        isStarted.store(true, ordering: .relaxed)
+        _ = OSThread(name: "ublk-ledger") { self.run(ledgers, lines) }
+    }
+
+    /// Writes what is left.
+    ///
+    /// - Returns: what could not be written, and why; nil: nothing.
+    func finish() -> String? {
+        guard isStarted.exchange(false, ordering: .relaxed) else { return nil }
+        var one: UInt64 = 1
+        _ = unsafe write(stopFD, &one, 8)
+        guard let outcome = ended.wait(seconds: Self.patienceSeconds) else {
+            return
+                "\(path): the disk did not take the rest of the ledger within \(Self.patienceSeconds) s"
+        }
+        return outcome
+    }
+
+    // MARK: The writer's thread
+
+    private func run(_ ledgers: [Ledger], _ lines: LinePipe) {
+        var reader = LedgerReader()
+        var rest: [UInt8] = []
+        var failure: Errno?
+        var isLast = false
+        while true {
+            if rest.isEmpty {
+                let piece = reader.read(ledgers, limit: Self.pieceMax)
+                rest = text(piece, ledgers)
+                if piece.entries.isEmpty, !piece.hasMore, isLast { return ended.fulfil(nil) }
+            }
+            let problem = put(&rest)
+            if problem != failure { lines.write(change(from: failure, to: problem)) }
+            failure = problem
+            if isLast, let failure {
+                return ended.fulfil("\(path): \(failure.name): the last records are missing")
+            }
+            if !isLast {
+                isLast = waits(failure, isIdle: rest.isEmpty && !hasMore(reader, ledgers))
+            }
+        }
+    }
+
+    private func hasMore(_ reader: LedgerReader, _ ledgers: [Ledger]) -> Bool {
+        zip(reader.next, ledgers).contains { $0 < $1.total }
+    }
+
+    /// - Returns: true when the queues have ended.
+    private func waits(_ failure: Errno?, isIdle: Bool) -> Bool {
+        var event = pollfd(fd: stopFD, events: Int16(POLLIN), revents: 0)
+        let pause = failure != nil ? Self.retryMilliseconds : isIdle ? Self.pauseMilliseconds : 0
+        return unsafe poll(&event, 1, pause) > 0
+    }
+
+    private func text(_ piece: LedgerReader.Piece, _ ledgers: [Ledger]) -> [UInt8] {
+        guard let format = format.withLock({ $0 }) else { return [] }
+        var bytes: [UInt8] = []
+        if piece.lost > 0 { bytes += (format.overwrittenLine(piece.lost, ledgers) + "\n").utf8 }
+        for entry in piece.entries {
+            bytes += (format.line(entry.record, queue: entry.queue) + "\n").utf8
+        }
+        return bytes
+    }
+
+    /// Writes as much as the file takes.
+    ///
+    /// - Returns: why it takes no more; nil: it took all.
+    private func put(_ rest: inout [UInt8]) -> Errno? {
+        while !rest.isEmpty {
+            let count = unsafe rest.withUnsafeBytes { unsafe write(fd, $0.baseAddress, $0.count) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return Errno(rawValue: count < 0 ? errno : ENOSPC) }
+            rest.removeFirst(count)
+        }
+        return nil
+    }
+
+    private func change(from failure: Errno?, to problem: Errno?) -> String {
+        guard let problem else { return "ledger file \(path): it is written again" }
+        return
+            "error: ledger file \(path): \(problem) (\(problem.name)): what happens is kept in memory as long as there is "
+            + "room (ledger_size), and tried again each second"
+    }
+}
+
+/// The file of a device's ledger, if `add` was given one.
+extension DeviceServer {
+    func startLedgerFile() {
+        ledgerFile?.tell(ledgerText(isJSON: true))
+        ledgerFile?.start(seats.map(\.control.ledger), lines)
+    }
+
+    /// The queues have ended.
+    func finishLedgerFile() {
+        if let problem = ledgerFile?.finish() { logger.error("ledger file \(problem)") }
+    }
+}

@@ -1,0 +1,49 @@
+import CLua
+
+/// What programs call what was done to an IO: the field `action` of a record, and what `--action` takes.
+extension LedgerRecord {
+    static let actions =
+        (US_OUTCOME_FAIL.rawValue..<US_OUTCOME_COUNT.rawValue).map(outcomeName)
+        + ["corrupt", "torn", "ignore_fua", "hang", "delay", "acted"]
+        + Kind.allCases.filter { $0 != .decided }.map(\.name)
+
+    /// The one word for it; a failure that was delayed too is `fail`.
+    var action: String {
+        guard kind == .decided else { return kind.name }
+        let outcome = Self.outcomeName(UInt32(decision.outcome))
+        guard outcome == "pass" else { return outcome }
+        if decision.corrupt.mode != 0 { return "corrupt" }
+        if decision.store.keep != 0 { return "torn" }
+        if decision.ignores_fua != 0 { return "ignore_fua" }
+        return decision.hangs != 0 ? "hang" : decision.delay_ns != 0 ? "delay" : "acted"
+    }
+
+    /// The action is part of what was done; a failure that was delayed is `fail` and `delay`.
+    func has(action name: String) -> Bool {
+        if action == name { return true }
+        guard kind == .decided else { return false }
+        switch name {
+        case "corrupt": return decision.corrupt.mode != 0
+        case "torn": return decision.store.keep != 0
+        case "ignore_fua": return decision.ignores_fua != 0
+        case "hang": return decision.hangs != 0
+        case "delay": return decision.delay_ns != 0
+        default: return false
+        }
+    }
+
+    private static func outcomeName(_ number: UInt32) -> String {
+        guard let name = unsafe us_outcome_name(number) else { return "outcome \(number)" }
+        return unsafe String(cString: name)
+    }
+}
+
+extension LedgerRecord.Kind {
+    var name: String {
+        switch self {
+        case .scriptError: "script_error"
+        case .backingError: "backing_error"
+        default: "\(self)"
+        }
+    }
+}

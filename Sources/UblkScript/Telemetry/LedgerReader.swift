@@ -1,0 +1,53 @@
+/// The ledgers of a device's queues read as one, in the order of time, piece by piece.
+///
+/// Belongs to whoever reads; queues go on writing meanwhile. A piece ends where a queue has records that were not
+/// looked at yet, so that what follows in the next piece is not older than what was in this one.
+struct LedgerReader {
+    struct Entry {
+        let queue: QueueID
+        /// The queue's count of records.
+        let number: UInt64
+        let record: LedgerRecord
+    }
+
+    struct Piece {
+        var entries: [Entry] = []
+        /// Records that were overwritten before they were read.
+        var lost: UInt64 = 0
+        /// There are more already.
+        var hasMore = false
+    }
+
+    /// Of each queue the number of the record to go on with.
+    private(set) var next: [UInt64]
+
+    /// - Parameter next: nothing: from the oldest records on.
+    init(from next: [UInt64] = []) { self.next = next }
+
+    /// - Parameter limit: of records, over all queues.
+    mutating func read(_ ledgers: [Ledger], limit: Int) -> Piece {
+        while next.count < ledgers.count { next.append(0) }
+        let each = max(1, limit / max(1, ledgers.count))
+        let parts = ledgers.indices.map { ledgers[$0].read(from: next[$0], limit: each) }
+        var end = UInt64.max
+        for (index, part) in parts.enumerated() where part.next < ledgers[index].total {
+            if let last = part.records.last { end = min(end, last.time) }
+        }
+        var piece = Piece()
+        for (index, part) in parts.enumerated() {
+            let kept = part.records.prefix { $0.time <= end }
+            next[index] = part.next - UInt64(part.records.count - kept.count)
+            piece.lost += part.lost
+            piece.hasMore = piece.hasMore || next[index] < ledgers[index].total
+            let first = next[index] - UInt64(kept.count)
+            piece.entries += kept.enumerated().map {
+                Entry(queue: ledgers[index].queue, number: first + UInt64($0), record: $1)
+            }
+        }
+        piece.entries.sort {
+            ($0.record.time, $0.queue.rawValue, $0.number)
+                < ($1.record.time, $1.queue.rawValue, $1.number)
+        }
+        return piece
+    }
+}

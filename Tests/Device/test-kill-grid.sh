@@ -147,6 +147,53 @@ t_a_server_that_is_stopped_and_goes_on_while_another_program_deletes_the_device_
   grid hold_read DEL_DEV "STOP CONT" 0.6
 }
 
+# The process beside the server that gives its control commands.
+helper_of() { # SERVER
+  local pid
+  for pid in $(processes); do [ "$pid" = "$1" ] || echo "$pid"; done
+}
+
+t_a_server_whose_helper_was_killed_gets_another_one() {
+  local helper
+  grid_script
+  add_device hung
+  helper=$(helper_of "$server")
+  [ -n "$helper" ] || fail "the server has no helper"
+  kill -KILL "$helper"
+  wait_until 5 has_ended "$helper"
+  ublk-script ctl "$id" on
+  hold_read
+  wait_until 5 has_another_helper "$helper"
+  kill -KILL "$(helper_of "$server")"
+  expect_status 0 ublk-script del "$id"
+  expect_end_of_all 5 "del" "$user" "$server"
+  no_leftovers
+}
+
+has_another_helper() { # PID
+  local now
+  now=$(helper_of "$server")
+  [ -n "$now" ] && [ "$now" != "$1" ]
+}
+
+# Processes of ours do not run for 5 s, as on a machine that stands still; then nobody is stopping the device.
+t_a_server_that_stood_still_holds_on_to_its_IO() {
+  grid_script
+  add_device hung
+  ublk-script ctl "$id" on
+  hold_read
+  wait_until 10 holds 1
+  # shellcheck disable=SC2046
+  kill -STOP $(processes)
+  sleep 5
+  # shellcheck disable=SC2046
+  kill -CONT $(processes)
+  # more looks than one
+  sleep 2.5
+  expect_equal "held IOs" "$(counter held_now)" 1
+  ! grep "another program" "$state_directory/$id.log" || fail "the server let go"
+}
+
 # Nobody kills the server: it finds out by itself.
 t_a_hung_writeback_ends_when_another_program_deletes_the_device() {
   local started

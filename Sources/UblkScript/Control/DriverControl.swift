@@ -103,13 +103,13 @@ final class DriverControl: ControlTransport {
     }
 
     private func wait(for answer: UserData, seconds: Double) -> Int32? {
-        var patience = Patience(seconds: seconds)
+        var limit = TimeLimit(seconds: seconds)
         while true {
-            ring.wait(timeoutNanoseconds: patience.nextLookNanoseconds)
+            ring.wait(timeoutNanoseconds: limit.nextLookNanoseconds)
             while let completion = ring.nextCompletion() {
                 if completion.userData == answer { return completion.result }
             }
-            guard !patience.isOver() else { return nil }
+            guard !limit.isOver() else { return nil }
         }
     }
 }

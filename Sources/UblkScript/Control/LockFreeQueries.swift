@@ -69,12 +69,12 @@ extension LockFreeQueries {
     ///
     /// - Returns: false when somebody still has its disk open after `seconds`.
     func waitUntilGone(_ device: DeviceID, seconds: Double = 1.5) -> Bool {
-        var patience = Patience(seconds: seconds)
+        var limit = TimeLimit(seconds: seconds)
         while true {
             do throws(DeviceError) { _ = try info(of: device) } catch {
                 if error.errno == .operationNotSupportedByDevice { return true }
             }
-            guard !patience.isOver() else { return false }
+            guard !limit.isOver() else { return false }
             usleep(5000)
         }
     }

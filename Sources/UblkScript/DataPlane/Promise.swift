@@ -28,9 +28,9 @@ final class Promise<Value: Sendable>: Sendable {
 
     /// nil when there was no answer in time, of which a standstill of the machine is no part.
     func wait(seconds: Double) -> Value? {
-        var patience = Patience(seconds: seconds)
-        while unsafe !sys_semaphore_wait(semaphore, patience.nextLookNanoseconds) {
-            guard !patience.isOver() else { return nil }
+        var limit = TimeLimit(seconds: seconds)
+        while unsafe !sys_semaphore_wait(semaphore, limit.nextLookNanoseconds) {
+            guard !limit.isOver() else { return nil }
         }
         return value.withLock { $0 }
     }

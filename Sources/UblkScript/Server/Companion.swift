@@ -40,8 +40,8 @@ final class Companion {
     /// Ends it, and waits a moment so that nothing of it is left when we end.
     deinit {
         close(fd)
-        var patience = Patience(seconds: 1)
-        while !hasEnded(), !patience.isOver() { usleep(1000) }
+        var limit = TimeLimit(seconds: 1)
+        while !hasEnded(), !limit.isOver() { usleep(1000) }
     }
 
     /// - Returns: false when it has died, or reads nothing any more.

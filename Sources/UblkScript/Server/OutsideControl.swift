@@ -40,38 +40,50 @@ final class OutsideControl {
         progress: () -> UInt64
     ) throws(DeviceError) -> String {
         let words = ["start", "\(device)", "\(getpid())", scans ? "scan" : "-"]
-        return try run(words, .startDevice, device, progress)
+        return try run(words, .startDevice, device, ControlDevice.changeSeconds, progress)
     }
 
-    func stop(_ device: DeviceID, progress: () -> UInt64) throws(DeviceError) {
-        _ = try run(["stop", "\(device)"], .stopDevice, device, progress)
+    /// - Parameter seconds: how long to wait while `progress` does not change.
+    func stop(
+        _ device: DeviceID,
+        seconds: Int = ControlDevice.changeSeconds,
+        progress: () -> UInt64
+    ) throws(DeviceError) {
+        _ = try run(["stop", "\(device)"], .stopDevice, device, seconds, progress)
     }
 
     /// - Throws: ENODEV when another program was quicker.
     func delete(_ device: DeviceID) throws(DeviceError) {
-        _ = try run(["delete", "\(device)"], .deleteDevice, device, { 0 })
+        _ = try run(
+            ["delete", "\(device)"],
+            .deleteDevice,
+            device,
+            ControlDevice.changeSeconds,
+            { 0 }
+        )
     }
 
     private func run(
         _ words: [String],
         _ kind: ControlCommand.Kind,
         _ device: DeviceID,
+        _ seconds: Int,
         _ progress: () -> UInt64
     ) throws(DeviceError) -> String {
         let number = try send(words)
         var last = progress()
-        var patience = Patience(seconds: Double(ControlDevice.changeSeconds))
+        var limit = TimeLimit(seconds: Double(seconds))
         while true {
-            switch receive(milliseconds: Patience.stepMilliseconds) {
+            switch receive(milliseconds: TimeLimit.stepMilliseconds) {
             case .answer(let answer) where answer.number == number:
                 return try answer.result(kind, device)
             case .answer: continue
             case .nothing:
                 let now = progress()
-                if now != last { patience = Patience(seconds: Double(ControlDevice.changeSeconds)) }
+                if now != last { limit = TimeLimit(seconds: Double(seconds)) }
                 last = now
-                guard !patience.isOver() else {
-                    throw .timeout(kind, device, seconds: ControlDevice.changeSeconds)
+                guard !limit.isOver() else {
+                    throw .timeout(kind, device, seconds: seconds)
                 }
             case .end:
                 throw .unsupported(

@@ -33,18 +33,18 @@ final class OutsideProcess: Sendable {
     private static let silenceSeconds = 3.0
 
     private func run() {
-        var silence = Patience(seconds: Self.silenceSeconds)
+        var silence = TimeLimit(seconds: Self.silenceSeconds)
         var look: (number: UInt64, device: DeviceID)?
         while true {
             var event = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
-            _ = unsafe poll(&event, 1, look == nil ? -1 : Patience.stepMilliseconds)
+            _ = unsafe poll(&event, 1, look == nil ? -1 : TimeLimit.stepMilliseconds)
             if event.revents != 0 {
                 guard let letter = Companion.read(socket) else { return }
                 let words = letter.split(separator: " ").map(String.init)
                 guard words.count > 2, let number = UInt64(words[0]), let id = UInt32(words[2])
                 else { return }
                 if words[1] == "look" {
-                    if look == nil { silence = Patience(seconds: Self.silenceSeconds) }
+                    if look == nil { silence = TimeLimit(seconds: Self.silenceSeconds) }
                     look = (number, DeviceID(id))
                     askUnlessAsked(DeviceID(id))
                 } else {

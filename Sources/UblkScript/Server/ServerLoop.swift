@@ -92,8 +92,10 @@ struct ServerLoop {
     /// Another process looks (``OutsideProcess``), because the look may wait in the kernel. Holding
     /// on would wedge whoever stops the device.
     private mutating func watchForStop() {
+        // Always, as this is also how the end of that process is noticed.
+        let isStopping = server.outside.isStopping()
         guard !hasLetGo else { return }
-        if server.outside.isStopping() {
+        if isStopping {
             hasLetGo = true
             server.logger.warning(
                 "another program is stopping device \(server.id): releasing held IOs, faults are off"

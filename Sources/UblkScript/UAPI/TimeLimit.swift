@@ -6,7 +6,7 @@ import CUring
 /// anything, and who looks at a clock blames the other side. So the one that waits looks every
 /// ``stepNanoseconds``; a look that comes later than ``latestNanoseconds`` after the one before
 /// came out of a standstill, which counts as that much and no more. One thread.
-struct Patience {
+struct TimeLimit {
     static let stepNanoseconds: UInt64 = 100_000_000
     static let stepMilliseconds: Int32 = 100
     static let latestNanoseconds: UInt64 = 2 * stepNanoseconds

@@ -20,11 +20,12 @@ struct us_bucket *us_shared_bucket(
     if (length > US_NAME_MAX || rate == 0 || burst == 0)
         return NULL;
     us_shared_lock(shared);
-    struct us_bucket *bucket = shared->buckets;
-    while (bucket != NULL && (length == 0 || strlen(bucket->name) != length || memcmp(bucket->name, name, length) != 0))
-        bucket = bucket->next;
-    if (bucket == NULL && shared->bucket_count < BUCKETS_MAX && (bucket = calloc(1, sizeof *bucket)) != NULL) {
+    struct us_bucket *bucket = length > 0 ? us_names_find(&shared->bucket_names, 0, name, length) : NULL;
+    if (bucket == NULL && shared->bucket_count < BUCKETS_MAX && us_names_reserve(&shared->bucket_names)
+        && (bucket = calloc(1, sizeof *bucket)) != NULL) {
         memcpy(bucket->name, name, length);
+        if (length > 0)
+            us_names_add(&shared->bucket_names, 0, bucket->name, length, bucket);
         bucket->next = shared->buckets;
         shared->buckets = bucket;
         shared->bucket_count++;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { DICTS_MAX = 1 << 16 };
+
 struct entry {
     struct entry *next;
     uint64_t hash;
@@ -29,11 +31,12 @@ struct us_dict *us_shared_dict(struct us_shared *shared, const char *name, size_
     if (length > US_NAME_MAX)
         return NULL;
     us_shared_lock(shared);
-    struct us_dict *dict = shared->dicts;
-    while (dict != NULL && (strlen(dict->name) != length || memcmp(dict->name, name, length) != 0))
-        dict = dict->next;
-    if (dict == NULL && (dict = calloc(1, sizeof *dict)) != NULL) {
+    struct us_dict *dict = us_names_find(&shared->dict_names, 0, name, length);
+    if (dict == NULL && shared->dict_count < DICTS_MAX && us_names_reserve(&shared->dict_names)
+        && (dict = calloc(1, sizeof *dict)) != NULL) {
         memcpy(dict->name, name, length);
+        us_names_add(&shared->dict_names, 0, dict->name, length, dict);
+        shared->dict_count++;
         pthread_mutex_init(&dict->lock, NULL);
         dict->shared = shared;
         dict->next = shared->dicts;

@@ -124,7 +124,7 @@ static int dict(lua_State *L) {
             L, "dict: bad name %s: text of 1 to %d bytes is expected", us_describe(L, 1), US_NAME_MAX);
     struct us_dict *made = us_shared_dict(us_script_of(L)->options.shared, name, length);
     if (made == NULL)
-        return luaL_error(L, "dict: out of memory");
+        return luaL_error(L, "dict: out of memory, or too many tables");
     struct us_dict_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     object->kind = US_KIND_DICT;
     object->dict = made;

@@ -43,10 +43,10 @@ static struct us_history *find_or_make(struct us_shared *shared, const char *nam
     if (length > US_NAME_MAX || units == 0)
         return NULL;
     us_shared_lock(shared);
-    struct us_history *table = shared->histories;
-    while (table != NULL && (strlen(table->name) != length || memcmp(table->name, name, length) != 0))
-        table = table->next;
-    if (table == NULL && (table = make(name, length, units, unit_bytes)) != NULL) {
+    struct us_history *table = us_names_find(&shared->history_names, 0, name, length);
+    if (table == NULL && us_names_reserve(&shared->history_names)
+        && (table = make(name, length, units, unit_bytes)) != NULL) {
+        us_names_add(&shared->history_names, 0, table->name, length, table);
         table->next = shared->histories;
         shared->histories = table;
     } else if (table != NULL && is_new) {

@@ -61,6 +61,11 @@ void us_shared_free(struct us_shared *shared) {
     us_shared_free_buckets(shared);
     us_shared_free_dicts(shared);
     us_shared_free_histories(shared);
+    us_names_free(&shared->set_names);
+    us_names_free(&shared->cell_names);
+    us_names_free(&shared->bucket_names);
+    us_names_free(&shared->dict_names);
+    us_names_free(&shared->history_names);
     pthread_mutex_destroy(&shared->lock);
     free(shared->anonymous);
     free(shared->readers);
@@ -139,22 +144,23 @@ void us_shared_publish(struct us_ranges *set, struct us_spans *spans) {
 }
 
 static struct us_ranges *find(struct us_shared *shared, const char *name, size_t length) {
-    for (struct us_ranges *set = shared->sets; length > 0 && set != NULL; set = set->next)
-        if (strlen(set->name) == length && memcmp(set->name, name, length) == 0)
-            return set;
-    return NULL;
+    return length > 0 ? us_names_find(&shared->set_names, 0, name, length) : NULL;
 }
 
 static struct us_ranges *make(struct us_shared *shared, const char *name, size_t length) {
     if (length > US_NAME_MAX || shared->set_count == US_SETS_MAX)
+        return NULL;
+    if (length > 0 && !us_names_reserve(&shared->set_names))
         return NULL;
     struct us_ranges *set = calloc(1, sizeof *set);
     if (set == NULL)
         return NULL;
     set->shared = shared;
     atomic_init(&set->spans, NULL);
-    if (length > 0)
+    if (length > 0) {
         memcpy(set->name, name, length);
+        us_names_add(&shared->set_names, 0, set->name, length, set);
+    }
     set->next = shared->sets;
     shared->sets = set;
     shared->set_count++;

@@ -2,6 +2,7 @@
 #pragma once
 #include "include/ranges.h"
 #include "leaves.h"
+#include "names.h"
 #include "spans.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -33,14 +34,17 @@ struct us_shared {
     pthread_mutex_t lock;
     size_t set_count, interval_count;
     struct us_ranges *sets;
+    struct us_names set_names, cell_names, bucket_names, dict_names, history_names;
     struct us_ranges **anonymous; /* the first of each bank and queue */
     struct us_spans *retired; /* newest first */
     struct us_leaves leaves;
     struct us_cell *cells;    /* cells.c, newest first */
     size_t cell_count;
+    struct us_cell **numbered[4]; /* by enum us_cell_kind: the cell with number n at n - 1 */
     struct us_bucket *buckets; /* bucket.c, newest first */
     size_t bucket_count;
     struct us_dict *dicts; /* dict.c, newest first */
+    size_t dict_count;
     _Atomic size_t dict_bytes;
     struct us_history *histories; /* history.c */
     uint32_t cell_numbers[4]; /* by enum us_cell_kind: the last number given */

@@ -26,7 +26,7 @@ struct us_value {
     size_t length;
 };
 
-/* The table of that name, made when there is none; NULL: no memory, or the name is too long. */
+/* The table of that name, made when there is none; NULL: no memory, over 2^16 of them, or the name is too long. */
 struct us_dict *us_shared_dict(struct us_shared *shared, const char *name, size_t length);
 
 /* False: it is not there. Text is copied to text, which has room for US_DICT_TEXT_MAX bytes. */

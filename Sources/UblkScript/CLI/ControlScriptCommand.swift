@@ -52,7 +52,7 @@ struct ControlScriptCommand: ParsableCommand {
         let answer =
             words[0] == "reload"
             ? try ReloadCommand.ask(id, record, Array(words.dropFirst()))
-            : try Removal.ask(["ctl"] + words, id, record, seconds: 15)
+            : try Removal.ask(["ctl"] + words, id, record, seconds: Removal.questionSeconds)
         if !answer.isEmpty { Output.line(answer) }
     }
 }

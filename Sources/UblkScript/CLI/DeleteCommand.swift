@@ -50,6 +50,9 @@ enum Removal {
     /// The server waits as long as writeback goes on, and answers when it does not.
     private static let answerSeconds = 3600
 
+    /// Longer than the server itself waits for its queues.
+    static let questionSeconds = 30
+
     static func delete(_ id: DeviceID) throws {
         let record = try ownRecord(id)
         if ServerProcess.isAlive(record.serverPID) {

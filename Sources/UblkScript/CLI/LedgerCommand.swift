@@ -102,7 +102,7 @@ struct LedgerCommand: ParsableCommand {
         let words = ["ledger", json ? "json" : "text", since ?? "", cursor] + filter
         let answer: (ok: Bool, text: String)?
         do {
-            let connection = try Removal.connect(id, record, seconds: 15)
+            let connection = try Removal.connect(id, record, seconds: Removal.questionSeconds)
             answer = connection.ask(words)
         } catch {
             if follow, !isFirst { return nil }
@@ -110,7 +110,9 @@ struct LedgerCommand: ParsableCommand {
         }
         guard let answer else {
             if follow, !isFirst { return nil }
-            throw Failure("the server of device \(id) did not answer within 15 s")
+            throw Failure(
+                "the server of device \(id) did not answer within \(Removal.questionSeconds) s"
+            )
         }
         guard answer.ok else { throw Failure(answer.text) }
         let parts = answer.text.split(

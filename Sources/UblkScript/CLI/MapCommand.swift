@@ -65,6 +65,6 @@ struct MapCommand: ParsableCommand {
     }
 
     private func ask(_ words: [String], _ id: DeviceID, _ record: DeviceRecord) throws -> String {
-        try Removal.ask(["ctl"] + words, id, record, seconds: 15)
+        try Removal.ask(["ctl"] + words, id, record, seconds: Removal.questionSeconds)
     }
 }

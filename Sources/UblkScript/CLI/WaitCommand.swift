@@ -56,7 +56,12 @@ struct WaitCommand: ParsableCommand {
         let limit = timeout.flatMap(Quantity.nanoseconds) ?? .max
         let start = SystemCall.monotonicNanoseconds
         while true {
-            let answer = try Removal.ask(["reached"] + words, id, record, seconds: 15)
+            let answer = try Removal.ask(
+                ["reached"] + words,
+                id,
+                record,
+                seconds: Removal.questionSeconds
+            )
             if answer.hasPrefix("yes ") { return }
             guard SystemCall.monotonicNanoseconds - start < limit else {
                 throw Failure("after \(timeout ?? ""): \(answer.dropFirst(3))")

@@ -196,8 +196,13 @@ struct ServerLoop {
     private func askQueue(_ connection: borrowing AdminConnection, _ words: [String]) {
         let promise = Promise<ControlAnswer>()
         server.seats[0].control.send(.control(words, promise))
-        guard let answer = promise.wait(seconds: 10) else {
-            return connection.answer(ok: false, "the queue did not answer within 10 s")
+        // One handler may be under way, then ctl runs; each may take its budget and half as much again.
+        let seconds = 10 + 3 * Double(server.plan.config.budgetNanoseconds) / 1e9
+        guard let answer = promise.wait(seconds: seconds) else {
+            return connection.answer(
+                ok: false,
+                "the queue did not answer within \(Int(seconds)) s"
+            )
         }
         connection.answer(ok: answer.isOK, answer.text)
     }

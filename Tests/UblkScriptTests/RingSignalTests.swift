@@ -1,5 +1,6 @@
 import CUring
 import Glibc
+import Synchronization
 import Testing
 
 @testable import UblkScript
@@ -7,8 +8,13 @@ import Testing
 /// Signals in the middle of a wait: the watchdog sends them to queue threads.
 @Suite(.serialized, .enabled(if: TestHost.hasUring, "io_uring cannot be used here"))
 struct RingSignalTests {
-    /// Sends SIGUSR2, which does nothing, to the calling thread while `body` runs.
-    private func signalled(everyMilliseconds: UInt32, times: Int, _ body: () -> Void) {
+    /// Runs `body` while another thread sends SIGUSR2, which does nothing, to the calling one, up to so many times and
+    /// each time when it is asleep; and `last` after the last one.
+    private func signalled(
+        times: Int,
+        last: @escaping @Sendable () -> Void = {},
+        _ body: () -> Void
+    ) {
         // With SA_RESTART, as the watchdog's handler has it. Dispatch's threads block all signals.
         signal(SIGUSR2) { _ in }
         var mask = sigset_t()
@@ -17,15 +23,26 @@ struct RingSignalTests {
         unsafe sigaddset(&mask, SIGUSR2)
         unsafe pthread_sigmask(SIG_UNBLOCK, &mask, &before)
         let target = pthread_self()
+        let state = TestHost.ownState
+        let over = Flag()
         let sender = OSThread(name: "test-signals") {
             for _ in 0..<times {
-                TestHost.sleep(milliseconds: everyMilliseconds)
+                while !over.isSet, !TestHost.isAsleep(state) { sched_yield() }
+                if over.isSet { return }
                 pthread_kill(target, SIGUSR2)
             }
+            last()
         }
         body()
+        over.set()
         sender.join()
         unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
+    }
+
+    private final class Flag: Sendable {
+        private let value = Atomic(false)
+        var isSet: Bool { value.load(ordering: .acquiring) }
+        func set() { value.store(true, ordering: .releasing) }
     }
 
     private func milliseconds(_ body: () -> Void) -> Double {
@@ -36,15 +53,15 @@ struct RingSignalTests {
 
     @Test func `a signal does not end a wait that has a deadline`() throws {
         var ring = try Ring(entries: 4, style: .queue)
-        signalled(everyMilliseconds: 60, times: 1) {
-            let waited = milliseconds { ring.wait(timeoutNanoseconds: 300_000_000) }
-            #expect(waited >= 300)
+        signalled(times: 1) {
+            let waited = milliseconds { ring.wait(timeoutNanoseconds: 100_000_000) }
+            #expect(waited >= 100)
         }
     }
 
     @Test func `signals do not put a deadline off`() throws {
         var ring = try Ring(entries: 4, style: .queue)
-        signalled(everyMilliseconds: 20, times: 60) {
+        signalled(times: .max) {
             let waited = milliseconds { ring.wait(timeoutNanoseconds: 100_000_000) }
             #expect(waited >= 100)
             #expect(waited < 800, "the time-out began anew with each signal")
@@ -63,21 +80,18 @@ struct RingSignalTests {
         let sqe = unsafe ring.submission()
         unsafe io_uring_prep_read(sqe, event, value, 8, 0)
         unsafe sqe.pointee.user_data = UserData(.wakeup).rawValue
-        let ringer = OSThread(name: "test-ringer") {
-            TestHost.sleep(milliseconds: 300)
+        let ringEvent: @Sendable () -> Void = {
             var one: UInt64 = 1
             _ = unsafe write(event, &one, 8)
         }
         var seen = 0
-        signalled(everyMilliseconds: 50, times: 3) {
-            let waited = milliseconds { ring.wait(timeoutNanoseconds: limit) }
-            #expect(waited >= 250, "a signal ended the wait")
+        signalled(times: 3, last: ringEvent) {
+            ring.wait(timeoutNanoseconds: limit)
             while ring.nextCompletion() != nil { seen += 1 }
         }
-        ringer.join()
+        #expect(seen == 1, "a signal ended the wait")
         // A read that was queued twice would take this.
-        var one: UInt64 = 1
-        _ = unsafe write(event, &one, 8)
+        ringEvent()
         ring.wait(timeoutNanoseconds: 100_000_000)
         while ring.nextCompletion() != nil { seen += 1 }
         #expect(seen == 1)

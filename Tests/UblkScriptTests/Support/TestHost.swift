@@ -34,6 +34,29 @@ enum TestHost {
         return seed
     }
 
+    /// The file in which the kernel tells what the calling thread does.
+    static var ownState: String {
+        var link = [CChar](repeating: 0, count: 64)
+        let length = unsafe readlink("/proc/thread-self", &link, link.count)
+        precondition(length > 0, "/proc/thread-self")
+        return
+            "/proc/\(String(decoding: link.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self))/stat"
+    }
+
+    /// The thread whose `ownState` this is waits in the kernel.
+    static func isAsleep(_ state: String) -> Bool {
+        let fd = unsafe open(state, O_RDONLY)
+        guard fd >= 0 else { return false }
+        defer { close(fd) }
+        var text = [UInt8](repeating: 0, count: 64)
+        _ = unsafe read(fd, &text, text.count)
+        // "TID (NAME) S ...", and a name may hold anything.
+        guard let end = text.lastIndex(of: UInt8(ascii: ")")), end + 2 < text.count else {
+            return false
+        }
+        return text[end + 2] == UInt8(ascii: "S")
+    }
+
     static func sleep(milliseconds: UInt32) { usleep(milliseconds * 1000) }
 }
 

@@ -19,6 +19,7 @@
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -114,6 +115,11 @@ int sys_close_from_on_exec(unsigned first) {
 int sys_rwf_dsync(void) { return RWF_DSYNC; }
 
 const char *sys_errno_name(int number) { return strerrorname_np(number); }
+
+int64_t sys_filesystem_type(int fd) {
+    struct statfs filesystem;
+    return fstatfs(fd, &filesystem) == 0 ? (int64_t)filesystem.f_type : -1;
+}
 
 int sys_file_extents(int fd, uint64_t from, struct sys_extent *extents, unsigned capacity) {
     enum { EXTENTS_MAX = 256 };

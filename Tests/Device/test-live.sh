@@ -358,7 +358,7 @@ interleaved_files() { # FOLDER
 # What map says is what the disk has there, byte for byte.
 expect_extents_hold() { # FILE BYTE
   local offset length total=0
-  while read -r offset length; do
+  while read -r offset length _; do
     expect_equal "the disk at $offset" "$(bytes_in "$dev" "$offset" "$length")" "$2"
     total=$((total + length))
   done < <(ublk-script map "$id" "$1")
@@ -407,11 +407,60 @@ t_a_fault_is_aimed_at_one_file_on_a_partition() {
   umount mnt
 }
 
+t_several_files_parts_of_one_and_folders_are_mapped() {
+  victim_script
+  add_device victim
+  mkfs.ext4 -q "$dev"
+  mkdir mnt
+  mount "$dev" mnt
+  mkdir -p mnt/folder/deep
+  fill mnt/folder/a 0 65536 11
+  fill mnt/folder/deep/b 0 65536 22
+  fill mnt/other 0 65536 33
+  sync
+  # the offset inside the file, and the file
+  local offset length at file
+  while read -r offset length at file; do
+    expect_equal "$file at $at" "$(bytes_in "$dev" "$offset" "$length")" "$(bytes_in "$file" "$at" "$length")"
+    echo "$file" >>mapped
+  done < <(ublk-script map mnt/folder mnt/other) # the sole device
+  expect_equal "files" "$(sort -u mapped | tr '\n' ' ')" "mnt/folder/a mnt/folder/deep/b mnt/other "
+  read -r offset length at file < <(ublk-script map "$id" mnt/other --part 8K+4K)
+  expect_equal "the part" "$length $at $file" "4096 8192 mnt/other"
+  expect_status 0 ublk-script map "$id" mnt/other --json
+  expect_output '[{"extents":[{"at":0,"length":65536,"offset":' '"file":"mnt/other"}]'
+  expect_status 0 ublk-script map "$id" mnt/folder/a --ranges victim
+  expect_output "65536 bytes"
+  expect_status 0 ublk-script map "$id" mnt/folder/deep --ranges victim --add
+  expect_output "131072 bytes"
+  expect_status 0 ublk-script map "$id" mnt/other --ranges victim --part 0+4K --part 8K+4K
+  expect_output "8192 bytes"
+  expect_equal "the part" "$(read_errno mnt/other 8192 4096)" ENODATA
+  expect_equal "beside it" "$(read_errno mnt/other 4096 4096)" ok
+  expect_status 2 ublk-script map "$id" mnt/other mnt/folder/a --part 0+4K
+  expect_status 2 ublk-script map "$id" mnt/other --add
+  umount mnt
+}
+
+t_a_file_behind_a_mapping_is_told_what_maps_it() {
+  victim_script
+  add_device victim
+  echo "0 262144 linear $dev 2048" | dmsetup create mapped || skip "no device mapper here"
+  mkfs.ext4 -q /dev/mapper/mapped
+  mkdir mnt
+  mount /dev/mapper/mapped mnt
+  fill mnt/file 0 65536 11
+  expect_status 1 ublk-script map "$id" mnt/file
+  expect_output "is on $dev, but not directly: its filesystem is on mapped, a device-mapper device, which has ublkb$id below it"
+  umount mnt
+  dmsetup remove mapped
+}
+
 t_a_file_that_is_not_on_the_device_cannot_be_aimed_at() {
   victim_script
   add_device victim
   expect_status 1 ublk-script map "$id" victim.lua
-  expect_output "is not on $dev"
+  expect_output "is not on $dev" "It is on a"
   expect_status 1 ublk-script map "$id" missing
   expect_output "missing: open failed"
 }

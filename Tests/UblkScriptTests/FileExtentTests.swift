@@ -21,13 +21,56 @@ import Testing
         try body(path)
     }
 
-    @Test func `a file on another disk is refused, with the way to find its own`() throws {
+    @Test func `a file on another disk is refused, with what it is on and the way to find its own`()
+    {
+        let problem = FileExtents.Problem.elsewhere(
+            path: "/a/b",
+            disk: "/dev/ublkb0",
+            reason: DiskBelow(device: 77).reason(filesystem: 0x0102_1994),
+            isAbove: false
+        )
+        let text = "\(problem)"
+        #expect(text.contains("/a/b is not on /dev/ublkb0"))
+        #expect(text.contains("It is on a tmpfs, which is in memory. See: findmnt -T /a/b"))
+    }
+
+    @Test func `a disk that is none is refused`() throws {
         try withFile(bytes: 4096) { path in
             #expect { try FileExtents.of(path, onDisk: "/dev/null") } throws: {
-                let text = "\($0)"
-                return text.contains("is not on /dev/null") && text.contains("findmnt -T \(path)")
+                "\($0)".hasPrefix("/dev/null is no block device")
             }
         }
+    }
+
+    @Test func `btrfs is told to map addresses itself`() {
+        let reason = DiskBelow(device: 77).reason(filesystem: 0x9123_683e)
+        #expect(reason.hasPrefix("a btrfs, which maps the addresses"))
+    }
+
+    @Test func `what is no file is refused at once, a fifo too`() throws {
+        let directory = ScratchDirectory()
+        let fifo = directory.file("fifo")
+        try #require(unsafe mkfifo(fifo, 0o600) == 0)
+        for path in [fifo, "/dev/zero", directory.path] {
+            #expect { try FileExtents.of(path, onDisk: "/dev/null") } throws: {
+                "\($0)".contains("a regular file or a folder is expected")
+            }
+        }
+    }
+
+    @Test func `a folder is all files below it, each once, in order`() throws {
+        let directory = ScratchDirectory()
+        let folder = directory.file("folder")
+        try #require(unsafe mkdir(folder, 0o700) == 0 && mkdir(folder + "/b", 0o700) == 0)
+        for name in ["folder/c", "folder/b/d", "folder/a", "other"] { directory.write(name, "x") }
+        try #require(unsafe link(folder + "/a", folder + "/e") == 0)
+        try #require(unsafe symlink(directory.file("other"), folder + "/f") == 0)
+        try #require(unsafe mkfifo(folder + "/g", 0o600) == 0)
+        #expect(FilesBelow.of(folder) == ["a", "b/d", "c"].map { "\(folder)/\($0)" })
+        #expect(FilesBelow.of(folder + "/") == FilesBelow.of(folder))
+        #expect(FilesBelow.of(folder + "/f") == [folder + "/f"])
+        for name in ["a", "b/d", "c", "e", "f", "g"] { unsafe unlink("\(folder)/\(name)") }
+        unsafe rmdir(folder + "/b")
     }
 
     @Test func `what is not there is told by name`() {

@@ -29,6 +29,9 @@ int sys_take_signal(int signalfd); /* the number of one that is waiting */
 int sys_block_device_size(int fd, uint64_t *bytes);
 int sys_rescan_partitions(int fd);
 
+/* The magic number of the filesystem that an open file is on (fstatfs); -1: it does not tell. */
+int64_t sys_filesystem_type(int fd);
+
 /* A piece of a file, where it lies on its filesystem's device; bytes. */
 struct sys_extent {
     uint64_t logical, physical, length;

@@ -1,60 +1,138 @@
 import ArgumentParser
 
-/// `map ID FILE`: where a file lies on a device, and a named set of that, so that a fault can target one file.
+/// `map [ID] PATH...`: where files lie on a device, and a named set of that, so that a fault can target them.
 struct MapCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "map",
-        abstract: "Tell where a file lies on a device, or put that into a set of the script's.",
+        abstract: "Tell where files lie on a device, or put that into a set of the script's.",
         discussion: """
-            FILE is on a filesystem on the device or on a partition of it; not on anything in between. Without
-            --ranges one line an extent is printed: offset and length on the device, bytes. With it the set
-            ranges("SET") of the running script gets them in place of what was in it, so that rules with that range
-            hit this file only. A file that grows or is rewritten elsewhere later (copy on write) has to be mapped again.
+            The files' filesystem is on the device or on a partition of it; not on anything in between. Without \
+            --ranges one line an extent is printed: offset and length on the device, the offset inside the file, bytes, \
+            and the file. Of a folder all files are meant, on its own filesystem. With --ranges the set \
+            ranges("SET") of the running script gets the extents in place of what was in it, or beside it with --add, \
+            so that rules with that range hit these files only. A file that grows or is rewritten elsewhere later (copy on \
+            write) has to be mapped again.
             """
     )
 
-    @OptionGroup var device: DeviceArgument
+    @Option(name: [.customShort("n"), .long], help: "The device's number.")
+    var number: String?
 
-    @Argument(help: "The file.", completion: .file())
-    var file: String
+    @Argument(
+        help: ArgumentHelp(
+            "The device, unless there is only one, and files and folders.",
+            valueName: "path"
+        ),
+        completion: .file()
+    )
+    var words: [String]
+
+    @Option(help: "Only these bytes of the one file, as in 1M+64K; may be given several times.")
+    var part: [String] = []
 
     @Option(help: "The name of a set of the script's.")
     var ranges: String?
 
+    @Flag(help: "Keep what is in the set.")
+    var add = false
+
     @Flag(help: "Print the extents as JSON.")
     var json = false
 
-    private struct Line: Codable {
-        let offset: UInt64
-        let length: UInt64
+    private struct MappedFile: Encodable {
+        struct Extent: Encodable {
+            let offset: UInt64
+            let length: UInt64
+            let at: UInt64
+        }
+        let file: String
+        let extents: [Extent]
     }
 
     /// As many extents as fit a request for sure.
     private static let batch = 1000
 
     func run() throws {
-        let id = try device.id()
+        let (id, paths) = try named()
+        if add, ranges == nil { throw ValidationError("--add goes with --ranges SET") }
+        if json, ranges != nil { throw ValidationError("--ranges does not go with --json") }
+        if !part.isEmpty, paths.count != 1 {
+            throw ValidationError("--part goes with one file, and \(paths.count) are named")
+        }
+        let parts = try part.map { try Self.part($0) }
         let record = try Removal.ownRecord(id)
-        let extents: [FileExtents.Extent]
-        do {
-            extents = try FileExtents.of(AbsolutePath.of(file), onDisk: id.blockPath)
-        } catch { throw Failure(error) }
+        let files = try paths.flatMap { try mapped($0, parts, onDisk: id.blockPath) }
         if let ranges {
-            try fill(ranges, with: extents, id, record)
+            try fill(ranges, with: files.flatMap(\.extents), id, record)
         } else if json {
-            Output.line(JSON.text(extents.map { Line(offset: $0.offset, length: $0.length) }))
+            Output.line(JSON.text(files))
         } else {
-            for extent in extents { Output.line("\(extent.offset) \(extent.length)") }
+            var table = TextTable([.right, .right, .right, .left])
+            for file in files {
+                for extent in file.extents {
+                    table.add([
+                        "\(extent.offset)", "\(extent.length)", "\(extent.at)", file.file,
+                    ])
+                }
+            }
+            for line in table.lines { Output.line(line) }
+        }
+    }
+
+    private func named() throws -> (id: DeviceID, paths: [String]) {
+        let named = try number.map { (id: try DeviceArgument.parse($0), rest: words) }
+        let (id, paths) = try named ?? DeviceArgument.first(of: words)
+        guard !paths.isEmpty else {
+            throw ValidationError("which files? For example: map \(id) /mnt/a.db")
+        }
+        return (id, paths)
+    }
+
+    private static func part(_ text: String) throws -> Range<UInt64> {
+        let words = text.split(separator: "+", omittingEmptySubsequences: false)
+        guard words.count == 2, let offset = Quantity.bytes(String(words[0])),
+            let length = Quantity.bytes(String(words[1])), length > 0,
+            !offset.addingReportingOverflow(length).overflow
+        else { throw ValidationError("--part \(text): OFFSET+LENGTH, as in 1M+64K, is expected") }
+        return offset..<(offset + length)
+    }
+
+    /// A file, or those in a folder; of these what has no blocks of its own is left out, and told.
+    private func mapped(
+        _ path: String,
+        _ parts: [Range<UInt64>],
+        onDisk disk: String
+    ) throws -> [MappedFile] {
+        let names = FilesBelow.of(path)
+        let isFolder = names != [path]
+        if isFolder, !parts.isEmpty {
+            throw ValidationError("--part goes with one file, \(path) is a folder")
+        }
+        return try names.compactMap { name in
+            do throws(FileExtents.Problem) {
+                var extents: [FileExtents.Extent] = []
+                for part in parts.isEmpty ? [0..<(.max)] : parts {
+                    extents += try FileExtents.of(AbsolutePath.of(name), onDisk: disk, part: part)
+                }
+                return MappedFile(
+                    file: name,
+                    extents: extents.map { .init(offset: $0.offset, length: $0.length, at: $0.at) }
+                )
+            } catch {
+                guard isFolder, error.isOfOneFile else { throw Failure(error) }
+                Output.error("\(error); it is left out")
+                return nil
+            }
         }
     }
 
     private func fill(
         _ set: String,
-        with extents: [FileExtents.Extent],
+        with extents: [MappedFile.Extent],
         _ id: DeviceID,
         _ record: DeviceRecord
     ) throws {
-        var answer = try ask(["ranges", set, "clear"], id, record)
+        var answer = try ask(["ranges", set, add ? "count" : "clear"], id, record)
         for start in stride(from: 0, to: extents.count, by: Self.batch) {
             let words = extents[start..<min(start + Self.batch, extents.count)].flatMap {
                 ["\($0.offset)", "\($0.length)"]

@@ -10,11 +10,15 @@ enum FileExtents {
         /// On the disk, bytes.
         var offset: UInt64
         var length: UInt64
+        /// In the file.
+        var at: UInt64
     }
 
     enum Problem: Error, CustomStringConvertible {
         case system(call: String, path: String, Errno)
-        case elsewhere(path: String, disk: String)
+        case noFile(path: String)
+        case noDisk(path: String)
+        case elsewhere(path: String, disk: String, reason: String, isAbove: Bool)
         case noPlace(path: String, at: UInt64)
 
         var description: String {
@@ -23,10 +27,15 @@ enum FileExtents {
                 "\(path): its filesystem does not tell where files lie (\(call): EOPNOTSUPP)"
             case .system(let call, let path, let errno):
                 "\(path): \(call) failed: \(errno) (\(errno.name))"
-            case .elsewhere(let path, let disk):
+            case .noFile(let path): "\(path): a regular file or a folder is expected"
+            case .noDisk(let path):
+                "\(path) is no block device: is the device up? See: ublk-script list"
+            case .elsewhere(let path, let disk, let reason, true):
+                "\(path) is on \(disk), but not directly: its filesystem is on \(reason)"
+            case .elsewhere(let path, let disk, let reason, false):
                 """
                 \(path) is not on \(disk), neither on the whole disk nor on a partition of it. \
-                See: findmnt -T \(path)
+                It is on \(reason). See: findmnt -T \(path)
                 """
             case .noPlace(let path, let at):
                 """
@@ -35,35 +44,52 @@ enum FileExtents {
                 """
             }
         }
+
+        /// The filesystem is one that can be asked; it is this file that has no blocks.
+        var isOfOneFile: Bool { if case .noPlace = self { true } else { false } }
     }
 
     /// The pieces of a regular file on `disk`, in the file's order; neighbours are one.
     ///
     /// Unwritten data of the file is written back first.
-    static func of(_ path: String, onDisk disk: String) throws(Problem) -> [Extent] {
-        let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    ///
+    /// - Parameter part: only these bytes of the file.
+    static func of(
+        _ path: String,
+        onDisk disk: String,
+        part: Range<UInt64> = 0..<(.max)
+    ) throws(Problem) -> [Extent] {
+        // Neither a fifo nor a device is waited for.
+        let fd = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
         guard fd >= 0 else { throw .system(call: "open", path: path, Errno(rawValue: Glibc.errno)) }
         defer { close(fd) }
         let start = try partitionStart(fd, path: path, disk: disk)
         var extents: [Extent] = []
         var pieces = [sys_extent](repeating: sys_extent(), count: 256)
-        var from: UInt64 = 0
-        while true {
+        var from = part.lowerBound
+        while from < part.upperBound {
             let count = unsafe sys_file_extents(fd, from, &pieces, UInt32(pieces.count))
             guard count >= 0 else {
                 throw .system(call: "FIEMAP", path: path, Errno(rawValue: -count))
             }
             for piece in pieces.prefix(Int(count)) {
-                guard piece.has_place else { throw .noPlace(path: path, at: piece.logical) }
-                append(Extent(offset: start + piece.physical, length: piece.length), to: &extents)
+                let first = max(piece.logical, part.lowerBound)
+                let end = min(piece.logical + piece.length, part.upperBound)
                 from = piece.logical + piece.length
+                guard first < end else { continue }
+                guard piece.has_place else { throw .noPlace(path: path, at: first) }
+                let offset = start + piece.physical + (first - piece.logical)
+                append(Extent(offset: offset, length: end - first, at: first), to: &extents)
             }
             if count == 0 || pieces[Int(count) - 1].is_last { return extents }
         }
+        return extents
     }
 
     private static func append(_ extent: Extent, to extents: inout [Extent]) {
-        if let last = extents.last, last.offset + last.length == extent.offset {
+        if let last = extents.last, last.offset + last.length == extent.offset,
+            last.at + last.length == extent.at
+        {
             extents[extents.count - 1].length += extent.length
         } else {
             extents.append(extent)
@@ -81,40 +107,54 @@ enum FileExtents {
         guard unsafe fstat(fd, &file) == 0 else {
             throw .system(call: "fstat", path: path, Errno(rawValue: Glibc.errno))
         }
+        guard file.st_mode & S_IFMT == S_IFREG else { throw .noFile(path: path) }
         guard unsafe stat(disk, &device) == 0 else {
             throw .system(call: "stat", path: disk, Errno(rawValue: Glibc.errno))
         }
-        if file.st_dev == device.st_rdev { return 0 }
-        // A partition is a folder inside its disk's.
-        let own = sysfsFolder(file.st_dev)
-        guard number("\(own)/../dev") == "\(major(device.st_rdev)):\(minor(device.st_rdev))",
-            let sectors = number("\(own)/start").flatMap({ UInt64($0) })
-        else { throw .elsewhere(path: path, disk: disk) }
-        return sectors * 512
+        guard device.st_mode & S_IFMT == S_IFBLK else { throw .noDisk(path: disk) }
+        let below = DiskBelow(device: file.st_dev)
+        if let start = below.start(on: device.st_rdev) { return start }
+        throw .elsewhere(
+            path: path,
+            disk: disk,
+            reason: below.reason(filesystem: sys_filesystem_type(fd)),
+            isAbove: below.isAbove(device.st_rdev)
+        )
     }
+}
 
-    private static func sysfsFolder(_ device: dev_t) -> String {
-        "/sys/dev/block/\(major(device)):\(minor(device))"
-    }
-
-    private static func major(_ device: dev_t) -> dev_t {
-        (device >> 8) & 0xfff | (device >> 32) & ~0xfff
-    }
-
-    private static func minor(_ device: dev_t) -> dev_t {
-        device & 0xff | (device >> 12) & ~0xff & 0xffff_ffff
-    }
-
-    /// The one word in a file of sysfs; nil when there is none.
-    private static func number(_ path: String) -> String? {
-        let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        guard fd >= 0 else { return nil }
-        defer { close(fd) }
-        var bytes = [UInt8](repeating: 0, count: 64)
-        let count = unsafe bytes.withUnsafeMutableBytes {
-            unsafe read(fd, $0.baseAddress, $0.count)
+/// The regular files that a path names.
+enum FilesBelow {
+    /// The path itself, or all files in the folder and below, in the order of their names; on its own filesystem, each
+    /// once, no links followed.
+    static func of(_ path: String) -> [String] {
+        var status = stat()
+        guard unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+            return [path]
         }
-        guard count > 0 else { return nil }
-        return String(decoding: bytes.prefix(count).filter { $0 > 32 }, as: UTF8.self)
+        var seen: Set<ino_t> = []
+        var files: [String] = []
+        walk(path, device: status.st_dev, &seen, &files)
+        return files
+    }
+
+    private static func walk(
+        _ folder: String,
+        device: dev_t,
+        _ seen: inout Set<ino_t>,
+        _ files: inout [String]
+    ) {
+        let prefix = folder.hasSuffix("/") ? folder : folder + "/"
+        for name in DirectoryListing.names(folder).sorted() {
+            var status = stat()
+            guard unsafe lstat(prefix + name, &status) == 0, status.st_dev == device else {
+                continue
+            }
+            switch status.st_mode & S_IFMT {
+            case S_IFDIR: walk(prefix + name, device: device, &seen, &files)
+            case S_IFREG where seen.insert(status.st_ino).inserted: files.append(prefix + name)
+            default: continue
+            }
+        }
     }
 }

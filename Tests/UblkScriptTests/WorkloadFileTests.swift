@@ -94,7 +94,7 @@ import Testing
         ("# nothing", "w.txt: there is no request in it; a line such as"),
         (
             "read 0 4K\nrewind 0 4K",
-            "w.txt:2: \"rewind 0 4K\": one of read, write, flush, discard, write_zeroes is expected"
+            "w.txt:2: \"rewind 0 4K\": one of read, write, flush, discard, write_zeroes, ctl, mark, wait is expected"
         ),
         ("\nread 0", "w.txt:2: \"read 0\": an offset and a length are expected, as in read 1M 4K"),
         ("read 0 4Q", "w.txt:1: \"read 0 4Q\": an offset and a length are expected"),
@@ -125,8 +125,8 @@ import Testing
         // fio
         ("[a]\nrw=fast", "w.txt:2: rw = \"fast\": one of \"read\", \"write\", \"rw\""),
         (
-            "[a]\nioengine=libaio",
-            "w.txt:2: ioengine: not known here. Known are: rw, bs, iodepth, size, offset, number_ios, rate_iops, randseed, rwmixread"
+            "[a]\nthinktime=5",
+            "w.txt:2: thinktime: not known here. Known are: rw, bs, iodepth, numjobs, size, offset, number_ios, rate_iops, randseed, rwmixread"
         ),
         ("[a]\nbs=100", "w.txt:2: bs = \"100\": a size from 512 to 512K"),
         ("[a]\nbs=1m", "w.txt:2: bs = \"1M\": a size from 512 to 512K"),
@@ -136,6 +136,14 @@ import Testing
         ("[a]\nsize=17m", "w.txt:2: size = \"17M\": a size from 4K to 16M"),
         ("[a]\noffset=8m\nsize=9m", "w.txt:3: size = \"9M\": a size from 4K to 8M"),
         ("[a]\nrwmixread=101", "w.txt:2: rwmixread = \"101\": "),
+        ("[a]\nnumjobs=0", "w.txt:2: numjobs = \"0\": "),
+        ("read 0 4K\nwait", "w.txt:2: wait: a time is expected, as in wait 10s"),
+        ("read 0 4K\nwait soon", "w.txt:2: wait: a time is expected"),
+        ("mark\nread 0 4K", "w.txt:1: mark: a name is expected"),
+        ("ctl\nread 0 4K", "w.txt:1: ctl: a word is expected"),
+        ("ctl stats\nread 0 4K", "w.txt:1: ctl stats is for a device that runs"),
+        ("ctl release sideways\nread 0 4K", "w.txt:1: release: \"sideways\" is no order"),
+        ("wait 5s", "w.txt: there is no request in it"),
         ("[a]\nnumber_ios=0", "w.txt:2: number_ios = \"0\": "),
         ("[a]\nrw=read\n[b]", "w.txt:3: [b]: one job is expected, and the one of line 1 is it"),
         ("[global]\nrw=read", "w.txt: there is no job in it; a section as in [job] is expected"),
@@ -198,6 +206,96 @@ import Testing
         #expect(Set(first).count > 100)
         #expect(try places(1) == first)
         #expect(try places(2) != first)
+    }
+
+    @Test func `keys of fio that mean nothing here are taken, with one note about all`() throws {
+        let text = """
+            [global]
+            ioengine=libaio
+            direct=1
+            [a]
+            group_reporting
+            filename=/dev/sdx
+            bs=8k
+            verify = crc32c
+            """
+        let file = try WorkloadFile(name: "w.txt", text: text)
+        #expect(
+            file.note
+                == "w.txt: these mean nothing here: ioengine (line 2), direct (line 3), "
+                + "group_reporting (line 5), filename (line 6), verify (line 8)"
+        )
+        #expect(try workload(text).blockBytes == 8192)
+        #expect(try WorkloadFile(name: "w.txt", text: "[a]\nbs=8k").note == nil)
+        #expect(try WorkloadFile(name: "w.txt", text: "read 0 4K").note == nil)
+    }
+
+    @Test func `numjobs is so many streams, each with its own places`() throws {
+        let text =
+            "[a]\nrw=read\nbs=256k\nsize=1m\nnumber_ios=4\niodepth=2\nnumjobs=3\nrate_iops=100"
+        let job = try workload(text)
+        #expect(job.requests == 12 && job.depth == 6 && job.rate == 300)
+        let result = try simulate("") { $0.workload = job }
+        let places = result.finished.map { $0.request.offsetBytes >> 18 }
+        #expect(places.sorted() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3])
+        let random = try workload("[a]\nrw=randread\nnumber_ios=100\nnumjobs=2")
+        let drawn = try simulate("") { $0.workload = random }.finished.map(\.request.offsetBytes)
+        #expect(drawn.count == 200 && Set(drawn).count > 150)
+    }
+
+    // MARK: What is done between requests
+
+    private static let growing = """
+        device { size = "16M" }
+        local bad = ranges("bad")
+        rule { op = "read", range = bad, error = "ENODATA" }
+        rule { op = "write", after = { mark = "go" }, error = "ENOSPC" }
+        function ctl(word, offset)
+          if word == "addbad" then bad:add(offset, "4K") return "added" end
+          error("what?")
+        end
+        """
+
+    @Test(arguments: [1, 8])
+    func `words of ctl, marks and waits come between the requests they stand between`(depth: Int)
+        throws
+    {
+        let text = """
+            read 0 4K
+            wait 1s
+            ctl addbad 0
+            read 0 4K
+            @5s read 4K 4K
+            write 0 4K
+            @6s mark go
+            write 0 4K
+            ctl ranges bad clear
+            wait 4s
+            read 0 4K
+            wait 1h
+            ctl addbad 8K
+            """
+        let listed = try workload(text, depth: depth)
+        let result = try simulate(Self.growing) { $0.workload = listed }
+        let finished = result.finished.sorted { $0.sentAt < $1.sentAt }
+        #expect(finished.map { $0.outcome == .done } == [true, false, true, true, false, true])
+        let times = finished.map { Double($0.sentAt.nanoseconds / 100_000_000) / 10 }
+        #expect(times == [0, 1, 5, 5, 6, 10])
+        #expect(result.report.end == .finished && result.report.virtualSeconds >= 3600)
+    }
+
+    @Test func `what is held is let go by a line of the file`() throws {
+        let listed = try workload("read 0 4K\nwait 2s\nctl release EIO\n", depth: 2)
+        let result = try simulate("rule { op = \"read\", hang = true }") { $0.workload = listed }
+        #expect(result.report.end == .finished)
+        #expect(result.finished.map { $0.nanoseconds / 1_000_000_000 } == [1])
+    }
+
+    @Test func `a word that the device refuses ends the run with its line`() throws {
+        let listed = try workload("read 0 4K\nctl burn\nread 0 4K")
+        #expect { try simulate(Self.growing) { $0.workload = listed } } throws: {
+            "\($0)".hasPrefix("w.txt:2: ctl burn: ")
+        }
     }
 
     @Test func `a sequential job goes through its part in order, round and round`() throws {

@@ -107,7 +107,9 @@ struct SimulateCommand: ParsableCommand {
         try refuse("--workload", ["--ops", "--rw", "--bs", "--rate", "--time", "--bench"])
         let text = try InputFile.text(path)
         do throws(ConfigError) {
-            return try WorkloadFile(name: path, text: text)
+            let file = try WorkloadFile(name: path, text: text)
+            if let note = file.note { Output.error(note) }
+            return file
         } catch { throw Failure(error) }
     }
 

@@ -22,6 +22,8 @@ struct SimulatedApplication {
     private(set) var oracle: DataOracle?
     private let keepsFinished: Bool
     private(set) var finished: [Finished] = []
+    /// What was said to the device, in order.
+    var said: [SaidWord] = []
     private(set) var sentByOp: [IOOp: Int] = [:]
     private(set) var errors: [Errno: Int] = [:]
     private(set) var latency = LatencyCounts()
@@ -57,6 +59,9 @@ struct SimulatedApplication {
 
     /// The next request, nil when there is none.
     mutating func next() -> SimulatedRequest? { stream?.next() }
+
+    /// What is to be done before the next request, or at the end; once.
+    mutating func takeSteps() -> [WorkloadStep] { stream?.takeSteps() ?? [] }
 
     /// Another request may come though there is none now.
     var isOpen: Bool { handed?.isOpen == true }

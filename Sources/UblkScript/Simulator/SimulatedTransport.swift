@@ -49,6 +49,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private(set) var alarm: Instant?
     /// In the last wait there was nothing to wait for: what is in flight will never be over by itself.
     private(set) var isStuck = false
+    /// Steps of the workload that are still to come, and the time before which nothing more of it is done.
+    private var steps: [Intervention] = []
+    private var notBefore = Instant(nanoseconds: 0)
     private var isStopping = false
     private var isAborted = false
 
@@ -109,7 +112,8 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         if bell.wantsStop { isStopping = true }
         takeCommits()
         if hearsBell() || hasEnded() { return }
-        let own = [events.nextDeadline, interventions.first?.at, alarm].compactMap { $0 }.min()
+        let own = [events.nextDeadline, interventions.first?.at, steps.first?.at, alarm].compactMap
+        { $0 }.min()
         let next = [deadline, own].compactMap { $0 }.min()
         guard let next else { return stopWhatIsHeld() }
         if own != nil { timersAlone = 0 }
@@ -122,6 +126,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
             interventions.removeFirst()
             control.send(first.message)
         }
+        while let first = steps.first, first.at <= now { control.send(steps.removeFirst().message) }
         _ = hearsBell()
     }
 
@@ -204,6 +209,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     /// Sends the tag's next request on its way, or leaves the tag idle when there is none.
     private mutating func offer(_ tag: Tag) {
+        if !isStopping { takeSteps() }
         guard !isStopping, let request = application.next() else {
             slots[tag.index].owner = .idle
             return
@@ -214,7 +220,31 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         // From half of the mean to one and a half of it.
         let mean = max(1, application.gapNanoseconds ?? 2 * Self.arrivalNanoseconds)
         let nanoseconds = mean / 2 + random.below(mean)
-        events.push(tag, deadline: arrival(request.start, later: nanoseconds))
+        let arrival = arrival(request.start, later: nanoseconds)
+        // What was said before it is heard before it.
+        let earliest = notBefore.advanced(byNanoseconds: notBefore.nanoseconds == 0 ? 0 : 1)
+        events.push(tag, deadline: max(arrival, earliest))
+    }
+
+    /// What the workload does before its next request.
+    private mutating func takeSteps() {
+        for step in application.takeSteps() {
+            let start =
+                switch step.start {
+                case .soon: now
+                case .after(let time), .at(let time): max(now, time)
+                }
+            notBefore = max(notBefore, start)
+            switch step.action {
+            case .wait(let nanoseconds):
+                notBefore = notBefore.advanced(byNanoseconds: nanoseconds)
+            case .say(let words):
+                let said = SaidWord(origin: step.origin, words: words, answer: Promise())
+                application.said.append(said)
+                let message = WorkloadStep.message(words, said.answer)
+                steps.append(Intervention(at: notBefore, message: message))
+            }
+        }
     }
 
     private func arrival(_ start: SimulatedRequest.Start, later nanoseconds: UInt64) -> Instant {
@@ -260,7 +290,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     /// Takes every tag back once nothing is in flight (ublk_stop_dev, ublk_cancel_queue).
     private mutating func hasEnded() -> Bool {
-        guard inFlight == 0, !application.isOpen else { return false }
+        guard inFlight == 0, steps.isEmpty, !application.isOpen else { return false }
         precondition(!isAborted, "a wait after every tag was aborted")
         isAborted = true
         for index in 0..<depth {

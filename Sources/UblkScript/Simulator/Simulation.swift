@@ -1,3 +1,4 @@
+import Glibc
 import Synchronization
 import SystemPackage
 
@@ -55,6 +56,7 @@ struct Simulation {
             application(plan, sizeBytes, keepsData: keepsData)
         }
         run(&device, watchdog)
+        try tell(device.queue.transport.application.said)
         return Result(
             report: report(device),
             finished: device.queue.transport.application.finished,
@@ -64,6 +66,20 @@ struct Simulation {
             ledger: device.ledger,
             counters: device.control.counters
         )
+    }
+
+    /// What the workload's words of `ctl` were answered, to the log.
+    ///
+    /// - Throws: for the first that was refused.
+    private func tell(_ said: [SaidWord]) throws(ConfigError) {
+        for word in said {
+            guard let answer = word.answer.wait(seconds: 0) else { continue }
+            let text = "ctl \(word.words.joined(separator: " ")): \(answer.text)"
+            guard answer.isOK else { throw ConfigError(origin: word.origin, text: text) }
+            guard logFD >= 0, !answer.text.isEmpty, word.words.first != "mark" else { continue }
+            let line = Array("\(word.origin): \(text)\n".utf8)
+            _ = unsafe line.withUnsafeBytes { unsafe write(logFD, $0.baseAddress, $0.count) }
+        }
     }
 
     /// nil when no script will run while the device does.

@@ -22,8 +22,12 @@ struct Workload: Equatable, Sendable {
     var offsetBytes: UInt64 = 0
     /// Of what is random in it; nil: the device's.
     var seed: UInt64?
+    /// So many applications that do the same, each with places of its own; their requests come by turns.
+    var streams = 1
     /// These instead of random ones, in this order.
     var list: [SimulatedRequest]?
+    /// What is done before the request of that number in the list is made, or when all are.
+    var steps: [Int: [WorkloadStep]] = [:]
 
     static let mixed: [IOOp: UInt64] = [
         .read: 50, .write: 40, .flush: 4, .discard: 3, .writeZeroes: 3,
@@ -92,16 +96,27 @@ struct RequestStream: Sendable {
     private let sizeBytes: UInt64
     /// Each op with the sum of the weights up to it.
     private let ops: [(op: IOOp, upTo: UInt64)]
+    /// Of the stream whose turn it is, and of all.
     private var random: SplitMix64
+    private var randoms: [SplitMix64]
     private var made = 0
     private var nextOffset: UInt64 = 0
+    private var nextOffsets: [UInt64]
+    private var steps: [Int: [WorkloadStep]]
 
     init(_ workload: Workload, config: DeviceConfig, sizeBytes: UInt64, seed: UInt64) {
         self.workload = workload
         self.config = config
         let sizeBytes = workload.spanBytes ?? sizeBytes
         self.sizeBytes = sizeBytes
-        random = SplitMix64(seed: workload.seed ?? seed, stream: 1)
+        let own = workload.seed ?? seed
+        random = SplitMix64(seed: own, stream: 1)
+        // Others in this program have the numbers between.
+        randoms = (0..<workload.streams).map {
+            SplitMix64(seed: own, stream: $0 == 0 ? 1 : 1000 + UInt64($0))
+        }
+        nextOffsets = Array(repeating: 0, count: workload.streams)
+        steps = workload.steps
         var sum: UInt64 = 0
         var ops: [(op: IOOp, upTo: UInt64)] = []
         for op in IOOp.allCases {
@@ -144,6 +159,18 @@ struct RequestStream: Sendable {
         guard made < workload.requests else { return nil }
         made += 1
         if let list = workload.list { return list[made - 1] }
+        let stream = (made - 1) % workload.streams
+        (random, nextOffset) = (randoms[stream], nextOffsets[stream])
+        defer { (randoms[stream], nextOffsets[stream]) = (random, nextOffset) }
+        return make()
+    }
+
+    /// What is to be done before the next request, or at the end; once.
+    mutating func takeSteps() -> [WorkloadStep] {
+        steps.isEmpty ? [] : steps.removeValue(forKey: made) ?? []
+    }
+
+    private mutating func make() -> SimulatedRequest {
         let op = pickOp()
         switch op {
         case .flush: return SimulatedRequest(op: .flush)

@@ -4,6 +4,8 @@
 ///     write 1M 4K fua
 ///     @1.5s read 1M 4K
 ///     flush
+///     wait 10s
+///     ctl addbad 1M 4K
 ///
 /// Read in two steps: the text by itself, then against the device that it is for. What does not fit is refused with the
 /// file's name and line, before anything runs.
@@ -12,7 +14,7 @@ struct WorkloadFile: Sendable {
     static let linesMax = 1 << 20
 
     private enum Content {
-        case requests([(line: Int, request: SimulatedRequest)])
+        case requests([(line: Int, request: SimulatedRequest)], steps: [Int: [WorkloadStep]])
         case job(FioJob)
     }
 
@@ -37,10 +39,13 @@ struct WorkloadFile: Sendable {
             return
         }
         var requests: [(line: Int, request: SimulatedRequest)] = []
+        var steps: [Int: [WorkloadStep]] = [:]
         var last: Instant?
         for (line, text) in full {
-            let request = try Self.request(text, origin: "\(name):\(line)", after: &last)
-            requests.append((line, request))
+            switch try Self.line(text, origin: "\(name):\(line)", after: &last) {
+            case .request(let request): requests.append((line, request))
+            case .step(let step): steps[requests.count, default: []].append(step)
+            }
         }
         guard !requests.isEmpty else {
             throw ConfigError(
@@ -49,7 +54,7 @@ struct WorkloadFile: Sendable {
                     "there is no request in it; a line such as \"write 1M 4K\", or a job of fio's, is expected"
             )
         }
-        content = .requests(requests)
+        content = .requests(requests, steps: steps)
     }
 
     static func trimmed(_ line: Substring) -> Substring {
@@ -71,25 +76,35 @@ struct WorkloadFile: Sendable {
     ) throws(ConfigError) -> Workload {
         switch content {
         case .job(let job): return try job.workload(config: config, sizeBytes: sizeBytes)
-        case .requests(let requests):
+        case .requests(let requests, let steps):
             for (line, request) in requests {
                 guard let problem = request.problem(on: config, sizeBytes: sizeBytes) else {
                     continue
                 }
                 throw ConfigError(origin: "\(name):\(line)", text: "\(request.text): \(problem)")
             }
-            return Workload(requests.map(\.request), depth: depth ?? 1)
+            var workload = Workload(requests.map(\.request), depth: depth ?? 1)
+            workload.steps = steps
+            return workload
         }
     }
 
+    /// What to tell whoever gave the file; nil: nothing.
+    var note: String? { if case .job(let job) = content { job.note } else { nil } }
+
     // MARK: A line
 
+    private enum Line {
+        case request(SimulatedRequest)
+        case step(WorkloadStep)
+    }
+
     /// - Parameter last: the time of the line before, which this one is not to precede.
-    private static func request(
+    private static func line(
         _ text: Substring,
         origin: String,
         after last: inout Instant?
-    ) throws(ConfigError) -> SimulatedRequest {
+    ) throws(ConfigError) -> Line {
         var words = text.prefix { $0 != "#" }
             .split { $0 == " " || $0 == "\t" }.map(String.init)[...]
         func refuse(_ text: String) -> ConfigError { ConfigError(origin: origin, text: text) }
@@ -105,9 +120,12 @@ struct WorkloadFile: Sendable {
             (last, start) = (time, .at(time))
             words = words.dropFirst()
         }
+        if let step = try WorkloadStep(words, origin: origin, start: start) { return .step(step) }
         guard let word = words.popFirst(), let op = IOOp(name: word) else {
             let names = IOOp.allCases.map(\.name).joined(separator: ", ")
-            throw refuse("\"\(text)\": one of \(names) is expected, and @TIME before it at most")
+            throw refuse(
+                "\"\(text)\": one of \(names), ctl, mark, wait is expected, and @TIME before it at most"
+            )
         }
         var request = SimulatedRequest(op: op, start: start)
         if op != .flush {
@@ -127,6 +145,6 @@ struct WorkloadFile: Sendable {
             }
             request.flags.insert(IOFlags(rawValue: flag.bits))
         }
-        return request
+        return .request(request)
     }
 }

@@ -4,6 +4,8 @@
  * without calling __tostring: a message about a bad value must not run more of the script. */
 #include "include/units.h"
 #include "script_state.h"
+#include <stdio.h>
+#include <string.h>
 
 static const char *kind_name(enum us_kind kind) {
     switch (kind) {
@@ -29,6 +31,23 @@ static const char *kind_name(enum us_kind kind) {
     return "an object";
 }
 
+enum { SHOWN_MAX = 40 }; /* bytes of a text */
+
+/* In quotes, cut when it is long; control characters, NUL too, as \xNN. */
+static const char *quote(lua_State *L, const char *text, size_t length) {
+    char shown[4 * SHOWN_MAX + 1];
+    size_t at = 0;
+    for (size_t i = 0; i < length && i < SHOWN_MAX; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        if (byte < ' ' || byte == 0x7f)
+            at += (size_t)snprintf(shown + at, sizeof shown - at, "\\x%02x", byte);
+        else
+            shown[at++] = text[i];
+    }
+    shown[at] = '\0';
+    return lua_pushfstring(L, length > SHOWN_MAX ? "\"%s...\"" : "\"%s\"", shown);
+}
+
 const char *us_describe(lua_State *L, int index) {
     size_t length;
     const char *text;
@@ -43,15 +62,32 @@ const char *us_describe(lua_State *L, int index) {
         return lua_tostring(L, -1);
     case LUA_TSTRING:
         text = lua_tolstring(L, index, &length);
-        if (length <= 40)
-            return lua_pushfstring(L, "\"%s\"", text);
-        lua_pushlstring(L, text, 40);
-        return lua_pushfstring(L, "\"%s...\"", lua_tostring(L, -1));
+        return quote(L, text, length);
     case LUA_TUSERDATA:
         return kind_name(*(const enum us_kind *)lua_touserdata(L, index));
     default:
         return lua_pushfstring(L, "a %s", luaL_typename(L, index));
     }
+}
+
+bool us_is_text(lua_State *L, int index, const char *text) {
+    size_t length = 0;
+    const char *given = lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, &length) : NULL;
+    return given != NULL && length == strlen(text) && memcmp(given, text, length) == 0;
+}
+
+const char *us_check_name(lua_State *L, int index, const char *function, size_t *length) {
+    const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, length) : NULL;
+    if (name == NULL || !us_is_name(name, *length))
+        luaL_error(L, "%s: bad name %s: text of 1 to 64 bytes without control characters is expected", function,
+            us_describe(L, index));
+    return name;
+}
+
+void us_check_arguments(lua_State *L, int most, const char *function) {
+    for (int index = lua_gettop(L); index > most; index--)
+        if (!lua_isnil(L, index))
+            luaL_error(L, "%s: argument %d is of no use: %s", function, index, us_describe(L, index));
 }
 
 /* A whole number from 0 to 2^63 - 1, whichever way Lua keeps it. */

@@ -57,10 +57,9 @@ static void check_keys(lua_State *L) {
     lua_pushnil(L);
     while (lua_next(L, 1) != 0) {
         static const char *const known[] = {"rate", "iops", "burst", "name"};
-        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
         bool found = false;
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-            found = found || strcmp(key, known[i]) == 0;
+            found = found || us_is_text(L, -2, known[i]);
         if (!found)
             luaL_error(L, "bucket: unknown key %s; it has rate, iops, burst and name", us_describe(L, -2));
         lua_pop(L, 1);
@@ -78,7 +77,7 @@ static int bucket(lua_State *L) {
     uint64_t tokens = check_tokens(L, lua_gettop(L), has_iops ? "iops" : "rate");
     uint64_t burst = get(L, "burst") ? check_tokens(L, lua_gettop(L), "burst") : usual_burst(tokens);
     size_t length = 0;
-    const char *name = get(L, "name") && lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &length) : "";
+    const char *name = get(L, "name") ? us_check_name(L, lua_gettop(L), "bucket", &length) : "";
     char own[US_NAME_MAX]; /* no name that a script would give */
     if (length == 0) {
         struct us_script *script = us_script_of(L);
@@ -90,7 +89,7 @@ static int bucket(lua_State *L) {
     object->kind = US_KIND_BUCKET;
     object->bucket = us_shared_bucket(us_script_of(L)->options.shared, name, length, tokens, burst, has_iops);
     if (object->bucket == NULL)
-        return luaL_error(L, "bucket: out of memory, a name of more than %d bytes, or too many buckets", US_NAME_MAX);
+        return luaL_error(L, "bucket: out of memory, or too many buckets");
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_setmetatable(L, -2);
     return 1;

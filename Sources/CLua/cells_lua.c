@@ -7,19 +7,10 @@
 #include "shared_state.h"
 #include <string.h>
 
-static const char *check_name(lua_State *L, int index, const char *function, size_t *length) {
-    const char *name = NULL;
-    *length = 0;
-    if (lua_type(L, index) == LUA_TSTRING)
-        name = lua_tolstring(L, index, length);
-    if (*length == 0 || *length > US_NAME_MAX || memchr(name, '\0', *length) != NULL)
-        luaL_error(L, "%s: bad name %s: text of 1 to %d bytes is expected", function, us_describe(L, index), US_NAME_MAX);
-    return name;
-}
-
 static struct us_cell *check_cell(lua_State *L, const char *function, enum us_cell_kind kind) {
     size_t length;
-    const char *name = check_name(L, 1, function, &length);
+    const char *name = us_check_name(L, 1, function, &length);
+    us_check_arguments(L, 1, function);
     struct us_cell *cell = us_shared_cell(us_script_of(L)->options.shared, kind, name, length);
     if (cell == NULL)
         luaL_error(L, "%s: out of memory, or too many names", function);

@@ -166,7 +166,10 @@ static void copy_table(lua_State *L, const struct place *place, const struct us_
     luaL_checkstack(L, 8, NULL);
     int table = lua_gettop(L);
     lua_Integer items = (lua_Integer)lua_rawlen(L, table);
-    size_t all = (size_t)items + count_names(L, table, items, place->function);
+    size_t names = count_names(L, table, items, place->function), all = (size_t)items + names;
+    if (place->outer != NULL && items > 0 && names > 0)
+        luaL_error(L, "%s: key \"%s\" holds a table with names and with items without: one or the other is expected",
+            place->function, place->outer);
     if (all == 0)
         return;
     struct us_field *copies = allocate(L, all * sizeof *copies);

@@ -118,10 +118,8 @@ static int clear(lua_State *L) {
 static int dict(lua_State *L) {
     size_t length = 0;
     us_require_phase(L, "dict", US_PHASE_LOAD);
-    const char *name = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &length) : "";
-    if (length == 0 || length > US_NAME_MAX || memchr(name, '\0', length) != NULL)
-        return luaL_error(
-            L, "dict: bad name %s: text of 1 to %d bytes is expected", us_describe(L, 1), US_NAME_MAX);
+    const char *name = us_check_name(L, 1, "dict", &length);
+    us_check_arguments(L, 1, "dict");
     struct us_dict *made = us_shared_dict(us_script_of(L)->options.shared, name, length);
     if (made == NULL)
         return luaL_error(L, "dict: out of memory, or too many tables");

@@ -53,7 +53,7 @@ static uint32_t check_flags(lua_State *L, const char *method, int first) {
     for (int index = first; index <= lua_gettop(L); index++) {
         uint32_t bits = 0;
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-            if (lua_type(L, index) == LUA_TSTRING && strcmp(lua_tostring(L, index), known[i].name) == 0)
+            if (us_is_text(L, index, known[i].name))
                 bits = known[i].bits;
         if (bits == 0)
             luaL_error(L, "disk:%s: flag %s: one of \"fua\", \"meta\", \"failfast\", \"nounmap\", \"swap\" is expected",
@@ -146,7 +146,7 @@ static int disk_write_zeroes(lua_State *L) {
 /* disk:send("read", offset, length): the same without waiting. */
 static int disk_send(lua_State *L) {
     for (unsigned op = 0; op < US_OP_COUNT; op++)
-        if (us_op_name(op) != NULL && lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), us_op_name(op)) == 0)
+        if (us_op_name(op) != NULL && us_is_text(L, 2, us_op_name(op)))
             return send_request(L, "send", op, 3, false);
     return luaL_error(L,
         "disk:send: %s: one of \"read\", \"write\", \"flush\", \"discard\", \"write_zeroes\" is expected",

@@ -5,11 +5,15 @@
 #include "dist_state.h"
 #include "include/units.h"
 #include "script_state.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-enum { PARTS_MAX = 65536, LINE_BYTES_MAX = 128 };
+enum { PARTS_MAX = 65536, LINE_BYTES_MAX = 128, FILE_BYTES_MAX = 8 << 20 };
 
 /* ---- making ---- */
 
@@ -52,8 +56,7 @@ static void check_keys(lua_State *L, const char *name, const char *first, const 
     lua_pushnil(L);
     while (lua_next(L, 1) != 0) {
         lua_pop(L, 1);
-        const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-        if (strcmp(key, first) != 0 && strcmp(key, second) != 0)
+        if (!us_is_text(L, -1, first) && !us_is_text(L, -1, second))
             luaL_error(L, "dist.%s: unknown key %s; it has %s and %s", name, us_describe(L, -1), first, second);
     }
 }
@@ -76,6 +79,7 @@ static double number_at(lua_State *L, const char *name, const char *key) {
 }
 
 static int constant(lua_State *L) {
+    us_check_arguments(L, 1, "dist.const");
     double time = (double)us_check_time(L, 1);
     push_dist(L, US_DIST_CONST)->a = time;
     return 1;
@@ -144,12 +148,29 @@ static void set_chances(struct us_dist *dist, struct us_dist_part *parts, size_t
     dist->part_count = count;
 }
 
+/* Raises unless the table at index has the items 1 to count and nothing else. */
+static void check_items(lua_State *L, int index, lua_Integer count, const char *name) {
+    lua_Integer found = 0;
+    index = lua_absindex(L, index);
+    lua_pushnil(L);
+    while (lua_next(L, index) != 0) {
+        lua_pop(L, 1);
+        found++;
+        if (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 1 || lua_tointeger(L, -1) > count)
+            luaL_error(L, "dist.%s: %s is of no use: items 1 to %I are expected", name, us_describe(L, -1),
+                (LUAI_UACINT)count);
+    }
+    if (found != count)
+        luaL_error(L, "dist.%s: %I items are expected, got %I", name, (LUAI_UACINT)count, (LUAI_UACINT)found);
+}
+
 /* The number of the list in argument 1. */
 static size_t check_list(lua_State *L, const char *name, const char *example) {
     size_t count = lua_istable(L, 1) ? (size_t)lua_rawlen(L, 1) : 0;
     if (count == 0 || count > PARTS_MAX || lua_gettop(L) != 1)
         luaL_error(L, "dist.%s: a list of 1 to %d parts is expected, as in dist.%s { %s }", name, PARTS_MAX, name,
             example);
+    check_items(L, 1, (lua_Integer)count, name);
     return count;
 }
 
@@ -172,6 +193,7 @@ static int mix(lua_State *L) {
         lua_rawgeti(L, 1, (lua_Integer)i + 1);
         if (!lua_istable(L, -1))
             return luaL_error(L, "dist.mix: a part is { weight, distribution or time }, got %s", us_describe(L, -1));
+        check_items(L, -1, 2, "mix");
         sum += parts[i].upto = weight_of_part(L, "mix", 1);
         lua_rawgeti(L, -1, 2);
         if (us_object_at(L, -1, US_KIND_DIST) != NULL)
@@ -194,6 +216,7 @@ static int mix(lua_State *L) {
 static void read_times(lua_State *L, struct us_dist_part *part) {
     lua_rawgeti(L, -1, 1);
     if (lua_istable(L, -1)) {
+        check_items(L, -1, 2, "empirical");
         lua_rawgeti(L, -1, 1);
         part->low = (double)us_check_time(L, lua_gettop(L));
         lua_rawgeti(L, -2, 2);
@@ -241,11 +264,31 @@ static int read_file(FILE *file, struct us_dist_part *parts, size_t *count) {
     return bad;
 }
 
-static int empirical_file(lua_State *L, const char *path) {
+/* The regular file at argument 1, opened without waiting for anybody. Raises. */
+static FILE *open_file(lua_State *L) {
+    const char *path = lua_tostring(L, 1), *directory = us_script_of(L)->options.directory;
+    if (strlen(path) != lua_rawlen(L, 1))
+        luaL_error(L, "dist.empirical: cannot read the file %s: no path has a NUL", us_describe(L, 1));
+    if (path[0] != '/' && directory != NULL && directory[0] != '\0')
+        path = lua_pushfstring(L, "%s/%s", directory, path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        luaL_error(L, "dist.empirical: cannot read the file %s: %s", us_describe(L, 1), strerror(errno));
+    struct stat status;
+    FILE *file = NULL;
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size <= FILE_BYTES_MAX)
+        file = fdopen(fd, "r");
+    if (file == NULL) {
+        close(fd);
+        luaL_error(L, "dist.empirical: cannot read the file %s: a regular file of at most %d MiB is expected",
+            us_describe(L, 1), FILE_BYTES_MAX >> 20);
+    }
+    return file;
+}
+
+static int empirical_file(lua_State *L) {
     struct us_dist_part *parts = make_parts(L, PARTS_MAX);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return luaL_error(L, "dist.empirical: cannot read the file %s", us_describe(L, 1));
+    FILE *file = open_file(L);
     size_t count = 0;
     int bad = read_file(file, parts, &count);
     if (bad != 0)
@@ -262,7 +305,7 @@ static int empirical_file(lua_State *L, const char *path) {
 
 static int empirical(lua_State *L) {
     if (lua_type(L, 1) == LUA_TSTRING && lua_gettop(L) == 1)
-        return empirical_file(L, lua_tostring(L, 1));
+        return empirical_file(L);
     size_t count = check_list(L, "empirical", "{ \"1ms\", 90 }, { { \"5ms\", \"9ms\" }, 10 }");
     struct us_dist_part *parts = make_parts(L, count);
     double sum = 0;
@@ -270,6 +313,7 @@ static int empirical(lua_State *L) {
         lua_rawgeti(L, 1, (lua_Integer)i + 1);
         if (!lua_istable(L, -1))
             return luaL_error(L, "dist.empirical: a part is { time or { from, to }, weight }, got %s", us_describe(L, -1));
+        check_items(L, -1, 2, "empirical");
         read_times(L, &parts[i]);
         sum += parts[i].upto = weight_of_part(L, "empirical", 2);
         lua_pop(L, 1);

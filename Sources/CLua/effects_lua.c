@@ -49,12 +49,18 @@ static void end(struct reader *reader) {
         luaL_error(reader->L, "%s: unknown key; it has %s", reader->function, reader->keys);
 }
 
+/* Raises when there is a key that means nothing beside what the word says. */
+static void refuse_key(struct reader *reader, const char *key, bool is_meant, const char *word) {
+    if (!is_meant && get(reader, key))
+        luaL_error(reader->L, "%s: %s = %s is of no use with \"%s\"", reader->function, key,
+            us_describe(reader->L, -1), word);
+}
+
 static unsigned get_word(struct reader *reader, const char *key, const char *const *words, const char *expected) {
     unsigned found = 0;
     if (!get(reader, key))
         luaL_error(reader->L, "%s: %s is missing: %s is expected", reader->function, key, expected);
-    const char *text = lua_type(reader->L, -1) == LUA_TSTRING ? lua_tostring(reader->L, -1) : "";
-    while (words[found] != NULL && strcmp(words[found], text) != 0)
+    while (words[found] != NULL && !us_is_text(reader->L, -1, words[found]))
         found++;
     if (words[found] == NULL)
         luaL_error(reader->L, "%s: %s = %s: %s is expected", reader->function, key, us_describe(reader->L, -1), expected);
@@ -73,9 +79,9 @@ static uint64_t get_number(struct reader *reader, const char *key, uint64_t low,
     return number;
 }
 
-static bool get_bool(struct reader *reader, const char *key) {
+static bool get_bool(struct reader *reader, const char *key, bool otherwise) {
     if (!get(reader, key))
-        return false;
+        return otherwise;
     if (!lua_isboolean(reader->L, -1))
         luaL_error(reader->L, "%s: %s = %s: true or false is expected", reader->function, key,
             us_describe(reader->L, -1));
@@ -95,13 +101,21 @@ static int corrupt(lua_State *L) {
     struct reader reader = begin(L, "corrupt", "mode", "mode, bits, value, bit, at, len and sticky");
     unsigned mode = get_word(&reader, "mode", modes,
         "\"flip\", \"byte\", \"set\", \"zero\", \"garbage\", \"swab\" or \"stuck\"");
+    uint8_t number = numbers[mode];
+    bool is_stuck = number == US_CORRUPT_STUCK;
+    refuse_key(&reader, "bits", number == US_CORRUPT_FLIP, modes[mode]);
+    refuse_key(&reader, "value", is_stuck || mode == 2, modes[mode]);
+    refuse_key(&reader, "bit", is_stuck, modes[mode]);
+    refuse_key(&reader, "len", !is_stuck, modes[mode]);
     struct us_corruption what = {
-        .mode = numbers[mode],
-        .sticky = get_bool(&reader, "sticky") || numbers[mode] == US_CORRUPT_STUCK,
+        .mode = number,
+        .sticky = get_bool(&reader, "sticky", is_stuck),
         .bits = (uint32_t)get_number(&reader, "bits", 1, BITS_MAX, 1),
-        .value = (uint8_t)get_number(&reader, "value", 0, numbers[mode] == US_CORRUPT_STUCK ? 1 : 255, 0),
+        .value = (uint8_t)get_number(&reader, "value", 0, is_stuck ? 1 : 255, 0),
         .bit = (uint8_t)get_number(&reader, "bit", 0, 7, 0),
     };
+    if (is_stuck && !what.sticky)
+        return luaL_error(L, "corrupt: sticky = false is of no use with \"stuck\"");
     uint64_t most = what.sticky ? US_SECTOR_BYTES : AREA_MAX;
     what.at = (uint32_t)get_number(&reader, "at", 0, most - 1, 0);
     what.length = (uint32_t)get_number(&reader, "len", 1, most, 0);
@@ -113,10 +127,13 @@ static int corrupt(lua_State *L) {
 static int store(lua_State *L) {
     static const char *const words[] = {"all", "none", "prefix", "suffix", "middle", "random", NULL};
     struct reader reader = begin(L, "store", "keep", "keep, unit and units");
+    unsigned keep = get_word(&reader, "keep", words,
+        "\"all\", \"none\", \"prefix\", \"suffix\", \"middle\" or \"random\"");
+    bool is_part = keep > 1;
+    refuse_key(&reader, "unit", is_part, words[keep]);
+    refuse_key(&reader, "units", is_part, words[keep]);
     struct us_store what = {
-        .keep = (uint8_t)(US_STORE_ALL
-            + get_word(&reader, "keep", words,
-                "\"all\", \"none\", \"prefix\", \"suffix\", \"middle\" or \"random\"")),
+        .keep = (uint8_t)(US_STORE_ALL + keep),
         .unit = (uint32_t)get_number(&reader, "unit", 1, AREA_MAX, US_SECTOR_BYTES),
         .units = (uint32_t)get_number(&reader, "units", 1, UINT32_MAX, 0),
     };
@@ -133,6 +150,7 @@ static int misdirect(lua_State *L) {
         lua_pushstring(L, lua_tostring(L, 1) + 1), lua_replace(L, 1);
     else if (lua_isinteger(L, 1) && lua_tointeger(L, 1) < 0 && lua_tointeger(L, 1) != LUA_MININTEGER)
         back = true, lua_pushinteger(L, -lua_tointeger(L, 1)), lua_replace(L, 1);
+    us_check_arguments(L, 1, "misdirect");
     uint64_t distance = us_check_bytes(L, 1, "distance");
     if (distance == 0 || distance % US_SECTOR_BYTES != 0)
         return luaL_error(L, "misdirect: a distance of whole sectors (%d bytes) is expected, not 0", US_SECTOR_BYTES);

@@ -138,13 +138,9 @@ static int ranges(lua_State *L) {
     us_require_phase(L, "ranges", US_PHASE_LOAD);
     const char *name = "";
     size_t length = 0;
-    if (!lua_isnoneornil(L, 1)) {
-        if (lua_type(L, 1) == LUA_TSTRING)
-            name = lua_tolstring(L, 1, &length);
-        if (length == 0 || length > US_NAME_MAX || memchr(name, '\0', length) != NULL)
-            return luaL_error(
-                L, "ranges: bad name %s: text of 1 to %d bytes is expected", us_describe(L, 1), US_NAME_MAX);
-    }
+    us_check_arguments(L, 1, "ranges");
+    if (!lua_isnoneornil(L, 1))
+        name = us_check_name(L, 1, "ranges", &length);
     struct us_script *script = us_script_of(L);
     const struct us_script_options *options = &script->options;
     struct us_ranges_object *object = lua_newuserdatauv(L, sizeof *object, 0);

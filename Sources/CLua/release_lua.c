@@ -9,9 +9,8 @@
 
 static enum us_release_order check_order(lua_State *L, int index) {
     static const char *const names[] = {"fifo", "lifo", "random"};
-    const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : "";
     for (unsigned order = 0; order < sizeof names / sizeof *names; order++)
-        if (strcmp(name, names[order]) == 0)
+        if (us_is_text(L, index, names[order]))
             return (enum us_release_order)order;
     luaL_error(L, "release: bad order %s: \"fifo\", \"lifo\" or \"random\" is expected", us_describe(L, index));
     return US_RELEASE_FIFO;

@@ -143,6 +143,11 @@ struct us_script *us_script_new(const struct us_script_options *options) {
     if (script == NULL)
         return NULL;
     script->options = *options;
+    script->options.directory = NULL;
+    if (options->directory != NULL && (script->options.directory = strdup(options->directory)) == NULL) {
+        free(script);
+        return NULL;
+    }
     script->now = options->now;
     script->phase = US_PHASE_LOAD;
     script->random = us_random_stream(options->seed, options->queue, 0);
@@ -158,6 +163,7 @@ struct us_script *us_script_new(const struct us_script_options *options) {
         script->handler[op] = LUA_NOREF;
     script->lua = lua_newstate(reallocate, script);
     if (script->lua == NULL) {
+        free((char *)script->options.directory);
         free(script);
         return NULL;
     }
@@ -178,6 +184,7 @@ void us_script_free(struct us_script *script) {
     free(script->idle);
     free(script->timers);
     free(script->result);
+    free((char *)script->options.directory);
     free(script);
 }
 
@@ -274,6 +281,26 @@ enum us_status us_script_load(struct us_script *script, const char *text, size_t
     lua_settop(L, 0);
     script->phase = US_PHASE_IO;
     return status;
+}
+
+size_t us_script_functions(struct us_script *script, struct us_function *list, size_t room) {
+    lua_State *L = script->lua;
+    size_t count = 0;
+    if (!lua_checkstack(L, 8))
+        return 0;
+    lua_pushglobaltable(L);
+    lua_pushnil(L);
+    while (count < room && lua_next(L, -2) != 0) {
+        if (lua_type(L, -2) != LUA_TSTRING || !lua_isfunction(L, -1) || lua_iscfunction(L, -1)) {
+            lua_pop(L, 1);
+            continue;
+        }
+        lua_Debug at;
+        lua_getinfo(L, ">S", &at);
+        list[count++] = (struct us_function){lua_tostring(L, -1), at.linedefined};
+    }
+    lua_settop(L, 0);
+    return count;
 }
 
 uint64_t us_script_random_state(const struct us_script *script) {

@@ -216,6 +216,12 @@ uint64_t us_check_bytes(lua_State *L, int index, const char *what);
 uint64_t us_check_time(lua_State *L, int index);
 /* Text for an error message that shows the value at that index: "4Q" with quotes, -1, a table. */
 const char *us_describe(lua_State *L, int index);
+/* The value is exactly this text: what a NUL hides counts. Never raises. */
+bool us_is_text(lua_State *L, int index, const char *text);
+/* A name by the rule of us_is_name. */
+const char *us_check_name(lua_State *L, int index, const char *function, size_t *length);
+/* Raises when there are more arguments that are not nil. */
+void us_check_arguments(lua_State *L, int most, const char *function);
 /* Raises unless the script is in one of the phases. */
 void us_require_phase(lua_State *L, const char *function, unsigned phases);
 /* Pushes a new metatable that scripts can neither see nor replace. */

@@ -73,6 +73,7 @@ static unsigned check_backing(lua_State *L, int index) {
 
 /* to(offset, backing, at, length) */
 static int to(lua_State *L) {
+    us_check_arguments(L, 4, "to");
     uint64_t offset = us_check_bytes(L, 1, "offset");
     unsigned number = check_backing(L, 2);
     if (lua_isnoneornil(L, 3) && lua_isnoneornil(L, 4)) {

@@ -173,3 +173,15 @@ const struct us_errno *us_errno_by_number(int number) {
             return &errnos[i];
     return NULL;
 }
+
+enum { NAME_BYTES_MAX = 64 };
+
+bool us_is_name(const char *name, size_t length) {
+    bool is_plain = length > 0 && length <= NAME_BYTES_MAX;
+    for (size_t i = 0; is_plain && i < length; i++) {
+        unsigned char byte = (unsigned char)name[i], next = i + 1 < length ? (unsigned char)name[i + 1] : 0;
+        bool is_control = byte < ' ' || byte == 0x7f || (byte == 0xc2 && next >= 0x80 && next < 0xa0); /* C1 in UTF-8 */
+        is_plain = !is_control;
+    }
+    return is_plain;
+}

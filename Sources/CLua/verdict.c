@@ -177,6 +177,7 @@ static int fail(lua_State *L) {
 }
 
 static int delay(lua_State *L) {
+    us_check_arguments(L, 1, "delay");
     if (!lua_isnoneornil(L, 1) && recall(L, 1))
         return 1;
     const struct us_dist_object *dist = us_object_at(L, 1, US_KIND_DIST);
@@ -199,6 +200,7 @@ static uint64_t check_hang_time(lua_State *L) {
 }
 
 static int hang(lua_State *L) {
+    us_check_arguments(L, 2, "hang");
     struct us_decision hanging = {.hangs = 1};
     if (!lua_isnoneornil(L, 2)) {
         if (!lua_isnil(L, 1))
@@ -219,6 +221,7 @@ static int hang(lua_State *L) {
 
 /* Data of a read goes with the verdict until the handler has returned it. */
 static int done(lua_State *L) {
+    us_check_arguments(L, 1, "done");
     if (lua_isnoneornil(L, 1)) {
         us_push_verdict(L)->outcome = US_OUTCOME_DONE;
         return 1;
@@ -235,6 +238,7 @@ static int done(lua_State *L) {
 
 /* drop(), zero() and ignore_fua(): the verdict itself is the upvalue. */
 static int constant(lua_State *L) {
+    us_check_arguments(L, 0, "drop, zero, ignore_fua");
     lua_pushvalue(L, lua_upvalueindex(1));
     return 1;
 }

@@ -43,6 +43,26 @@ t_del_of_a_missing_device_says_that_there_is_none() {
   no_leftovers
 }
 
+t_del_of_all_and_of_one_is_refused_and_deletes_nothing() {
+  plain_script
+  add_device plain
+  expect_status 2 ublk-script del --all "$id"
+  expect_output "--all is every device"
+  expect_status 2 ublk-script list "$id" "$id"
+  expect_output "is named twice"
+  expect_equal "state" "$(state_of "$id")" LIVE
+}
+
+t_more_queues_than_cpus_are_refused_on_the_command_line_and_told_of_a_script() {
+  plain_script
+  expect_refused plain.lua -q 4096
+  expect_output "at most one for each CPU"
+  echo 'device { size = "16M", queues = 4096, depth = 1 }' >many.lua
+  expect_status 0 ublk-script add many.lua
+  expect_output "queues, not the 4096 of the script"
+  ublk-script del --all
+}
+
 t_without_the_module_every_command_says_how_to_load_it() {
   plain_script
   modprobe -r ublk_drv 2>/dev/null || skip "ublk_drv cannot be unloaded here"

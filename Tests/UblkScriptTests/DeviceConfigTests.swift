@@ -168,11 +168,11 @@ import Testing
 
     @Test func `a table of limits is checked key by key`() {
         let wrong: [(Setting.Value, String)] = [
-            (.table(["granularity": 3000]), "discard.granularity = 3000: a power of two from 512"),
-            (.table(["granularity": 256]), "discard.granularity"),
+            (.table(["granularity": 3000]), "discard: granularity = 3000: a power of two from 512"),
+            (.table(["granularity": 256]), "discard: granularity = 256"),
             (.table(["granularity": "512M"]), "to 256M"),
-            (.table(["max": "2K"]), "discard.max = \"2K\": a size from 4K to 1T"),
-            (.table(["max": "2T"]), "discard.max"),
+            (.table(["max": "2K"]), "discard: max = \"2K\": a size from 4K to 1T"),
+            (.table(["max": "2T"]), "discard: max"),
             (.table(["maximum": "1M"]), "{ granularity = ..., max = ... }"),
             (.list([]), "discard = {}"),
             ("often", "true or false"),

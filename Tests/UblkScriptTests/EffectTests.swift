@@ -272,7 +272,7 @@ import Testing
     @Test(arguments: [
         ("corrupt(\"flop\")", "mode = \"flop\""), ("corrupt {}", "mode is missing"),
         ("corrupt(3)", "a word or a table"),
-        ("corrupt { mode = \"flip\", bit = 8 }", "0 to 7"),
+        ("corrupt { mode = \"stuck\", bit = 8 }", "0 to 7"),
         ("corrupt { mode = \"flip\", bist = 8 }", "unknown key"),
         ("corrupt { mode = \"set\", value = 256 }", "0 to 255"),
         ("corrupt { mode = \"stuck\", at = 512 }", "0 to 511"),

@@ -109,9 +109,9 @@ import Testing
             #expect(text?.contains("\(key) = \(Setting.describe(value))") == true)
             #expect(text?.contains("a whole number from 1 to") == true)
         }
-        let rule = try rule([("every", 2), ("nth", 3), ("times", 4), ("error", "EIO")])
+        let rule = try rule([("every", 2), ("nth", 4), ("times", 4), ("error", "EIO")])
         #expect(rule.every == 2)
-        #expect(rule.nth == 3)
+        #expect(rule.nth == 4)
         #expect(rule.times == 4)
     }
 

@@ -7,6 +7,7 @@
 --                         oldest
 --             block=4K    a version is kept of each; the device's block size, 512 to 4K
 -- Example:    ublk-script add stale p=0.01 versions=3 size=256M
+-- Simulate:   --ops 5000 --allow data size=4M p=0.01
 -- Live:       ublk-script ctl 0 stale 0.5      another p; without it: how many blocks were read stale
 -- You see:    no error, and data that fits its own checksum, but is old: only what checks versions or parents notices.
 --             Versions are kept in memory: versions + 1 times what was written.
@@ -17,9 +18,8 @@ local block, longest = bytes(p.block), 8 * bytes(p.block)   -- a verdict has 8 p
 if p.versions < 1 or p.versions > 15 or p.versions % 1 > 0 then
   error("versions=" .. p.versions .. ": 1 to 15 is expected", 0)
 end
-local most = { granularity = block, max = longest }
 local d = device { size = "256M", queues = 1, logical_block_size = block, max_io = longest,
-  discard = most, write_zeroes = most }
+  discard = { granularity = block, max = longest }, write_zeroes = { max = longest } }
 if tonumber(d.queues) ~= 1 then error("queues=" .. d.queues .. ": a Lua table is one queue's", 0) end
 
 -- The versions of a block go around over the stores.

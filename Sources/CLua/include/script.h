@@ -32,6 +32,7 @@ struct us_script_options {
     int log_fd;               /* log() writes one line there; -1: dropped. Never blocks if the fd does not */
     bool keeps_tests;         /* test() keeps its function; tests.h */
     struct us_shared *shared; /* outlives the script */
+    const char *directory;    /* what relative paths of the script are relative to; copied. NULL or "": the process's */
 };
 
 /* NULL: no memory. */
@@ -96,6 +97,14 @@ struct us_declaration {
 size_t us_script_declaration_count(const struct us_script *script);
 /* Valid while the script lives. */
 const struct us_declaration *us_script_declaration(const struct us_script *script, size_t index);
+
+/* A global function of the script's, and its line. */
+struct us_function {
+    const char *name; /* valid while the script lives */
+    int line;
+};
+/* Fills the list with at most room of them, in any order; how many there are in it. After us_script_load. */
+size_t us_script_functions(struct us_script *script, struct us_function *list, size_t room);
 
 /* ---- the io phase ---- */
 

@@ -14,6 +14,10 @@ bool us_parse_bytes(const char *text, size_t length, uint64_t *bytes);
  * unit and is refused. False as above. */
 bool us_parse_time(const char *text, size_t length, uint64_t *nanoseconds);
 
+/* What ranges, counters, marks and whatever else has a name may be called: 1 to 64 bytes without control characters,
+ * which a terminal would take for orders. */
+bool us_is_name(const char *name, size_t length);
+
 /* The errnos that the block layer tells apart (block/blk-core.c, blk_errors[]); every other one
  * reaches the application as EIO, so it is not offered. EREMCHG is left out: it is device mapper's own. */
 struct us_errno {

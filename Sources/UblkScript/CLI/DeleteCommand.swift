@@ -14,6 +14,12 @@ struct DeleteCommand: ParsableCommand {
     @Flag(name: [.customShort("a"), .long], help: "Every device that ublk-script made.")
     var all = false
 
+    func validate() throws {
+        if all, device.isGiven {
+            throw ValidationError("--all is every device: none is named beside it")
+        }
+    }
+
     func run() throws {
         guard all else { return try Removal.delete(try device.id()) }
         var problems: [String] = []

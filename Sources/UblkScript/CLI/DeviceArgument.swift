@@ -15,6 +15,8 @@ struct DeviceArgument: ParsableArguments {
     )
     var number: String?
 
+    var isGiven: Bool { number != nil || device != nil }
+
     /// Of a command that takes something away: the device has to be named.
     func id() throws -> DeviceID {
         guard let text = number ?? device else {

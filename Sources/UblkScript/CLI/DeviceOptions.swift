@@ -38,8 +38,7 @@ struct ScriptOptions: ParsableArguments {
     var file: String?
 
     func id() throws -> DeviceID? {
-        // -1 asks for the next free number, as in the field's other tools.
-        try number.flatMap { $0 == "-1" ? nil : try DeviceArgument.parse($0) }
+        try number.map(DeviceArgument.parse)
     }
 
     /// Settings of the command line, each with the place it came from.
@@ -57,7 +56,22 @@ struct ScriptOptions: ParsableArguments {
                 Setting(key: key, value: .string(value), origin: "option -\(short)/--\(key)")
             )
         }
+        do throws(ConfigError) { try Setting.refuseTwice(overrides) } catch {
+            throw ValidationError("\(error)")
+        }
         return overrides
+    }
+
+    /// The driver gives at most one queue to a CPU and says nothing when that is fewer than asked for.
+    func checkQueues(_ overrides: [Setting]) throws {
+        guard let setting = overrides.first(where: { $0.key == "queues" }),
+            let count = Int(setting.plainText), count > SystemCall.cpus, count <= 4096
+        else { return }
+        throw Failure(
+            setting.refused(
+                "1 to \(SystemCall.cpus), at most one for each CPU of this machine,"
+            )
+        )
     }
 
     /// The options again as words, for the server process.

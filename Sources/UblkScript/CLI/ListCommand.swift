@@ -21,6 +21,9 @@ struct ListCommand: ParsableCommand {
 
     func run() throws {
         let wanted = try (devices + (number.map { [$0] } ?? [])).map(DeviceArgument.parse)
+        if let twice = wanted.first(where: { id in wanted.count { $0 == id } > 1 }) {
+            throw ValidationError("device \(twice) is named twice")
+        }
         var listings: [DeviceListing] = []
         do {
             let control = try ControlDevice()

@@ -161,9 +161,13 @@ struct LiveControl {
         _ kind: us_cell_kind,
         _ name: String
     ) throws(Refusal) -> UnsafeMutablePointer<us_cell> {
-        guard name.utf8.count <= 64, !name.isEmpty || kind == US_CELL_STATE,
+        guard kind == US_CELL_STATE || Quantity.isName(name),
             let cell = unsafe shared.cell(kind, name)
-        else { throw Refusal(text: "\"\(name)\": a name of 1 to 64 bytes is expected") }
+        else {
+            throw Refusal(
+                text: "\"\(name)\": a name of 1 to 64 bytes without control characters is expected"
+            )
+        }
         return unsafe cell
     }
 }

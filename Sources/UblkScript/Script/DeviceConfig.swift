@@ -196,7 +196,7 @@ extension DeviceConfig {
     }
 
     /// Some backing is a file, so that there is something to flush.
-    private var hasFile: Bool { backing == .file || backings.contains { $0.file != nil } }
+    var hasFile: Bool { backing == .file || backings.contains { $0.file != nil } }
 
     private mutating func readCache(_ settings: [String: Setting]) throws(ConfigError) {
         hasVolatileCache = hasFile
@@ -225,18 +225,28 @@ extension DeviceConfig {
             maxBytes: 1 << 30
         )
         guard let setting else { return limits }
-        guard case .table(let table) = setting.value else {
+        guard case .table = setting.value else {
             return try setting.bool() ? limits : nil
         }
-        for (key, value) in table {
-            let inner = Setting(key: "\(setting.key).\(key)", value: value, origin: setting.origin)
-            switch key {
-            case "granularity":
-                limits.granularityBytes = try inner.powerOfTwo(
+        // The driver has one granularity, that of discards.
+        let isDiscard = setting.key == "discard"
+        guard let parts = setting.parts(named: isDiscard ? ["granularity", "max"] : ["max"]) else {
+            let keys = isDiscard ? "granularity = ..., max = ..." : "max = ..."
+            throw setting.refused("true, false or { \(keys) }")
+        }
+        var step = UInt64(isDiscard ? limits.granularityBytes : logicalBlockBytes)
+        for part in parts {
+            if part.key == "granularity" {
+                limits.granularityBytes = try part.powerOfTwo(
                     UInt64(logicalBlockBytes)...(256 << 20)
                 )
-            case "max": limits.maxBytes = try inner.bytes(4096...(1 << 40))
-            default: throw setting.refused("true, false or { granularity = ..., max = ... }")
+                step = UInt64(limits.granularityBytes)
+            } else {
+                // The kernel takes less than a granule for nothing, and cuts to whole ones.
+                limits.maxBytes = try part.bytes(step...(1 << 40))
+                guard limits.maxBytes % step == 0 else {
+                    throw part.refused("a multiple of \(Quantity.text(bytes: step))")
+                }
             }
         }
         return limits

@@ -61,6 +61,11 @@ enum Quantity {
         }
     }
 
+    /// True for what a mark, a state or a set may be called.
+    static func isName(_ text: String) -> Bool {
+        unsafe withUTF8(text) { unsafe us_is_name($0, $1) }
+    }
+
     private static func withUTF8<R>(
         _ text: String,
         _ body: (UnsafePointer<CChar>?, Int) -> R

@@ -62,6 +62,8 @@ struct Rule {
     /// What it adds to the delay.
     var timing = RuleTiming()
     var hasTiming = false
+    /// What it adds to the delay is all it does: without a wait it has not acted.
+    var onlyDelays = false
     /// It changes data on its way, or how it is stored.
     var hasEffects = false
     /// The ledger tells of each IO it fits, which is all it does.
@@ -103,6 +105,7 @@ extension Rule {
         makeRanges: (_ offset: UInt64, _ length: UInt64) -> UInt?
     ) throws(ConfigError) {
         self.line = line
+        try Self.checkVerdictAlone(settings)
         for setting in settings {
             switch setting.key {
             case "op": ops = try Self.ops(setting)
@@ -128,12 +131,17 @@ extension Rule {
             }
         }
         try check(origin: origin)
+        onlyDelays =
+            unsafe hasTiming && !isTerminal && decision.delay_ns == 0 && !hasEffects && !heals
+            && !isOnce && mark == nil && state == nil && !isLogged
     }
 
     /// What people call the rule: on the command line, in `stats` and in the ledger.
     static func name(_ setting: Setting) throws(ConfigError) -> String {
         let text = try setting.text()
         let isPlain = text.utf8.allSatisfy { $0 > UInt8(ascii: " ") && $0 != 0x7f }
+        // "ctl rule off all" means all rules.
+        guard text != "all" else { throw setting.refused("another name: all means every rule,") }
         guard text.utf8.count <= 64, isPlain, Int(text) == nil else {
             throw setting.refused("a name of 1 to 64 bytes without blanks, and not a number,")
         }
@@ -143,8 +151,8 @@ extension Rule {
     /// A file: the rule acts only while it is there.
     static func trigger(_ setting: Setting) throws(ConfigError) -> String {
         let path = try setting.text()
-        guard path.hasPrefix("/"), path.utf8.count < 4096 else {
-            throw setting.refused("an absolute path, such as \"/tmp/fail-now\",")
+        guard path.utf8.count < 4096 else {
+            throw setting.refused("a path of less than 4096 bytes")
         }
         return path
     }
@@ -208,14 +216,6 @@ extension Rule {
         guard case .verdict(let address, let dist) = setting.value,
             let verdict = unsafe UnsafePointer<us_decision>(bitPattern: address)
         else { throw setting.refused("a verdict, such as delay(\"5ms\") + fail(\"EIO\"),") }
-        // Settings come sorted by name, so nothing else is read after this one.
-        guard decision.isNothing, unsafe timing.delay == nil else {
-            throw ConfigError(
-                origin: setting.origin,
-                text:
-                    "verdict excludes error, delay, drop, zero, hang and ignore_fua: say these in the verdict"
-            )
-        }
         decision = unsafe verdict.pointee
         if decision.leg_count != 0 {
             unsafe legs = UnsafeRawPointer(verdict + 1).assumingMemoryBound(to: us_leg.self)
@@ -224,6 +224,18 @@ extension Rule {
         hasTiming = hasTiming || dist != 0
         hasEffects =
             decision.corrupt.mode | decision.store.keep | decision.ignores_fua != 0
+    }
+
+    private static func checkVerdictAlone(_ settings: [Setting]) throws(ConfigError) {
+        let excluded = ["error", "delay", "drop", "zero", "hang", "ignore_fua"]
+        guard let verdict = settings.first(where: { $0.key == "verdict" }),
+            settings.contains(where: { excluded.contains($0.key) })
+        else { return }
+        throw ConfigError(
+            origin: verdict.origin,
+            text:
+                "verdict excludes error, delay, drop, zero, hang and ignore_fua: say these in the verdict"
+        )
     }
 
     private mutating func setOutcome(
@@ -302,6 +314,12 @@ extension Rule {
             if ops & ~healing != 0 {
                 throw refuse("heal works on op = \"write\", \"discard\" or \"write_zeroes\" only")
             }
+            let outcome = us_outcome(rawValue: UInt32(decision.outcome))
+            if outcome == US_OUTCOME_FAIL || outcome == US_OUTCOME_DROP {
+                throw refuse(
+                    "heal beside error or drop: an IO that fails or is dropped heals nothing"
+                )
+            }
         }
         try checkOps(origin: origin)
         if unsafe range != nil, ops == IOOp.flush.bit {
@@ -314,6 +332,14 @@ extension Rule {
             throw refuse("content can be looked at in a write only: add op = \"write\"")
         }
         try timing.check(origin: origin)
+        if nth != 0, every != 0, nth % every != 0 {
+            throw refuse(
+                "the \(nth)th IO is none of every \(every): nth and every exclude each other"
+            )
+        }
+        if conditions.endsBeforeItBegins {
+            throw refuse("before comes no later than after: the rule could never act")
+        }
         let doesNothing = unsafe !heals && !isTerminal && mark == nil && state == nil && !isLogged
         if doesNothing, !isOnce, !hasTiming, !hasEffects, decision.delay_ns == 0 {
             throw refuse(

@@ -72,7 +72,8 @@ extension RuleConditions {
             throw setting.refused(expected)
         }
         for part in parts {
-            let time = try part.nanoseconds(0...Rule.timeMax)
+            let least: UInt64 = part.key == "period" ? 1 : 0
+            let time = try part.nanoseconds(least...Rule.timeMax)
             switch part.key {
             case "from": window.from = time
             case "to": window.to = time
@@ -154,8 +155,12 @@ struct RuleNames {
         _ name: String,
         _ setting: Setting
     ) throws(ConfigError) -> UnsafeMutablePointer<us_cell> {
-        guard name.utf8.count <= 64, let cell = unsafe shared.cell(kind, name) else {
-            throw setting.refused("a name of 1 to 64 bytes, and not more than 65536 of them,")
+        guard kind == US_CELL_STATE || Quantity.isName(name),
+            let cell = unsafe shared.cell(kind, name)
+        else {
+            throw setting.refused(
+                "a name of 1 to 64 bytes without control characters, and not more than 65536 of them,"
+            )
         }
         return unsafe cell
     }

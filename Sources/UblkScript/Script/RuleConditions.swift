@@ -65,6 +65,17 @@ struct RuleConditions {
         }
     }
 
+    /// `before` has come whenever `after` has.
+    var endsBeforeItBegins: Bool {
+        guard after.isGiven, unsafe before.mark == nil else { return false }
+        let limits: [(end: UInt64?, start: UInt64?)] = [
+            (before.time, after.time), (before.ops, after.ops), (before.bytes, after.bytes),
+        ]
+        let ends = limits.filter { $0.end != nil }
+        // `before` has come when all that it names has.
+        return !ends.isEmpty && ends.allSatisfy { ($0.end ?? 0) <= $0.start ?? 0 }
+    }
+
     /// What the data of a write must be.
     enum Content {
         case zero

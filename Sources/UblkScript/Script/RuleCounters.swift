@@ -100,6 +100,11 @@ final class RuleCounters: Sendable {
         return false
     }
 
+    /// Takes an act back: it made no IO wait, which is all it is for.
+    func uncountActing(_ index: Int) {
+        unsafe cells[index].acted.wrappingSubtract(1, ordering: .relaxed)
+    }
+
     /// The rule acts on the next so many IOs that fit.
     func startRunning(_ index: Int, _ count: UInt32) {
         unsafe cells[index].running.store(count, ordering: .relaxed)

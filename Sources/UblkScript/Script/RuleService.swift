@@ -66,6 +66,9 @@ extension RuleService {
             }
         }
         seek = try Seek(parts.filter { Seek.keys.contains($0.key) })
+        if !parts.contains(where: { $0.key != "servers" }) {
+            throw setting.refused("time, bandwidth or max_seek beside servers")
+        }
     }
 
     private mutating func readTime(_ setting: Setting) throws(ConfigError) {

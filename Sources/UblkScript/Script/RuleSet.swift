@@ -166,11 +166,15 @@ struct RuleSet: ~Copyable {
             }
             let stalled = unsafe stall(index, io, moment)
             guard unsafe stalled != 0 || acts(index, io, moment) else { continue }
-            unsafe leaveTraces(rule, offset: offset, length: length, time: moment.time)
             let own =
                 unsafe rule.pointee.hasTiming
                 ? timedDelay(index, io, time: moment.time, stalled: stalled)
                 : rule.pointee.decision.delay_ns
+            if own == 0, unsafe rule.pointee.onlyDelays {
+                counters.uncountActing(index)
+                continue
+            }
+            unsafe leaveTraces(rule, offset: offset, length: length, time: moment.time)
             if unsafe rule.pointee.isRecorded { unsafe record(index, io, moment, delay: own) }
             unsafe heals |= rule.pointee.healBit
             let (sum, overflow) = decision.delay_ns.addingReportingOverflow(own)

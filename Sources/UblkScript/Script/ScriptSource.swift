@@ -9,6 +9,10 @@ struct ScriptSource: Sendable {
     let text: [UInt8]
     /// It came with the program: ``path`` is no file.
     let isShipped: Bool
+    /// What relative paths of the script are relative to: the folder that the command was given in.
+    ///
+    /// Wherever a path comes from, the script's text or the command line, it means the same.
+    var directory = ScriptSource.workingDirectory
 
     /// Larger files are not scripts.
     static let bytesMax = 16 << 20
@@ -16,6 +20,21 @@ struct ScriptSource: Sendable {
     /// Name in messages: the last part of the path.
     var name: String {
         isShipped ? path + ".lua" : path.split(separator: "/").last.map(String.init) ?? path
+    }
+
+    /// What the first comment says of a run of `simulate` that shows what the script does: its words.
+    ///
+    ///     -- Simulate: --rate 20 --time 1h size=64M
+    var suggestedRun: [String] {
+        let head = String(decoding: text.prefix(1 << 16), as: UTF8.self)
+        let lines = head.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" }
+        let label = "-- Simulate:"
+        guard
+            let line = lines.prefix(while: { $0.hasPrefix("--") }).first(where: {
+                $0.hasPrefix(label)
+            })
+        else { return [] }
+        return line.dropFirst(label.count).split(separator: " ").map(String.init)
     }
 
     init(path: String, text: [UInt8]) {
@@ -43,6 +62,18 @@ struct ScriptSource: Sendable {
     private static func isFile(_ path: String) -> Bool {
         var status = stat()
         return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFDIR
+    }
+
+    /// That of the process; "" when it has none any more.
+    static var workingDirectory: String {
+        guard let path = unsafe getcwd(nil, 0) else { return "" }
+        defer { unsafe free(path) }
+        return unsafe String(cString: path)
+    }
+
+    /// What a path that the script names means in any folder.
+    func resolve(_ path: String) -> String {
+        path.hasPrefix("/") || directory.isEmpty ? path : "\(directory)/\(path)"
     }
 
     init(path: String, text: String) { self.init(path: path, text: Array(text.utf8)) }

@@ -42,6 +42,27 @@ struct Setting: Sendable {
         origin = "argument \(text)"
     }
 
+    /// Several `key=value`, as typed, each key once.
+    static func arguments(_ words: [String]) throws(ConfigError) -> [Setting] {
+        var settings: [Setting] = []
+        for word in words { settings.append(try Setting(argument: word)) }
+        try refuseTwice(settings)
+        return settings
+    }
+
+    /// The command line says one thing about a key.
+    static func refuseTwice(_ settings: [Setting]) throws(ConfigError) {
+        for (index, setting) in settings.enumerated() {
+            guard let other = settings[..<index].first(where: { $0.key == setting.key }) else {
+                continue
+            }
+            throw ConfigError(
+                origin: setting.origin,
+                text: "\(setting.key) is given twice: \(other.origin) says it, too"
+            )
+        }
+    }
+
     /// The value is not what the key takes.
     func refused(_ expected: String) -> ConfigError {
         ConfigError(
@@ -155,7 +176,8 @@ extension Setting {
             switch value {
             case .integer(let number): Double(number)
             case .number(let number): number
-            case .string(let text): Double(text)
+            // Double() would read up to a NUL.
+            case .string(let text): text.utf8.contains(0) ? nil : Double(text)
             default: nil
             }
         guard let number, range.contains(number) else {

@@ -1,4 +1,5 @@
 import CUring
+import Glibc
 import SystemPackage
 
 /// System calls around a block device that Swift cannot name (GNU-only, variadic, macros).
@@ -20,6 +21,9 @@ enum SystemCall {
             as: UTF8.self
         )
     }
+
+    /// CPUs that this machine can have; the driver gives at most one queue to each.
+    static var cpus: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_CONF))) }
 
     /// A new eventfd at 0, close-on-exec.
     static func makeEventFD() throws(Errno) -> Int32 { try check(sys_eventfd()) }

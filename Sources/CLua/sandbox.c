@@ -4,10 +4,14 @@
  * __gc run code with hooks off, a coroutine has its own hook. Metatables of ours and of strings are protected.
  * A few library functions loop in C without an end in sight when they are told a huge count; hooks do not reach
  * them, so they are wrapped by ones that refuse counts no script can mean. Set up once, per state. */
+#define _GNU_SOURCE /* memmem */
 #include "script_state.h"
 #include <string.h>
 
 enum { PCALLS_MAX = 100 };
+
+/* Elements that a library function may fetch or store through metatables: each may be 2000 tables in a row. */
+enum { CHAINED_MAX = 10000 };
 
 /* More elements than any memory limit in practice holds: a table slot takes 16 bytes. */
 #define ELEMENTS_MAX ((lua_Integer)1 << 26)
@@ -74,14 +78,84 @@ static void check_span(lua_State *L, int first, int last) {
         luaL_error(L, "too many elements");
 }
 
+/* How many elements a library function looks for from argument `first` to argument `last`, if the table at that index
+ * does not hold all of them itself. */
+static void check_chain(lua_State *L, int table, int first, int last, const char *event) {
+    if (lua_type(L, table) != LUA_TTABLE)
+        return;
+    int kind = luaL_getmetafield(L, table, event);
+    if (kind == LUA_TNIL)
+        return;
+    lua_pop(L, 1);
+    if (kind == LUA_TFUNCTION) /* a call, which hooks see */
+        return;
+    lua_Integer from = luaL_optinteger(L, first, 1);
+    lua_Integer to = lua_isnoneornil(L, last) ? (lua_Integer)lua_rawlen(L, table) : luaL_checkinteger(L, last);
+    if (to >= from && (lua_Unsigned)to - (lua_Unsigned)from >= (lua_Unsigned)CHAINED_MAX)
+        luaL_error(L, "too many elements of a table with %s: %d at a time", event, CHAINED_MAX);
+}
+
 static int guarded_concat(lua_State *L) {
     check_span(L, 3, 4);
+    check_chain(L, 1, 3, 4, "__index");
+    return guarded_by_length(L);
+}
+
+static int guarded_unpack(lua_State *L) {
+    check_chain(L, 1, 2, 3, "__index");
     return guarded_by_length(L);
 }
 
 static int guarded_move(lua_State *L) {
     check_span(L, 2, 3);
+    check_chain(L, 1, 2, 3, "__index");
+    check_chain(L, lua_istable(L, 5) ? 5 : 1, 2, 3, "__newindex");
     return call_original(L);
+}
+
+static int is_less(lua_State *L) {
+    lua_pushboolean(L, lua_compare(L, 1, 2, LUA_OPLT));
+    return 1;
+}
+
+/* The comparison is a call, so that hooks can end a sort of long strings. */
+static int guarded_sort(lua_State *L) {
+    if (lua_istable(L, 1) && lua_isnoneornil(L, 2)) {
+        lua_settop(L, 1);
+        lua_pushcfunction(L, is_less);
+    }
+    return guarded_by_length(L);
+}
+
+/* Where `text` has a character that means something in a pattern. */
+static bool is_pattern(const char *text, size_t length) {
+    for (size_t i = 0; i < length; i++)
+        if (text[i] != '\0' && strchr("^$*+?.([%-", text[i]) != NULL)
+            return true;
+    return false;
+}
+
+/* A search for plain text takes time in proportion to both, not to their product. */
+static int guarded_find(lua_State *L) {
+    size_t length, sought;
+    const char *text = luaL_checklstring(L, 1, &length), *what = luaL_checklstring(L, 2, &sought);
+    if (!lua_toboolean(L, 4) && is_pattern(what, sought))
+        return call_original(L);
+    lua_Integer start = luaL_optinteger(L, 3, 1);
+    if (start < 0)
+        start = (lua_Unsigned)-start > length ? 1 : (lua_Integer)length + start + 1;
+    if (start == 0)
+        start = 1;
+    const char *found = NULL;
+    if ((lua_Unsigned)start <= length + 1)
+        found = memmem(text + start - 1, length - (size_t)start + 1, what, sought);
+    if (found == NULL) {
+        lua_pushnil(L);
+        return 1;
+    }
+    lua_pushinteger(L, found - text + 1);
+    lua_pushinteger(L, found - text + (lua_Integer)sought);
+    return 2;
 }
 
 /* Ends a pcall, at once or after a read of the handler's. */
@@ -176,6 +250,7 @@ static void guard_libraries(lua_State *L) {
     lua_getglobal(L, LUA_STRLIBNAME);
     remove_field(L, "dump");
     guard(L, "rep", guarded_rep);
+    guard(L, "find", guarded_find);
     lua_pop(L, 1);
     lua_getglobal(L, LUA_MATHLIBNAME);
     remove_field(L, "randomseed");
@@ -183,8 +258,8 @@ static void guard_libraries(lua_State *L) {
     lua_getglobal(L, LUA_TABLIBNAME);
     guard(L, "insert", guarded_by_length);
     guard(L, "remove", guarded_by_length);
-    guard(L, "sort", guarded_by_length);
-    guard(L, "unpack", guarded_by_length);
+    guard(L, "sort", guarded_sort);
+    guard(L, "unpack", guarded_unpack);
     guard(L, "concat", guarded_concat);
     guard(L, "move", guarded_move);
     lua_pop(L, 1);

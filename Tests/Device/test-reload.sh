@@ -42,6 +42,34 @@ LUA
   expect_equal "read" "$(read_errno "$dev" 1M 4096)" EIO
 }
 
+t_reload_finds_the_files_that_add_found_wherever_it_is_given() {
+  echo 5ms >times.txt
+  script timed <<'LUA'
+    device { size = "16M" }
+    rule { op = "read", delay = dist.empirical("times.txt") }
+    rule { name = "go", op = "read", trigger = "go", error = "EIO" }
+LUA
+  add_device timed
+  cd /
+  expect_status 0 ublk-script reload "$id"
+  cd "$work"
+  expect_equal "read" "$(read_errno "$dev" 0 4096)" ok
+  : >go
+  wait_until 5 reads_as 0 EIO
+}
+
+t_a_load_phase_that_is_stuck_costs_its_limit_and_no_more() {
+  first_script
+  add_device first
+  echo 'local x = ("a"):rep(60):find(("a*"):rep(60) .. "b") device { size = "16M" }' >stuck.lua
+  expect_status 1 timeout 120 ublk-script reload "$id" stuck.lua
+  expect_output "stuck.lua: the load phase is over its 5s"
+  expect_equal "state" "$(state_of "$id")" LIVE
+  expect_equal "read" "$(read_errno "$dev" 1M 4096)" ENODATA
+  expect_status 1 timeout 120 ublk-script add stuck.lua
+  expect_output "stuck.lua: the load phase is over its 5s"
+}
+
 t_a_script_that_is_refused_changes_nothing() {
   first_script
   add_device first

@@ -55,6 +55,17 @@ struct CommandLineTests {
         (["del"], "which device?"),
         (["del", "x"], "is no device"),
         (["del", "-n", "1", "2"], "two devices are named"),
+        (["del", "--all", "0"], "--all is every device"),
+        (["del", "--all", "-n", "0"], "--all is every device"),
+        (["list", "5", "5"], "device 5 is named twice"),
+        (["list", "5", "/dev/ublkb5"], "device 5 is named twice"),
+        (["add", "--number=-1", "x.lua"], "\"-1\" is no device"),
+        (["add", "--quiet", "--json", "x.lua"], "not both"),
+        (["check", "x.lua", "size=1G", "size=2G"], "size is given twice"),
+        (["check", "x.lua", "depth=7", "-d", "64"], "depth is given twice"),
+        (["simulate", "x.lua", "--seed", "1", "seed=2"], "seed is given twice"),
+        (["simulate", "x.lua", "-n", "1"], "a simulated device has none"),
+        (["simulate", "x.lua", "--bench", "--ledger"], "--bench does not go with --ledger"),
         (["stop"], "which device?"),
         (["stop", "/dev/sda1"], "is no device"),
         (["list", "abc"], "is no device"),
@@ -112,6 +123,18 @@ struct CommandLineTests {
         #expect(run.errors.contains("\\x1b[31mred"), "\(run.errors)")
     }
 
+    @Test(arguments: [["-q", "4096"], ["queues=4096"]])
+    func `more queues than there are CPUs are refused with what there can be`(words: [String]) {
+        let run = ProgramRun(["add", script()] + words, in: scratch)
+        #expect(run.exitCode == 1)
+        #expect(
+            run.errors.contains(
+                "queues = \"4096\": 1 to \(SystemCall.cpus), at most one for each CPU of this machine, is expected"
+            ),
+            "\(run.errors)"
+        )
+    }
+
     // MARK: check
 
     @Test func `check says what device a script declares`() {
@@ -119,7 +142,6 @@ struct CommandLineTests {
             """
             rule { op = "read", error = "EIO" }
             rule { delay = "1ms" }
-            function read() end
             function write_zeroes() end
             function ctl() end
             log("not shown")
@@ -134,7 +156,9 @@ struct CommandLineTests {
                   device: 1M, backing memory
                   queues 1, depth 128, max io 512K
                   rules: 2
-                  handlers: read write_zeroes
+                    line 2: error = "EIO", op = "read"
+                    line 3: delay = "1ms"
+                  handlers: write_zeroes
                   ctl: yes
 
                 """
@@ -149,14 +173,13 @@ struct CommandLineTests {
         #expect(run.output.contains("ctl: no"))
     }
 
-    @Test func `options and key=value replace what the script says, options last`() {
+    @Test func `options and key=value replace what the script says`() {
         let path = script()
         let run = run(
             "check",
             path,
             "size=2G",
             "max-io=1M",
-            "depth=7",
             "-d",
             "64",
             "--queues",

@@ -26,13 +26,21 @@ struct AddCommand: ParsableCommand {
     @Flag(help: "Print the entry as JSON.")
     var json = false
 
+    func validate() throws {
+        if quiet, json {
+            throw ValidationError("--quiet prints nothing, --json something: not both")
+        }
+    }
+
     func run() throws {
         // Wrong input is refused here, before a process is started for it.
         let overrides = try options.overrides()
         let id = try options.id()
+        try options.checkQueues(overrides)
+        let queues: UInt16
         do {
             let source = try ScriptSource(named: options.script)
-            _ = try LoadedScript.plan(source, overrides: overrides)
+            queues = try LoadedScript.plan(source, overrides: overrides).config.queues
         } catch { throw Failure(error) }
         if foreground {
             try Serving.run(
@@ -41,21 +49,21 @@ struct AddCommand: ParsableCommand {
                 overrides: overrides,
                 ledger: ledger,
                 sink: { _ in LogSink() },
-                ready: { try report($0, info: $1) }
+                ready: { try report($0, info: $1, queues: queues) }
             )
         } else {
-            try addInBackground()
+            try addInBackground(queues: queues)
         }
     }
 
-    private func addInBackground() throws {
+    private func addInBackground(queues: UInt16) throws {
         let answer = try ServerSpawn.start(options.words() + ledger.words())
         guard let record = JSON.decode(DeviceRecord.self, Array(answer.utf8)) else {
             throw Failure("the server's answer makes no sense: \(answer)")
         }
         let id = DeviceID(record.id)
         do {
-            try report(record, info: try ControlDevice().info(of: id))
+            try report(record, info: try ControlDevice().info(of: id), queues: queues)
         } catch {
             // Nobody would know of the device.
             try? Removal.delete(id)
@@ -63,7 +71,14 @@ struct AddCommand: ParsableCommand {
         }
     }
 
-    private func report(_ record: DeviceRecord, info: DeviceInfo) throws {
+    /// - Parameter queues: what the script asks for.
+    private func report(_ record: DeviceRecord, info: DeviceInfo, queues: UInt16) throws {
+        if info.queues < queues {
+            Output.error(
+                "device \(record.id) has \(info.queues) queues, not the \(queues) of the script: "
+                    + "the driver gives at most one to a CPU"
+            )
+        }
         guard !quiet else { return }
         let listing = DeviceListing(info, id: DeviceID(record.id), record: record)
         try Output.now((json ? JSON.text(listing) : listing.text) + "\n")
@@ -103,6 +118,8 @@ enum Serving {
                 try server.takeDown(deletes: true)
                 throw error
             }
+            // From here on there is a device to lose.
+            LoadWatch.setOnStuck(nil)
             var loop = ServerLoop(server, signalFD: signals)
             _ = loop.run()
         } catch { throw Failure(error) }

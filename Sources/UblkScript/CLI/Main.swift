@@ -25,6 +25,10 @@ struct UblkScript: ParsableCommand {
 
     static func main() {
         OutsideProcess.runIfAsked(CommandLine.arguments)
+        LoadWatch.setOnStuck { text in
+            Output.error(text)
+            _exit(1)
+        }
         var kind: any ParsableCommand.Type = Self.self
         do {
             var command = try parseAsRoot()

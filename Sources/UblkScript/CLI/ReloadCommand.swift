@@ -46,13 +46,14 @@ struct ReloadCommand: ParsableCommand {
         _ record: DeviceRecord,
         _ words: [String]
     ) throws {
-        let source = try ScriptSource(named: script.isEmpty ? record.script : script)
+        var source = try ScriptSource(named: script.isEmpty ? record.script : script)
+        source.directory = record.directory ?? source.directory
         let running = try ScriptOptions.parse([record.script] + record.settings).overrides()
         let settings = ReloadSettings(
             source,
             isOther: !script.isEmpty,
             running: running,
-            new: try words.map { try Setting(argument: $0) },
+            new: try Setting.arguments(words),
             sizeBytes: record.sizeBytes
         )
         _ = try LoadedScript.plan(source, overrides: settings.planned, usualSeed: record.seed)

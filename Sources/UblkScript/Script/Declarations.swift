@@ -11,6 +11,8 @@ struct Declarations {
     var backings: [BackingConfig] = []
     /// One a rule.
     var labels: [RuleLabel] = []
+    /// Its keys and values, as the script writes them.
+    var ruleTexts: [String] = []
 }
 
 /// How people tell a rule from the others.
@@ -59,8 +61,13 @@ extension Script {
                     makeRanges: { shared.ruleRanges(number, bank: bank, offset: $0, length: $1) }
                 )
                 result.rules.append(rule)
+                result.ruleTexts.append(
+                    settings.map { "\($0.key) = \(Setting.describe($0.value))" }
+                        .joined(separator: ", ")
+                )
                 let name = try settings.first { $0.key == "name" }.map(Rule.name)
-                let trigger = try settings.first { $0.key == "trigger" }.map(Rule.trigger)
+                var trigger = try settings.first { $0.key == "trigger" }.map(Rule.trigger)
+                if let path = trigger { trigger = resolve(path) }
                 result.labels.append(
                     RuleLabel(
                         line: rule.line,

@@ -28,6 +28,10 @@ struct LoadedScript: ~Copyable {
         fileprivate let settings: [String: String]
         /// One for each `rule{}`, in file order.
         let rules: [RuleLabel]
+        /// One a rule: its keys and values.
+        let ruleTexts: [String]
+        /// What can never act.
+        let findings: [ScriptFinding]
         /// What the ledger adds to the number of a rule; a reload begins where the last script's rules end.
         var firstRule: Int32 = 0
         /// Where objects without a name are: 0 or 1, in turn from one reload to the next.
@@ -157,25 +161,49 @@ struct LoadedScript: ~Copyable {
             let declarations = try script.declarations()
             let parameters = try parameters(declarations.parameters, overrides)
             let settings = overrides.filter { DeviceConfig.keys.contains($0.key) }
+            let config = try DeviceConfig(
+                declarations.device + settings,
+                backings: declarations.backings
+            )
+            let origins = (declarations.device + settings).reduce(into: [String: String]()) {
+                $0[$1.key] = $1.origin
+            }
             return Plan(
                 source: source,
-                config: try DeviceConfig(
-                    declarations.device + settings,
-                    backings: declarations.backings
-                ),
+                config: config,
                 seed: options.seed,
                 parameters: parameters,
                 arguments: options.arguments,
                 settings: options.settings,
                 rules: declarations.labels,
-                origins: (declarations.device + settings).reduce(into: [:]) {
-                    $0[$1.key] = $1.origin
-                },
+                ruleTexts: declarations.ruleTexts,
+                findings: findings(declarations, config, script, source, origins["queues"]),
+                origins: origins,
                 handlers: script.handlers,
                 hasControl: script.hasCtl,
                 hasTimers: script.nextTimer != nil
             )
         } catch { throw .config(error) }
+    }
+
+    private static func findings(
+        _ declarations: Declarations,
+        _ config: DeviceConfig,
+        _ script: borrowing Script,
+        _ source: ScriptSource,
+        _ queuesOrigin: String?
+    ) -> [ScriptFinding] {
+        var findings = ScriptFindings(config, source)
+        findings.lookAtDevice(queues: queuesOrigin)
+        for (rule, label) in zip(declarations.rules, declarations.labels) {
+            findings.lookAtRule(rule, label)
+        }
+        findings.lookAtFunctions(
+            handlers: script.handlers,
+            hasControl: script.hasCtl,
+            script.functions
+        )
+        return findings.list
     }
 
     /// The declared parameters with what the command line says about them.

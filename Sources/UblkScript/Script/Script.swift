@@ -51,7 +51,11 @@ struct Script: ~Copyable {
         unsafe raw.log_fd = options.logFD
         unsafe raw.shared = shared.handle
         unsafe raw.keeps_tests = options.keepsTests
-        guard let handle = unsafe us_script_new(&raw) else {
+        let made = unsafe source.directory.withCString { directory in
+            unsafe raw.directory = directory
+            return unsafe us_script_new(&raw)
+        }
+        guard let handle = unsafe made else {
             throw ScriptError(status: .memory, text: "\(source.name): no memory for a Lua state")
         }
         for (words, isOfDevice) in [(options.arguments, false), (options.settings, true)] {
@@ -62,7 +66,9 @@ struct Script: ~Copyable {
                 }
             }
         }
+        let watch = LoadWatch(source.name, limitNanoseconds: options.loadLimitNanoseconds)
         let status = unsafe Self.run(source, handle)
+        watch.end()
         guard status == US_OK else {
             let error = unsafe ScriptError(status, handle)
             unsafe us_script_free(handle)
@@ -90,6 +96,17 @@ struct Script: ~Copyable {
 
     /// The script's name in messages.
     var sourceName: String { source.name }
+
+    /// What a path that it names means in any folder.
+    func resolve(_ path: String) -> String { source.resolve(path) }
+
+    /// Its global functions, with their lines, by name.
+    var functions: [(name: String, line: Int32)] {
+        var list = unsafe [us_function](repeating: unsafe us_function(), count: 1000)
+        let count = unsafe us_script_functions(handle, &list, list.count)
+        return unsafe list.prefix(count).map { unsafe (String(cString: $0.name), $0.line) }
+            .sorted { $0.0 < $1.0 }
+    }
 
     var hasCtl: Bool { unsafe us_script_has_ctl(handle) }
     var memoryUsedBytes: Int { unsafe us_script_memory_used(handle) }

@@ -13,21 +13,19 @@ extension DeviceServer {
     func reload(_ words: [String]) -> ControlAnswer {
         do {
             let isOther = words.first != ""
-            let source = try ScriptSource(
+            var source = try ScriptSource(
                 named: isOther ? words.first ?? "" : record?.script ?? request.source.path
             )
+            // Paths mean what they meant to add.
+            source.directory = request.source.directory
             let settings = ReloadSettings(
                 source,
                 isOther: isOther,
                 running: request.overrides,
-                new: try words.dropFirst().map { try Setting(argument: $0) },
+                new: try Setting.arguments(Array(words.dropFirst())),
                 sizeBytes: sizeBytes
             )
-            var plan = try LoadedScript.plan(
-                source,
-                overrides: settings.planned,
-                usualSeed: plan.seed
-            )
+            var plan = try planAside(source, settings.planned)
             try check(plan, settings.new)
             plan.config = plan.config.fitted(to: self.plan.config)
             number(&plan)
@@ -42,6 +40,44 @@ extension DeviceServer {
             logger.warning("reload failed, the script that ran goes on: \(error)")
             return ControlAnswer(isOK: false, text: "\(error)")
         }
+    }
+
+    /// Makes the plan on a thread of its own: one that is stuck in a C function holds up nothing but that.
+    ///
+    /// Commands load a script before they hand it over, so what is stuck here was not stuck there: a file
+    /// that has changed meanwhile. The thread cannot be ended.
+    private func planAside(_ source: ScriptSource, _ overrides: [Setting]) throws
+        -> LoadedScript.Plan
+    {
+        guard !isLoaderStuck else {
+            throw DeviceError.unsupported(
+                "a script that was to be reloaded is stuck for good: this server cannot load another one. "
+                    + "Delete the device and add it anew"
+            )
+        }
+        let begun = Promise<ThreadClock>()
+        let promise = Promise<Result<LoadedScript.Plan, ScriptProblem>>()
+        let seed = plan.seed
+        _ = OSThread(name: "ublk-loader") {
+            begun.fulfil(ThreadClock())
+            promise.fulfil(
+                Result { () throws(ScriptProblem) in
+                    try LoadedScript.plan(source, overrides: overrides, usualSeed: seed)
+                }
+            )
+        }
+        // A plan may load the script twice.
+        let limit = Script.Options().loadLimitNanoseconds
+        let most = 2 * LoadWatch.nanosecondsMax(limit: limit)
+        var result: Result<LoadedScript.Plan, ScriptProblem>?
+        if let clock = begun.wait(seconds: Self.prepareSeconds) {
+            while result == nil, clock.nanoseconds < most { result = promise.wait(seconds: 0.2) }
+        }
+        guard let result else {
+            isLoaderStuck = true
+            throw DeviceError.unsupported(LoadWatch.text(source.name, limitNanoseconds: limit))
+        }
+        return try result.get()
     }
 
     /// A shipped script's `device{}` is a proposal, but for what its code relies on; a user's own is meant.

@@ -51,6 +51,8 @@ final class DeviceServer {
     private var recordBytes: [UInt8] = []
     var ruleCounters: RuleCounters
     let watchdog: Watchdog
+    /// A thread that loads a script for a reload will never be done.
+    var isLoaderStuck = false
     private var watches = false
     private let sink = SinkBox()
     /// Something that `list` tells of the device: why its faults are off.
@@ -186,7 +188,8 @@ final class DeviceServer {
             sizeBytes: sizeBytes,
             logicalBlockBytes: plan.config.logicalBlockBytes,
             seed: plan.seed,
-            settings: request.settings
+            settings: request.settings,
+            directory: request.source.directory
         )
     }
 

@@ -20,6 +20,8 @@ struct DeviceRecord: Codable, Sendable, Equatable {
     var seed: UInt64
     /// The settings of the command line.
     var settings: [String]
+    /// What relative paths of the script are relative to; nil: an older version did not write it down.
+    var directory: String?
 }
 
 /// `/run/ublk-script`: a record, an admin socket and a log per device.

@@ -8,9 +8,10 @@ import Testing
 struct ShippedScriptTests {
     private static let all = ShippedScript.all
 
-    /// The parts of a manual header that every script has, in this order; Live may be among them.
+    /// The parts of a manual header that every script has, in this order; Live may be among them, and every fault
+    /// has Simulate.
     private static let parts = [
-        "What", "Imitates", "Parameters", "Example", "Live", "You see", "Numbers",
+        "What", "Imitates", "Parameters", "Example", "Simulate", "Live", "You see", "Numbers",
     ]
 
     private func plan(_ script: ShippedScript, _ words: [String] = []) throws -> LoadedScript.Plan {
@@ -46,9 +47,14 @@ struct ShippedScriptTests {
         let labels = script.manual.split(separator: "\n").dropFirst().compactMap { line in
             line.hasPrefix(" ") ? nil : line.prefix { $0 != ":" }
         }
-        #expect(
-            labels.map(String.init) == Self.parts.filter { $0 != "Live" || labels.contains("Live") }
-        )
+        let expected = Self.parts.filter {
+            switch $0 {
+            case "Live": labels.contains("Live")
+            case "Simulate": script.kind == .faults
+            default: true
+            }
+        }
+        #expect(labels.map(String.init) == expected)
         for line in script.text.split(separator: "\n") { #expect(line.count <= 120, "\(line)") }
     }
 
@@ -71,10 +77,11 @@ struct ShippedScriptTests {
         let example = lines("Example", of: script).joined(separator: " ").split(separator: " ")
         #expect(example.prefix(3).map(String.init) == ["ublk-script", "add", name])
         #expect(example.contains { $0.hasPrefix("size=") })
-        for words in [example.dropFirst(3).map(String.init), ["seed=1", "size=64M"]] {
+        for words in [example.dropFirst(3).map(String.init), ["size=64M"]] {
             var simulation = Simulation()
             simulation.workload.requests = 3000
-            let report = try simulation.run(try plan(script, words + ["seed=1"])).report
+            let seed = words.contains { $0.hasPrefix("seed=") } ? [] : ["seed=1"]
+            let report = try simulation.run(try plan(script, words + seed)).report
             #expect(report.scriptErrors.count == 0, "\(report.scriptErrors.texts)")
         }
     }

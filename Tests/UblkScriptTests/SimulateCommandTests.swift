@@ -102,6 +102,80 @@ struct SimulateCommandTests {
         }
     }
 
+    // MARK: What is no success
+
+    @Test func `a script that raised makes the run a failure unless that is allowed`() {
+        let path = script("function read() error(\"oh\") end")
+        let words = ["simulate", path, "--ops", "50", "--seed", "1"]
+        let run = ProgramRun(words, in: scratch)
+        #expect(run.exitCode == 1)
+        #expect(
+            run.errors.contains("faulty.lua:2: oh") && run.errors.contains("--allow script-errors")
+        )
+        #expect(run.output.contains("script_errors"))
+        #expect(ProgramRun(words + ["--allow", "script-errors"], in: scratch).exitCode == 0)
+        #expect(ProgramRun(words + ["--allow", "data"], in: scratch).exitCode == 1)
+        #expect(ProgramRun(words + ["--allow", "data,script-errors"], in: scratch).exitCode == 0)
+        let wrong = ProgramRun(words + ["--allow", "datas"], in: scratch)
+        #expect(wrong.exitCode == 2 && wrong.errors.contains("script-errors, data"))
+    }
+
+    @Test func `a lost write that nobody reads again shows at the end`() {
+        let path = script("rule { op = \"write\", flags = \"fua\", drop = true, name = \"lost\" }")
+        scratch.write("w.txt", "write 0 4K fua\nwrite 4K 4K\n")
+        let words = [
+            "simulate", path, "cache=volatile", "fua=true", "--workload", scratch.file("w.txt"),
+        ]
+        let run = ProgramRun(words, in: scratch)
+        #expect(run.exitCode == 1)
+        #expect(
+            run.output.contains(
+                "  at end    16 blocks written and read back; 8 differ from the last acknowledged write: 8 zeroes"
+            ),
+            "\(run.output)"
+        )
+        #expect(run.output.contains("rule lost of line 2: acted 1 times"))
+        #expect(
+            run.errors.contains("8 blocks differ from what was acknowledged last; --allow data")
+        )
+        #expect(ProgramRun(words + ["--allow", "data"], in: scratch).exitCode == 0)
+    }
+
+    @Test func `what a handler keeps itself is read back from it`() {
+        let path = script(
+            """
+            local kept = {}
+            function write(io, offset, length) kept[offset] = io:data() return done() end
+            function read(io, offset, length) return kept[offset] and done(kept[offset]) end
+            """
+        )
+        let words = ["--ops", "300", "--rw", "randrw", "--bs", "512"]
+        let run = ProgramRun(["simulate", path] + words, in: scratch)
+        #expect(run.output.contains("blocks written and read back"), "\(run.output)\(run.errors)")
+    }
+
+    @Test func `a rate that delays nothing has not acted, and neither has a delay of zero`() {
+        let path = script(
+            """
+            rule { name = "wide", rate = "1000G" }
+            rule { name = "none", delay = dist.const(0) }
+            """
+        )
+        let run = run("simulate", path, "--ops", "100")
+        #expect(run.output.contains("let everything pass"), "\(run.output)")
+        #expect(run.output.contains("rule wide of line 2: acted 0 times"))
+        #expect(run.output.contains("rule none of line 3: acted 0 times"))
+        let marks = script("rule { mark = \"m\" }")
+        #expect(!self.run("simulate", marks, "--ops", "9").output.contains("let everything pass"))
+    }
+
+    @Test func `time is how long requests are made`() {
+        let run = run("simulate", script("rule { delay = \"1s\" }"), "--time", "10s", "-d", "1")
+        #expect(run.output.contains("  requests  10: "), "\(run.output)")
+        #expect(run.output.contains("  time      10.0 s virtual"), "\(run.output)")
+        #expect(self.run("simulate", script(), "--time", "1s", "--ops", "1").exitCode == 2)
+    }
+
     // MARK: --expect
 
     private static let faults = "rule { op = \"read\", p = 0.1, error = \"EIO\" }"

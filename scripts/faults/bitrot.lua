@@ -8,6 +8,7 @@
 --             after=60s    when: until then everything is good, and nothing heals
 --             place=1      another number puts them elsewhere
 -- Example:    ublk-script add bitrot sectors=1000 after=30s size=1G
+-- Simulate:   --rate 100 --time 3min --allow data size=64M span=64M
 -- Live:       ublk-script ctl 0 ranges rotten list        (add 8M 512, remove, count, clear)
 -- You see:    no error: btrfs and ZFS report a checksum error, ext4 and XFS give you the wrong byte in data, and
 --             metadata checksums fail. The ledger lists every corrupted read.

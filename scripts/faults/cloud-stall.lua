@@ -8,6 +8,7 @@
 --             medium=10s   a slow query
 --             long=30s     what a health check takes for death
 -- Example:    ublk-script add cloud-stall p=0.001 size=1G
+-- Simulate:   --rate 100 --time 2min p=0.001
 -- You see:    no error; everything at once after the pause.
 -- Numbers:    the classes are those of CockroachDB's disk-stall tests (cockroach#121942: below 3 s, 4 to 20 s,
 --             above 20 s); the chances are our choice.

@@ -6,6 +6,7 @@
 --             write=50ms   added to every write
 --             flush=0ms    added to every flush of the cache, and so to fsync
 -- Example:    ublk-script add delay read=5ms write=50ms size=1G
+-- Simulate:   --rate 100 --time 10s
 -- You see:    iostat's r_await and w_await grow by that much; nothing fails.
 -- Numbers:    50 ms is a round figure that is easy to see.
 

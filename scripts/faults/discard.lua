@@ -8,6 +8,7 @@
 --                            refuse: EOPNOTSUPP
 --             delay=0s       how long a discard takes
 -- Example:    ublk-script add discard mode=old size=1G
+-- Simulate:   --ops 20000 --allow data size=64M
 -- Live:       ublk-script ctl 0 ranges discarded list     (what reads as garbage)
 -- You see:    no error, not even for refuse (the kernel takes EOPNOTSUPP for done), and the old data then. Whoever
 --             reads what it has discarded and expects zeroes is found out: garbage in a new file, a RAID whose parity

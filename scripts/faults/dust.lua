@@ -8,6 +8,7 @@
 --             write_fails=0   the first so many writes to each bad block fail with EIO, the next one heals it
 --             block=512       how long such a block is, bytes
 -- Example:    ublk-script add dust start=8M len=4K write_fails=1 size=1G
+-- Simulate:   --ops 2000 size=16M len=1M
 -- Live:       ublk-script ctl 0 ranges bad add 16M 4K     (remove, list, count, clear)
 --             ublk-script ctl 0 addbadblock 32768 2       block 32768 is bad, and 2 writes to it fail (0 without it)
 --             ublk-script ctl 0 rule off bad              reads work meanwhile (on: no longer)

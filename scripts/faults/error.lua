@@ -8,6 +8,7 @@
 --             start=0     where, bytes
 --             len=all     how much of the disk, bytes; all: everywhere, and flushes too
 -- Example:    ublk-script add error op=write errno=ENOSPC p=0.1 size=1G
+-- Simulate:   --ops 1000
 -- You see:    that errno with O_DIRECT; through the page cache reads say EIO, and writes fail at fsync.
 -- Numbers:    none: a fault by definition.
 

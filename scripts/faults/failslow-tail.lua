@@ -8,6 +8,7 @@
 --             share=0.004    of the time
 --             period=10min   how often that comes
 -- Example:    ublk-script add failslow-tail factor=10 share=0.05 period=60s size=1G
+-- Simulate:   --rate 100 --time 2min period=60s share=0.1
 -- You see:    no error and hardly a change of the mean; p99.9 several times as high.
 -- Numbers:    disks are more than 2 times slower than their peers in 0.2 % of their hours, SSDs in 0.6 % (Hao et al.,
 --             FAST 2016); median, p99 and factor are our choice.

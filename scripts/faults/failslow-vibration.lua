@@ -6,6 +6,7 @@
 --             down=30s    how long it is not
 --             rate=100K   bytes a second then
 -- Example:    ublk-script add failslow-vibration up=60s down=30s size=1G
+-- Simulate:   --rate 50 --time 2min
 -- You see:    no error; latencies of seconds, a RAID or a cluster that waits for its slowest member.
 -- Numbers:    "down to 100 KB/s" by vibration, one of 101 incidents in 12 institutions (Gunawi et al., FAST 2018);
 --             the times are our choice.

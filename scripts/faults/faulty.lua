@@ -3,8 +3,10 @@
 -- What:       reads that touch a bad range fail with a medium error; a write over the range succeeds and heals it,
 --             as a real disk remaps a bad sector. The example of a handler, with a record of its own.
 -- Imitates:   a latent sector error: found when it is read, gone once it is rewritten.
--- Parameters: none
+-- Parameters: start=8M   where a bad range is from the start, bytes
+--             len=0      how long it is, bytes; 0: there is none
 -- Example:    ublk-script add faulty size=1G
+-- Simulate:   --ops 2000 size=16M len=1M
 -- Live:       ublk-script ctl 0 addbad 8M 4K    a bad range at 8 MiB, 4 KiB long
 --             ublk-script ctl 0 bad             the bad ranges that are left
 --             ublk-script ctl 0 record          what this script has done so far
@@ -12,9 +14,11 @@
 --             kernel: critical medium error, dev ublkb0, sector ...
 -- Numbers:    none: yours.
 
+local p = params { start = "8M", len = "0" }
 device { size = "1G" }
 
 local bad = ranges("bad")
+if bytes(p.len) > 0 then bad:add(p.start, p.len) end
 local medium_error = fail("ENODATA")
 local record = {}
 

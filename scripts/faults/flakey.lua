@@ -9,6 +9,7 @@
 --             op=any        of error: read, write, flush, discard, write_zeroes, or any
 --             errno=EIO     of error
 -- Example:    ublk-script add flakey up=10s down=2s size=1G
+-- Simulate:   --rate 100 --time 30s
 -- You see:    error: EIO for two seconds of every twelve; ext4 remounts read-only at the first failed
 --             write of its journal. drop: no error at all, and data that is gone later.
 -- Numbers:    up and down are those of the example in the kernel's dm-flakey.rst, rounded.

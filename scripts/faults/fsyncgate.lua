@@ -6,6 +6,7 @@
 --             nth=100     which one, counted from the start
 --             errno=EIO   what it gets
 -- Example:    ublk-script add fsyncgate nth=1000 size=1G
+-- Simulate:   --ops 1000
 -- Live:       ublk-script ctl 0 stats          whether it has happened
 -- You see:    fsync fails once with EIO. Called again it succeeds, though the data is not on the disk: a program
 --             that retries has lost it.

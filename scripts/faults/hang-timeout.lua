@@ -7,6 +7,7 @@
 --             hang=30s          how long each is held; 0s: until released
 --             errno=ETIMEDOUT   what it gets then; none: it is done after all
 -- Example:    ublk-script add hang-timeout after=100 hang=30s size=1G
+-- Simulate:   --rate 100 --time 1min
 -- Live:       ublk-script ctl 0 release        let go of everything that is held, now
 -- You see:    processes in state D that cannot be killed, "blocked for more than 120 seconds" in the kernel's log
 --             if it takes so long, then Connection timed out (O_DIRECT) or EIO.

@@ -7,6 +7,7 @@
 --             len=4K       how long it is, bytes
 --             retry=120s   how long the drive tries
 -- Example:    ublk-script add hdd-desktop-retry start=8M len=4K size=1G
+-- Simulate:   --rate 10 --time 5min size=16M len=1M
 -- Live:       ublk-script ctl 0 ranges bad add 16M 4K     (remove, list, count, clear)
 -- You see:    dd stands still for two minutes, and so does everything else on that disk; then No data available. md
 --             and multipath have long timed out by then.

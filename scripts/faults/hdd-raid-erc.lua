@@ -7,6 +7,7 @@
 --             len=4K       how long it is, bytes
 --             retry=7s     how long the drive tries
 -- Example:    ublk-script add hdd-raid-erc start=8M len=4K size=1G
+-- Simulate:   --rate 10 --time 1min size=16M len=1M
 -- Live:       ublk-script ctl 0 ranges bad add 16M 4K     (remove, list, count, clear)
 -- You see:    a pause of seven seconds, then No data available; RAID reads the other disk and rewrites this one,
 --             which heals it.

@@ -7,6 +7,7 @@
 --             after=60s    when: until then everything is good, and nothing heals
 --             place=1      another number puts them elsewhere
 -- Example:    ublk-script add lse-enterprise clusters=20 after=30s size=1G
+-- Simulate:   --rw randread --rate 100 --time 3min size=64M span=64M
 -- Live:       ublk-script ctl 0 ranges bad list           (add 8M 4K, remove, count, clear)
 -- You see:    No data available (O_DIRECT) or EIO where a read touches one; the kernel's log says critical medium
 --             error. A scrub or a RAID rebuild finds them.

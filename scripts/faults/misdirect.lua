@@ -7,6 +7,7 @@
 --             p=0.001       the chance that an IO is misdirected, 0 to 1
 --             distance=8K   how far off, whole sectors; "-8K" is back
 -- Example:    ublk-script add misdirect p=0.01 distance=1M size=1G
+-- Simulate:   --ops 20000 --allow data size=64M p=0.01
 -- You see:    no error. Checksums without the block's address in them do not notice either: the victim holds a
 --             block that is good, but not its own.
 -- Numbers:    0.023 % of SSDs and 0.466 % of nearline disks a year (TigerBeetle's digest of FAST 2008 and

@@ -7,6 +7,7 @@
 --             errno=none    what the waiting IOs get then: none (they are done), ENOLINK, EIO ...
 --             gone=false    true: from then on every IO gets ENODEV
 -- Example:    ublk-script add nvme-reset at=30s reset=10s errno=ENOLINK size=1G
+-- Simulate:   --rate 20 --time 3min
 -- You see:    a minute of silence and nothing else; or errors, and a filesystem that shuts down.
 -- Numbers:    31 s to the abort and 62 s to the reset are from a kernel's log with the default io_timeout of 30 s
 --             (ahmedalsawi.github.io, 2025).

@@ -9,6 +9,7 @@
 --             mode=check        check: what changes nothing is allowed, as nbdkit does; deny: nothing is
 --             errno=EREMOTEIO   of what is refused
 -- Example:    ublk-script add protect file=golden.img size=256M len=0
+-- Simulate:   --ops 2000 size=16M
 -- Live:       ublk-script ctl 0 ranges protected add 16M 4K   (remove, list, count, clear)
 --             ublk-script ctl 0 refused                       how many IOs were refused
 -- You see:    Remote I/O error (O_DIRECT) or an EIO of fsync; the kernel's log says critical target error. To repeat a

@@ -7,6 +7,7 @@
 --             iops=0     IOs a second, of any length; 0: no limit
 --             op=any     read, write, flush, discard, write_zeroes, or any
 -- Example:    ublk-script add rate-limit rate=1M iops=100 size=1G
+-- Simulate:   --bs 64K --rate 500 --time 10s
 -- Live:       ublk-script ctl 0 rate 500K      (from the next IO on)
 -- You see:    fio and iostat show that rate; latencies grow with the queue depth.
 -- Numbers:    none: yours.

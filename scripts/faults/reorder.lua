@@ -7,6 +7,7 @@
 --             order=random   fifo, lifo (the newest first) or random
 --             wait=5ms       a batch that does not fill up goes after at most so long
 -- Example:    ublk-script add reorder order=lifo batch=32 size=1G
+-- Simulate:   --rate 1000 --time 5s
 -- You see:    no error; an application that takes the order of its writes for granted, without a flush between, finds
 --             the later one stored and the earlier one not.
 -- Numbers:    ours; a SATA drive queues 32 commands (NCQ).

@@ -8,6 +8,7 @@
 --             stall=5s         how long nothing is written when the disk tidies up
 --             p=0.0005         the chance that a write begins such a stall, 0 to 1
 -- Example:    ublk-script add smr-dm media_cache=64M size=1G
+-- Simulate:   --bs 64K --rate 100 --time 1min size=64M media_cache=16M
 -- You see:    cp is quick and then slow; single writes take seconds. No error.
 -- Numbers:    about 1 MB/s when full and latencies of seconds to minutes are users' reports (raid.wiki.kernel.org;
 --             netdex.org, 2020); the size of the cache is our choice, vendors do not tell.

@@ -11,6 +11,7 @@
 --             heads=1            so many parts of the disk have a head of their own, all on one arm
 --             bandwidth=180M     bytes a second
 -- Example:    ublk-script add spinning rotation=5.56ms bandwidth=120M size=1G
+-- Simulate:   --ops 2000 size=1G
 -- You see:    fio reads some 80 random blocks a second, and 180 MB/s in sequence; two programs that read in sequence
 --             at the same time spoil it for both.
 -- Numbers:    a turn at 7200 rpm is 8.33 ms (5400: 11.1 ms). With these seeks a random one takes 8.4 ms, where data

@@ -5,7 +5,9 @@
 -- Imitates:   a disk with end-to-end protection (T10 DIF, dm-integrity), whose checksums are kept elsewhere. Finds what
 --             goes wrong below the device: a file that somebody else writes, a lost write, bits that rot.
 -- Parameters: errno=EILSEQ   of a read whose data is wrong; none: only the alarm, and the wrong data
+--             spoil=never    a time from which on a bit of each write is stored wrong, to see the alarm work
 -- Example:    ublk-script add verify file=disk.img size=1G
+-- Simulate:   --rate 100 --time 20s size=4M spoil=10s
 -- Live:       ublk-script ctl 0 alarms          how many blocks were wrong so far
 --             ublk-script ctl 0 state corrupt   from now on a bit of each write is stored wrong, to see the alarm work
 -- You see:    Invalid or incomplete multibyte or wide character (which is EILSEQ), EIO through the page cache; the
@@ -14,7 +16,7 @@
 --             queue. A read that overtakes a write of the same block on its way is an alarm, too.
 -- Numbers:    none.
 
-local p = params { errno = "EILSEQ" }
+local p = params { errno = "EILSEQ", spoil = "never" }
 local block = 4096
 -- IOs are no longer than what a handler can read.
 local d = device { size = "1G", queues = 1, logical_block_size = block, max_io = "64K",
@@ -63,6 +65,7 @@ end
 
 -- To see the alarm work.
 rule { name = "corrupt", op = "write", state = "corrupt", verdict = corrupt("flip") }
+if p.spoil ~= "never" then rule { name = "spoil", op = "write", after = p.spoil, verdict = corrupt("flip") } end
 
 function ctl(word)
   if word ~= "alarms" then error("ctl knows: alarms", 0) end

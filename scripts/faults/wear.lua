@@ -9,6 +9,7 @@
 --             reads=0          so many reads of it before its data is unreadable; 0: any number
 --             retention=off    a time without a write after which it is unreadable; off: it keeps for ever
 -- Example:    ublk-script add wear writes=50 block=64K size=256M
+-- Simulate:   --rw randwrite --ops 10000 size=4M block=64K writes=50
 -- Live:       ublk-script ctl 0 ranges worn list           (and lost: what cannot be read)
 -- You see:    EIO for writes to the places that are written most: a filesystem's journal and its superblock first.
 --             ENODATA for reads of a block that has lost its data, until it is rewritten.

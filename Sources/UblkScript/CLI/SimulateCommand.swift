@@ -11,6 +11,12 @@ struct SimulateCommand: ParsableCommand {
             reads. The same seed gives the same run. A backing file is simulated in memory and never touched. A queue is simulated
             alone, however many the script asks for.
 
+            A script may name the workload that shows what it does, on a line of its first comment:
+            -- Simulate: --rate 20 --time 1h size=64M. What the command line leaves open is taken from there.
+
+            At the end faults are over and all that was written is read back. Exit code 1 when the script raised, or
+            when data is not what was acknowledged last; --allow script-errors,data takes that for success.
+
             With --test the tests that the script carries (test("name", function(disk) ... end)) are run instead, each
             on a simulated device of its own.
 
@@ -39,7 +45,7 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: "Requests a second, about (default: as many as there is room for).")
     var rate: Int?
 
-    @Option(help: "How long to run, in virtual time, with --rate: 24h.")
+    @Option(help: "How long requests are made, in virtual time: 24h.")
     var time: String?
 
     @Option(help: "Length of a request: 4K, or 4K-64K for lengths between.")
@@ -60,31 +66,66 @@ struct SimulateCommand: ParsableCommand {
     )
     var expect: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "What does not make the run a failure: script-errors, data (that differs), or both.",
+            valueName: "what,..."
+        )
+    )
+    var allow: String?
+
     @Flag(help: "Print the result as JSON.")
     var json = false
 
     func run() throws {
-        var overrides = try options.overrides()
-        _ = try options.id()
-        if let seed {
-            overrides.append(Setting(key: "seed", value: .string(seed), origin: "option --seed"))
+        // A wrong command line is that, whatever the script is.
+        try checkUsage()
+        let source: ScriptSource
+        do throws(ConfigError) { source = try ScriptSource(named: options.script) } catch {
+            throw Failure(error)
         }
-        if test {
-            // A test says itself what is done to the device.
-            try refuse(
-                "--test",
-                [
-                    "--ops", "--rw", "--bs", "--rate", "--time", "--bench", "--ledger",
-                    "--workload", "--expect",
-                ]
-            )
+        let suggested = source.suggestedRun
+        try completed(by: suggested).run(source, suggested)
+    }
+
+    private func checkUsage() throws {
+        if options.number != nil {
+            throw ValidationError("--number: a simulated device has none")
         }
+        _ = try settings()
+        _ = try allowedProblems()
+        _ = try generatedWorkload()
+        if bench { try refuse("--bench", ["--ledger", "--allow"]) }
+        if expect != nil { try refuse("--expect", ["--bench"]) }
+        guard test else { return }
+        // A test says itself what is done to the device.
+        try refuse(
+            "--test",
+            [
+                "--ops", "--rw", "--bs", "--rate", "--time", "--bench", "--ledger",
+                "--workload", "--expect", "--allow",
+            ]
+        )
+    }
+
+    /// What the command line says about parameters and `device{}`.
+    private func settings() throws -> [Setting] {
+        var settings = try options.overrides()
+        guard let seed else { return settings }
+        settings.append(Setting(key: "seed", value: .string(seed), origin: "option --seed"))
+        do throws(ConfigError) { try Setting.refuseTwice(settings) } catch {
+            throw ValidationError("\(error)")
+        }
+        return settings
+    }
+
+    private func run(_ source: ScriptSource, _ suggested: [String]) throws {
+        let overrides = try settings()
+        let allowed = try allowedProblems()
         let generated = try generatedWorkload()
         let file = try workload.map(workloadFile)
-        if expect != nil { try refuse("--expect", ["--bench"]) }
         let expected = try expect.map { try ExpectedOutput(reading: $0) }
         do {
-            let source = try ScriptSource(named: options.script)
             if test { return try runTests(source, overrides) }
             let plan = try LoadedScript.plan(source, overrides: overrides)
             let workload =
@@ -95,9 +136,13 @@ struct SimulateCommand: ParsableCommand {
                 ) ?? generated
             if bench { return try measure(plan, workload) }
             if let expected, !plan.isSeedGiven { throw expected.needsSeed }
-            let lines = try simulate(plan, workload)
-            if let expected { return try expected.compare(lines) }
-            for line in lines { Output.line(line) }
+            let (report, lines) = try simulate(plan, workload, suggested)
+            if let expected {
+                try expected.compare(lines)
+            } else {
+                for line in lines { Output.line(line) }
+            }
+            if let problem = report.problem(allowed) { throw Failure(problem) }
         } catch let failure as Failure {
             throw failure
         } catch { throw Failure(error) }
@@ -118,7 +163,8 @@ struct SimulateCommand: ParsableCommand {
         let given: [String: Bool] = [
             "--ops": ops != nil, "--rw": rw != nil, "--bs": bs != nil, "--rate": rate != nil,
             "--time": time != nil, "--bench": bench, "--ledger": ledger,
-            "--workload": workload != nil, "--test": test, "--expect": expect != nil,
+            "--allow": allow != nil, "--workload": workload != nil, "--test": test,
+            "--expect": expect != nil,
         ]
         for name in names where given[name] == true {
             throw ValidationError("\(option) does not go with \(name)")
@@ -141,7 +187,7 @@ struct SimulateCommand: ParsableCommand {
         else {
             throw ValidationError("--bs \(bs): a size such as 4K, or two as in 4K-64K, is expected")
         }
-        workload.requests = try requests()
+        (workload.requests, workload.nanoseconds) = try requests()
         workload.rate = UInt64(rate ?? 0)
         // A depth that is none is refused later, as the device's.
         workload.depth = options.depth.flatMap { Int($0) } ?? workload.depth
@@ -150,36 +196,42 @@ struct SimulateCommand: ParsableCommand {
         return workload
     }
 
-    /// `--ops`, or what fits `--time` at `--rate`.
-    private func requests() throws -> Int {
+    /// `--ops`, or as many as are made in `--time`.
+    private func requests() throws -> (Int, nanoseconds: UInt64?) {
         guard (rate ?? 1) > 0, (rate ?? 1) <= 1_000_000_000 else {
             throw ValidationError("--rate \(rate ?? 0): 1 to 1000000000 is expected")
         }
-        guard let time else { return ops ?? (bench ? 1_000_000 : 100_000) }
-        guard let rate, ops == nil, !bench else {
-            throw ValidationError("--time goes with --rate, and not with --ops or --bench")
+        guard let time else { return (ops ?? (bench ? 1_000_000 : 100_000), nil) }
+        guard ops == nil, !bench else {
+            throw ValidationError("--time does not go with \(bench ? "--bench" : "--ops")")
         }
         guard let nanoseconds = Quantity.nanoseconds(time), nanoseconds > 0 else {
             throw ValidationError("--time \(time): a time such as 10s, 5min or 24h is expected")
         }
-        let requests = Double(nanoseconds) / 1e9 * Double(rate)
-        guard requests < 1e12 else {
-            throw ValidationError("--time \(time) --rate \(rate): more than 10^12 requests")
-        }
-        return max(1, Int(requests))
+        return (.max, nanoseconds)
     }
 
     /// Runs the script.
     ///
-    /// - Returns: what there is to print.
-    private func simulate(_ plan: LoadedScript.Plan, _ workload: Workload) throws -> [String] {
+    /// - Returns: what came of it, and what there is to print.
+    private func simulate(
+        _ plan: LoadedScript.Plan,
+        _ workload: Workload,
+        _ suggested: [String]
+    ) throws -> (SimulationReport, [String]) {
         var simulation = Simulation()
         simulation.workload = workload
+        simulation.readsBack = true
         simulation.logFD = 2
-        let result = try simulation.run(plan)
+        var result = try simulation.run(plan)
+        if self.workload == nil, !suggested.isEmpty {
+            result.report.suggestedRun = suggested.joined(separator: " ")
+        }
         let report = json ? JSON.text(result.report) : SimulationText(result.report).text
-        return (ledger ? lines(result.ledger, plan) : [])
+        let lines =
+            (ledger ? lines(result, plan) : [])
             + report.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        return (result.report, lines)
     }
 
     private struct TestReport: Encodable {
@@ -217,7 +269,8 @@ struct SimulateCommand: ParsableCommand {
         }
     }
 
-    private func lines(_ ledger: Ledger, _ plan: LoadedScript.Plan) -> [String] {
+    private func lines(_ result: Simulation.Result, _ plan: LoadedScript.Plan) -> [String] {
+        let ledger = result.ledger
         let format = LedgerText(
             script: plan.source.name,
             rules: plan.rules,
@@ -226,7 +279,8 @@ struct SimulateCommand: ParsableCommand {
         )
         let all = ledger.read(from: 0, limit: .max)
         if all.lost > 0 { Output.error("\(all.lost) older records were overwritten") }
-        return all.records.map { format.line($0, queue: ledger.queue) }
+        let later = Int(ledger.total - result.ledgerTotal)
+        return all.records.dropLast(later).map { format.line($0, queue: ledger.queue) }
     }
 
     private func measure(_ plan: LoadedScript.Plan, _ workload: Workload) throws {

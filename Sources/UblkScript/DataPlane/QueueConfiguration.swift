@@ -14,6 +14,8 @@ struct QueueConfiguration {
     /// The script's rules and the seed, for people who ask.
     var rules: [RuleLabel]
     let seed: UInt64
+    /// Handlers are asked whether faults are armed or not.
+    var isAsked = false
     /// The ledger tells of each IO that a handler sends to its place; only targets do that to all of them.
     var recordsMapping: Bool
 
@@ -50,6 +52,7 @@ struct QueueConfiguration {
     /// The script says where data is, rather than only what happens to it: then its handlers are asked
     /// before faults are armed and after, too, or the device would lose data on its way up and down.
     var isTarget: Bool {
+        if isAsked { return true }
         if backings.count > 1 { return true }
         if case .null = backings[0] { return true }
         return false

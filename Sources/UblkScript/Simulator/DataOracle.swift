@@ -34,6 +34,32 @@ struct DataOracle {
         began = Array(repeating: .max, count: depth)
     }
 
+    /// Counts from the start.
+    mutating func restartCheck() { check = DataCheck() }
+
+    /// Reads of every block that something happened to, in order, each as long as can be.
+    ///
+    /// - Parameters:
+    ///   - lengthMax: of one.
+    ///   - chunkBytes: none crosses a multiple of it; 0: there is none.
+    func reads(lengthMax: UInt64, chunkBytes: UInt64) -> [SimulatedRequest] {
+        var reads: [SimulatedRequest] = []
+        for unit in blocks.keys.sorted() {
+            let offset = unit * unitBytes
+            if let last = reads.last, last.offsetBytes + last.lengthBytes == offset,
+                last.lengthBytes + unitBytes <= lengthMax,
+                chunkBytes == 0 || offset % chunkBytes != 0
+            {
+                reads[reads.count - 1].lengthBytes += unitBytes
+                continue
+            }
+            reads.append(
+                SimulatedRequest(op: .read, offsetBytes: offset, lengthBytes: unitBytes)
+            )
+        }
+        return reads
+    }
+
     private func units(_ request: SimulatedRequest) -> Range<UInt64> {
         request.offsetBytes / unitBytes..<(request.offsetBytes + request.lengthBytes) / unitBytes
     }

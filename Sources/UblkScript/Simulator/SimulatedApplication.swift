@@ -13,8 +13,12 @@ struct SimulatedApplication {
     }
 
     let depth: Int
-    /// How long a place for a request stays empty, on average; nil: as short as can be.
-    let gapNanoseconds: UInt64?
+    private let gap: UInt64?
+    private let end: Instant?
+    /// The device stays when every request is over, for ``readBack(_:)`` to come.
+    var isKept = false
+    /// What it reads is what was written; nothing but the data is looked at.
+    private var isReadingBack = false
     private var stream: RequestStream?
     /// Of an application whose requests come one by one from outside; nil: they come from a stream.
     private(set) var handed: HandedRequests?
@@ -36,13 +40,15 @@ struct SimulatedApplication {
         _ stream: RequestStream,
         depth: Int,
         gapNanoseconds: UInt64? = nil,
+        endsAt end: Instant? = nil,
         queueDepth: Int,
         oracle: DataOracle?,
         keepsFinished: Bool
     ) {
         self.stream = stream
         self.depth = depth
-        self.gapNanoseconds = gapNanoseconds
+        gap = gapNanoseconds
+        self.end = end
         self.oracle = oracle
         self.keepsFinished = keepsFinished
         sentAt = Array(repeating: Instant(nanoseconds: 0), count: queueDepth)
@@ -51,10 +57,20 @@ struct SimulatedApplication {
     /// An application that sends what it is handed, and keeps what came of it.
     init(handedTo queueDepth: Int) {
         depth = 0
-        gapNanoseconds = nil
+        gap = nil
+        end = nil
         keepsFinished = false
         sentAt = Array(repeating: Instant(nanoseconds: 0), count: queueDepth)
         handed = HandedRequests(depth: queueDepth)
+    }
+
+    /// How long a place for a request stays empty, on average; nil: as short as can be.
+    var gapNanoseconds: UInt64? { isReadingBack ? nil : gap }
+
+    /// It makes requests at that time.
+    func isAtWork(at time: Instant) -> Bool {
+        guard let end, !isReadingBack else { return true }
+        return time <= end
     }
 
     /// The next request, nil when there is none.
@@ -64,7 +80,15 @@ struct SimulatedApplication {
     mutating func takeSteps() -> [WorkloadStep] { stream?.takeSteps() ?? [] }
 
     /// Another request may come though there is none now.
-    var isOpen: Bool { handed?.isOpen == true }
+    var isOpen: Bool { isKept || handed?.isOpen == true }
+
+    /// Goes on with these reads, which count for nothing but the data, from the start.
+    mutating func readBack(_ stream: RequestStream) {
+        self.stream = stream
+        isKept = false
+        isReadingBack = true
+        oracle?.restartCheck()
+    }
 
     /// The request of that tag is one from outside.
     mutating func hand(_ tag: Tag, number: UInt64, data: [UInt8]) {
@@ -84,7 +108,7 @@ struct SimulatedApplication {
         at now: Instant,
         _ buffer: UnsafeMutableRawPointer
     ) {
-        sentByOp[request.op, default: 0] += 1
+        if !isReadingBack { sentByOp[request.op, default: 0] += 1 }
         sentAt[tag.index] = now
         unsafe oracle?.begin(tag, request, buffer)
         unsafe handed?.begin(tag, request, buffer)
@@ -99,8 +123,9 @@ struct SimulatedApplication {
         _ buffer: UnsafeRawPointer
     ) {
         let outcome = BlockLayer.outcome(of: request, result: result)
-        if case .failed(let errno) = outcome { errors[errno, default: 0] += 1 }
         unsafe oracle?.end(tag, request, outcome, buffer)
+        guard !isReadingBack else { return }
+        if case .failed(let errno) = outcome { errors[errno, default: 0] += 1 }
         let sent = sentAt[tag.index]
         unsafe handed?.end(tag, request, outcome, now.nanoseconds(since: sent), buffer)
         latency.add(now.nanoseconds(since: sent))

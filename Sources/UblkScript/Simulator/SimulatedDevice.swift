@@ -120,6 +120,41 @@ struct SimulatedDevice: ~Copyable {
         withExtendedLifetime(backings) {}
     }
 
+    /// Serves until the application's requests are over, or never will be.
+    ///
+    /// The device stays for ``readBack()`` or ``run()``.
+    mutating func runWorkload() {
+        queue.transport.keep()
+        while !queue.transport.isIdle, !queue.transport.isStuck { queue.turn() }
+        if !canReadBack { queue.transport.letGo() }
+    }
+
+    /// The workload came to its end, and what it read was compared.
+    var canReadBack: Bool {
+        queue.transport.isIdle && !log.isStopped && queue.transport.application.oracle != nil
+    }
+
+    /// Reads what was written as it is on the medium: no fault acts, handlers only say where data is.
+    mutating func readBack() -> DataCheck? {
+        guard let oracle = queue.transport.application.oracle else { return nil }
+        control.armed.store(false, ordering: .relaxed)
+        queue.configuration.isAsked = plan.handlers & IOOp.read.bit != 0
+        let reads = oracle.reads(
+            lengthMax: UInt64(plan.config.maxIOBytes),
+            chunkBytes: UInt64(plan.config.chunkBytes)
+        )
+        queue.transport.readBack(
+            RequestStream(
+                Workload(reads),
+                config: plan.config,
+                sizeBytes: sizeBytes,
+                seed: plan.seed
+            )
+        )
+        run()
+        return queue.transport.application.oracle?.check
+    }
+
     /// One wait and what it brought.
     mutating func turn() { queue.turn() }
 

@@ -205,25 +205,41 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     /// No request comes from outside any more: the device ends when those in flight do.
     mutating func close() { application.close() }
 
+    /// Nothing is in flight, and the application makes no more by itself.
+    var isIdle: Bool { inFlight == 0 && commits.isEmpty && steps.isEmpty }
+
+    /// The application goes on with these reads.
+    mutating func readBack(_ stream: RequestStream) {
+        application.readBack(stream)
+        for index in 0..<min(depth, application.depth) where slots[index].owner == .idle {
+            offer(Tag(UInt16(index)))
+        }
+    }
+
+    /// The device stays when every request is over.
+    mutating func keep() { application.isKept = true }
+
+    /// The application has nothing more to do: the device ends when what is in flight does.
+    mutating func letGo() { application.isKept = false }
+
     // MARK: The driver's and the application's side
 
     /// Sends the tag's next request on its way, or leaves the tag idle when there is none.
     private mutating func offer(_ tag: Tag) {
+        slots[tag.index].owner = .idle
         if !isStopping { takeSteps() }
-        guard !isStopping, let request = application.next() else {
-            slots[tag.index].owner = .idle
-            return
-        }
+        guard !isStopping, let request = application.next() else { return }
+        // From half of the mean to one and a half of it.
+        let mean = max(1, application.gapNanoseconds ?? 2 * Self.arrivalNanoseconds)
+        let arrival = arrival(request.start, later: mean / 2 + random.below(mean))
+        // What was said before it is heard before it.
+        let earliest = notBefore.advanced(byNanoseconds: notBefore.nanoseconds == 0 ? 0 : 1)
+        let time = max(arrival, earliest)
+        guard application.isAtWork(at: time) else { return }
         slots[tag.index].request = request
         slots[tag.index].owner = .arriving
         inFlight += 1
-        // From half of the mean to one and a half of it.
-        let mean = max(1, application.gapNanoseconds ?? 2 * Self.arrivalNanoseconds)
-        let nanoseconds = mean / 2 + random.below(mean)
-        let arrival = arrival(request.start, later: nanoseconds)
-        // What was said before it is heard before it.
-        let earliest = notBefore.advanced(byNanoseconds: notBefore.nanoseconds == 0 ? 0 : 1)
-        events.push(tag, deadline: max(arrival, earliest))
+        events.push(tag, deadline: time)
     }
 
     /// What the workload does before its next request.
@@ -290,7 +306,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     /// Takes every tag back once nothing is in flight (ublk_stop_dev, ublk_cancel_queue).
     private mutating func hasEnded() -> Bool {
-        guard inFlight == 0, steps.isEmpty, !application.isOpen else { return false }
+        guard inFlight == 0, steps.isEmpty else { return false }
+        if application.isKept { return true }
+        guard !application.isOpen else { return false }
         precondition(!isAborted, "a wait after every tag was aborted")
         isAborted = true
         for index in 0..<depth {

@@ -13,6 +13,8 @@ struct Simulation {
     var interventions: [SimulatedTransport.Intervention] = []
     /// Compares what is read with what was written.
     var checksData = true
+    /// Reads everything that was written at the end, when faults are over.
+    var readsBack = false
     /// Keeps every request and its end in the result.
     var keepsFinished = false
     /// Faults happen from the start; otherwise nothing is decided, as before START_DEV has
@@ -28,11 +30,13 @@ struct Simulation {
     static let ledgerCapacity = 1 << 20
 
     struct Result {
-        let report: SimulationReport
+        var report: SimulationReport
         let finished: [SimulatedApplication.Finished]
         /// How often the backing file was asked for each kind of operation.
         let fileOperations: [FileOperation.Kind: Int]
         let ledger: Ledger
+        /// Records of the workload; later ones are of the reading back.
+        let ledgerTotal: UInt64
         let counters: QueueCounters
     }
 
@@ -55,15 +59,16 @@ struct Simulation {
         var device = try SimulatedDevice(plan, options) { keepsData in
             application(plan, sizeBytes, keepsData: keepsData)
         }
-        run(&device, watchdog)
+        let (report, ledgerTotal) = run(&device, watchdog)
         try tell(device.queue.transport.application.said)
         return Result(
-            report: report(device),
+            report: report,
             finished: device.queue.transport.application.finished,
             fileOperations: device.queue.transport.files.reduce(into: [:]) {
                 $0.merge($1.asked, uniquingKeysWith: +)
             },
             ledger: device.ledger,
+            ledgerTotal: ledgerTotal,
             counters: device.control.counters
         )
     }
@@ -88,14 +93,34 @@ struct Simulation {
         return isNeeded ? SimulatedDevice.watchdog(plan) : nil
     }
 
-    private func run(_ device: inout SimulatedDevice, _ watchdog: Watchdog?) {
-        guard let watchdog else { return device.run() }
+    private func run(
+        _ device: inout SimulatedDevice,
+        _ watchdog: Watchdog?
+    ) -> (SimulationReport, ledgerTotal: UInt64) {
+        guard let watchdog else { return serve(&device) }
         watchdog.add(device.queue.script)
         let thread = OSThread(name: "sim-watchdog") { watchdog.run() }
-        device.run()
+        let result = serve(&device)
         watchdog.stop()
         thread.join()
         watchdog.remove(device.queue.script)
+        return result
+    }
+
+    /// The workload, and then a look at all that it has written.
+    private func serve(
+        _ device: inout SimulatedDevice
+    ) -> (SimulationReport, ledgerTotal: UInt64) {
+        if readsBack { device.runWorkload() }
+        guard readsBack, device.canReadBack else {
+            device.run()
+            return (report(device), device.ledger.total)
+        }
+        var report = report(device)
+        let ledgerTotal = device.ledger.total
+        report.readBack = device.readBack()
+        report.scriptErrors = device.log.errors
+        return (report, ledgerTotal)
     }
 
     private func application(
@@ -112,6 +137,7 @@ struct Simulation {
             RequestStream(workload, config: config, sizeBytes: sizeBytes, seed: plan.seed),
             depth: min(workload.depth, depth),
             gapNanoseconds: workload.gapNanoseconds,
+            endsAt: workload.nanoseconds.map { Instant(nanoseconds: $0) },
             queueDepth: depth,
             oracle: isChecked ? DataOracle(unitBytes: unitBytes, depth: depth) : nil,
             keepsFinished: keepsFinished
@@ -138,14 +164,14 @@ struct Simulation {
             depth: min(workload.depth, Int(plan.config.depth)),
             end: log.isStopped ? .stopped : heldForEver == nil ? .finished : .held,
             heldForEver: heldForEver ?? 0,
-            requestsWanted: workload.requests,
+            requestsWanted: workload.nanoseconds == nil ? workload.requests : nil,
             requests: IOOp.allCases.compactMap { op in
                 application.sentByOp[op].map { .init(name: op.name, count: UInt64($0)) }
             },
             actions: actions.filter { control.counters[$0] != 0 }
                 .map { .init(name: $0.name, count: control.counters[$0]) },
             rules: plan.rules.enumerated().map { index, rule in
-                .init(line: rule.line, acted: counters.acted(index))
+                .init(line: rule.line, name: rule.name, acted: counters.acted(index))
             },
             errors: application.errors.sorted {
                 ($1.value, $0.key.rawValue) < ($0.value, $1.key.rawValue)

@@ -9,6 +9,8 @@ struct SimulationReport: Codable, Equatable, Sendable {
 
     struct RuleUse: Codable, Equatable, Sendable {
         let line: Int32
+        /// "" without one.
+        let name: String
         /// How many IOs the rule acted on.
         let acted: UInt64
     }
@@ -43,6 +45,8 @@ struct SimulationReport: Codable, Equatable, Sendable {
     }
 
     let script: String
+    /// What the script says of a workload that shows what it does, when that was used; nil: it was not.
+    var suggestedRun: String?
     let seed: UInt64
     let sizeBytes: UInt64
     let backing: String
@@ -51,7 +55,9 @@ struct SimulationReport: Codable, Equatable, Sendable {
     /// Requests that were held when nothing else could happen any more.
     let heldForEver: Int
     /// How many requests the application meant to make.
-    let requestsWanted: Int
+    ///
+    /// nil: as many as there was time for.
+    let requestsWanted: Int?
     /// Requests by op, and in all.
     let requests: [Count]
     /// What the script did to them.
@@ -62,11 +68,36 @@ struct SimulationReport: Codable, Equatable, Sendable {
     let errors: [Count]
     /// nil: data was not compared.
     let data: DataCheck?
-    let scriptErrors: ScriptErrors
+    /// Of everything that was written, read at the end, when faults were over; nil: it did not come to that.
+    var readBack: DataCheck?
+    var scriptErrors: ScriptErrors
     let virtualSeconds: Double
-    /// Of the requests, as the application saw them.
+    /// How long the server kept a request.
     let latency: Latency
     let throughput: Throughput
+
+    /// What makes a run a failure unless it is allowed.
+    enum Problem: String, CaseIterable {
+        case scriptErrors = "script-errors"
+        case data
+    }
+
+    /// Why the run is no success; nil: it is.
+    func problem(_ allowed: Set<Problem>) -> String? {
+        if scriptErrors.count > 0, !allowed.contains(.scriptErrors) {
+            return
+                "the script raised \(scriptErrors.count) times: \(scriptErrors.texts.first ?? "")\n"
+                + "--allow script-errors takes that for success"
+        }
+        if differing > 0, !allowed.contains(.data) {
+            return "\(differing) blocks differ from what was acknowledged last; "
+                + "--allow data takes that for success"
+        }
+        return nil
+    }
+
+    /// Blocks that held something else than what was acknowledged last.
+    var differing: Int { (data?.differing ?? 0) + (readBack?.differing ?? 0) }
 
     var requestCount: UInt64 { requests.reduce(0) { $0 + $1.count } }
 }

@@ -9,6 +9,7 @@ struct SimulationText {
             "\(report.script): seed \(report.seed), \(Quantity.text(bytes: report.sizeBytes)) "
                 + "\(report.backing), depth \(report.depth)"
         ]
+        if let run = report.suggestedRun { lines.append(line("as", "the script suggests: \(run)")) }
         lines.append(line("requests", "\(report.requestCount): " + list(report.requests)))
         lines.append(
             line(
@@ -20,14 +21,21 @@ struct SimulationText {
             )
         )
         lines.append(line("plot", plot))
-        lines.append(
-            line("script", report.actions.isEmpty ? "let everything pass" : list(report.actions))
-        )
+        lines.append(line("script", script))
         for rule in report.rules {
-            lines.append(line("", "rule of line \(rule.line): acted \(rule.acted) times"))
+            let name = rule.name.isEmpty ? "rule" : "rule \(rule.name)"
+            lines.append(line("", "\(name) of line \(rule.line): acted \(rule.acted) times"))
         }
         lines.append(line("errors", report.errors.isEmpty ? "none" : list(report.errors)))
         lines.append(line("data", data))
+        if let readBack = report.readBack, readBack.blocks > 0 {
+            lines.append(
+                line(
+                    "at end",
+                    Self.text(readBack, "\(readBack.blocks) blocks written and read back")
+                )
+            )
+        }
         if report.scriptErrors.count > 0 {
             lines.append(line("raised", "\(report.scriptErrors.count) times"))
             lines += report.scriptErrors.texts.map { line("", $0) }
@@ -45,9 +53,18 @@ struct SimulationText {
             + "at most \(Int(most.rounded())) requests a second"
     }
 
+    private var script: String {
+        guard report.actions.isEmpty else { return list(report.actions) }
+        return report.rules.allSatisfy { $0.acted == 0 }
+            ? "let everything pass" : "rules acted, no request ended otherwise for it"
+    }
+
     private var data: String {
         guard let data = report.data else { return "not compared (a null backing keeps none)" }
-        let checked = "\(data.reads) reads compared, \(data.blocks) blocks"
+        return Self.text(data, "\(data.reads) reads compared, \(data.blocks) blocks")
+    }
+
+    private static func text(_ data: DataCheck, _ checked: String) -> String {
         guard data.differing > 0 else { return checked + ", all as last acknowledged" }
         let kinds = [
             (data.stale, "older"), (data.zeroes, "zeroes"), (data.foreign, "of another place"),
@@ -62,7 +79,7 @@ struct SimulationText {
         case .finished: nil
         case .held:
             "\(report.heldForEver) requests were held for ever, until the device was stopped; "
-                + "\(report.requestCount) of \(report.requestsWanted) were made"
+                + "\(report.requestCount) \(report.requestsWanted.map { "of \($0) " } ?? "")were made"
         case .stopped: "early: on_error = \"stop\" and the script raised"
         }
     }

@@ -17,6 +17,8 @@ struct Workload: Equatable, Sendable {
     var blockBytesMax: UInt64 = 4096
     /// How many requests a second the application makes, about; 0: each as soon as there is a place for it.
     var rate: UInt64 = 0
+    /// No request is made later than that; nil: until there have been enough.
+    var nanoseconds: UInt64?
     /// Where on the device it works: this much, nil: to the end; from there on.
     var spanBytes: UInt64?
     var offsetBytes: UInt64 = 0

@@ -66,4 +66,24 @@ LUA
   expect_output "$dev" "the server does not answer within 1 s"
 }
 
+has_more_reads_than() { [ "$(counter read)" -gt "$1" ]; }
+
+t_a_queue_that_is_in_a_handler_is_named_when_it_does_not_answer() {
+  script busy <<'LUA'
+    device { size = "16M", budget = "5s" }
+    function read(io, offset) if offset == 1*MiB then while true do end end end
+LUA
+  add_device busy
+  local reads
+  reads=$(counter read)
+  (read_errno "$dev" 1048576 4096 >answer) &
+  wait_until 5 has_more_reads_than "$reads"
+  expect_status 1 ublk-script ctl "$id" release
+  expect_output "released 0" "queue 0 did not answer within 5 s"
+  wait $!
+  expect_equal "the read" "$(<answer)" EIO
+  expect_status 0 ublk-script ctl "$id" release
+  expect_equal "a release afterwards" "$output" "released 0"
+}
+
 run_cases "$@"

@@ -202,14 +202,15 @@ import Testing
         "while true do end", "while true do pcall(function() while true do end end) end",
         "local s = (\"x\"):rep(1 << 20) while true do local t = s .. #s end",
     ])
-    func `a load phase that runs away is stopped after its two seconds`(text: String) {
-        let start = SystemCall.monotonicNanoseconds
+    func `a load phase that runs away is stopped after five seconds of work`(text: String) {
+        // CPU time: the machine may have other things to do.
+        let start = SystemCall.threadCPUNanoseconds
         let error = loadError(text)
-        let seconds = Double(SystemCall.monotonicNanoseconds - start) / 1e9
+        let seconds = Double(SystemCall.threadCPUNanoseconds - start) / 1e9
         #expect(error?.status == .budget)
         #expect(error?.text.contains("(load phase)") == true)
-        #expect(seconds >= 2)
-        #expect(seconds < 20)
+        #expect(seconds >= 5)
+        #expect(seconds < 10)
     }
 
     // MARK: Memory and stack

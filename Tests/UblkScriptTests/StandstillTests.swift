@@ -206,4 +206,16 @@ import Testing
         )
         #expect(unsafe us_meter_look(&meter, 7_000_000, 1_000_000))
     }
+
+    @Test func `one limit for several promises is waited for once`() {
+        let never = [Promise<Int>(), Promise<Int>(), Promise<Int>()]
+        let kept = Promise<Int>()
+        kept.fulfil(5)
+        var limit = TimeLimit(seconds: 0.3)
+        let waited = milliseconds {
+            for promise in never { #expect(promise.wait(until: &limit) == nil) }
+            #expect(kept.wait(until: &limit) == 5, "it was there all along")
+        }
+        #expect(waited >= 200 && waited < 800, "\(waited)")
+    }
 }

@@ -29,6 +29,11 @@ final class Promise<Value: Sendable>: Sendable {
     /// nil when there was no answer in time, of which a standstill of the machine is no part.
     func wait(seconds: Double) -> Value? {
         var limit = TimeLimit(seconds: seconds)
+        return wait(until: &limit)
+    }
+
+    /// nil when there was no answer before the limit, which may be one for several promises.
+    func wait(until limit: inout TimeLimit) -> Value? {
         while unsafe !sys_semaphore_wait(semaphore, limit.nextLookNanoseconds) {
             guard !limit.isOver() else { return nil }
         }

@@ -120,7 +120,8 @@ extension DeviceServer {
         for seat in seats {
             let promise = Promise<String?>()
             seat.control.send(.prepare(reload, promise))
-            var problem: String? = "queue \(seat.queue.rawValue) did not answer"
+            var problem: String? =
+                "queue \(seat.queue.rawValue) did not answer within \(Int(Self.prepareSeconds)) s"
             if let answer = promise.wait(seconds: Self.prepareSeconds) { problem = answer }
             guard let problem else { continue }
             for seat in seats { seat.control.send(.discard) }

@@ -8,19 +8,50 @@ extension DeviceServer {
     }
 
     /// Lets go of held IOs on every queue; how many there were.
-    func release(_ release: Release) -> Int { askQueues { .release(release, $0) }.reduce(0, +) }
+    func release(_ release: Release) -> ControlAnswer {
+        let (counts, silent) = askQueues { .release(release, $0) }
+        return answer("released \(counts.reduce(0, +))", silent)
+    }
 
     /// A line for each held IO of every queue.
-    func heldLines() -> [String] { askQueues { .held($0) }.flatMap(\.self) }
+    func heldLines() -> ControlAnswer {
+        let (lines, silent) = askQueues { .held($0) }
+        return answer(lines.flatMap(\.self).joined(separator: "\n"), silent)
+    }
 
-    /// What the queues say to a message, without those that do not answer in time.
-    func askQueues<Answer>(_ message: (Promise<Answer>) -> QueueMessage) -> [Answer] {
+    private static let answerSeconds = 5.0
+
+    /// What the queues say to a message, and which of them do not answer in time: one is in a handler, or its
+    /// CPU is another's.
+    private func askQueues<Answer>(
+        _ message: (Promise<Answer>) -> QueueMessage
+    ) -> (answers: [Answer], silent: [QueueID]) {
         let promises = seats.map { seat in
             let promise = Promise<Answer>()
             seat.control.send(message(promise))
-            return promise
+            return (seat.queue, promise)
         }
-        return promises.compactMap { $0.wait(seconds: 5) }
+        // One limit for all, so that many queues do not take longer than whoever asks waits.
+        var limit = TimeLimit(seconds: Self.answerSeconds)
+        var answers: [Answer] = []
+        var silent: [QueueID] = []
+        for (queue, promise) in promises {
+            if let answer = promise.wait(until: &limit) {
+                answers.append(answer)
+            } else {
+                silent.append(queue)
+            }
+        }
+        return (answers, silent)
+    }
+
+    /// Part of an answer is none: what a silent queue would add comes later, or is not known.
+    private func answer(_ text: String, _ silent: [QueueID]) -> ControlAnswer {
+        guard !silent.isEmpty else { return ControlAnswer(isOK: true, text: text) }
+        let queues = silent.map { "queue \($0.rawValue)" }.joined(separator: ", ")
+        let problem =
+            "\(queues) did not answer within \(Int(Self.answerSeconds)) s, and gets to it later"
+        return ControlAnswer(isOK: false, text: text.isEmpty ? problem : "\(text)\n\(problem)")
     }
 
     /// Whether something has come so far.

@@ -170,7 +170,9 @@ struct ServerLoop {
     private func control(_ connection: borrowing AdminConnection, _ words: [String]) {
         switch words.first {
         case "release": release(connection, words)
-        case "held": connection.answer(ok: true, server.heldLines().joined(separator: "\n"))
+        case "held":
+            let answer = server.heldLines()
+            connection.answer(ok: answer.isOK, answer.text)
         case "stats": connection.answer(ok: true, server.statistics())
         case "pause", "resume": pause(connection, words)
         default: askQueue(connection, words)
@@ -187,8 +189,8 @@ struct ServerLoop {
 
     private func release(_ connection: borrowing AdminConnection, _ words: [String]) {
         do throws(LiveControl.Refusal) {
-            let count = server.release(try Release(words: words.dropFirst()))
-            connection.answer(ok: true, "released \(count)")
+            let answer = server.release(try Release(words: words.dropFirst()))
+            connection.answer(ok: answer.isOK, answer.text)
         } catch { connection.answer(ok: false, error.text) }
     }
 

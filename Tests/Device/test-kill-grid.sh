@@ -87,7 +87,11 @@ point() { # HOLD COMMAND[:DATA] MOMENT SIGNAL...
   # shellcheck disable=SC2086
   expect_end_of_all 5 "$hold, $command, $* after $moment s" $helpers "$user" "$foreign"
   wait "$user" "$foreign" || true
-  # what is left is a device without a server, which del takes away
+  expect_del_to_clean_up
+}
+
+# What is left is a device without a server, or the files of one.
+expect_del_to_clean_up() {
   [ -z "$(leftovers)" ] || ublk-script del "$id" || [ -z "$(leftovers)" ] || fail "del failed"
   wait_until 5 is_gone "$id"
 }
@@ -192,6 +196,53 @@ t_a_server_that_stood_still_holds_on_to_its_IO() {
   sleep 2.5
   expect_equal "held IOs" "$(counter held_now)" 1
   ! grep "another program" "$state_directory/$id.log" || fail "the server let go"
+}
+
+# DEL keeps every other device of the machine waiting, and so ADD.
+t_a_server_that_is_still_to_get_its_device_can_be_killed() {
+  local before new foreign add
+  grid_script
+  add_device hung
+  ublk-script ctl "$id" on
+  hold_read
+  wait_until 10 holds 1
+  kill -STOP "$server" # or it would let go
+  before=" $(processes | tr '\n' ' ') "
+  ublk-script raw DEL_DEV "$id" &
+  foreign=$!
+  wait_until 10 waits_in_the_driver "$foreign"
+  before+="$foreign "
+  ublk-script add "$work/hung.lua" >add.out 2>&1 &
+  add=$!
+  wait_until 10 some_other_waits_in_the_driver "$before"
+  new=$(some_other_waits_in_the_driver "$before")
+  # shellcheck disable=SC2086
+  kill -KILL $new
+  # shellcheck disable=SC2086
+  expect_end_of_all 5 "add" $new "$add"
+  kill -KILL "$server"
+  expect_end_of_all 5 "the first device" "$server" "$user" "$foreign"
+  expect_del_to_clean_up
+}
+
+# In a worker of its own.
+waits_in_the_driver() { # PID
+  local task
+  for task in "/proc/$1/task"/*; do
+    [ "$task" != "/proc/$1/task/$1" ] && grep -q '^State:.D' "$task/status" 2>/dev/null && return
+  done
+  return 1
+}
+
+# Prints it.
+some_other_waits_in_the_driver() { # " PID PID ... "
+  local pid found=1
+  for pid in $(processes); do
+    [[ $1 != *" $pid "* ]] && waits_in_the_driver "$pid" || continue
+    echo "$pid"
+    found=0
+  done
+  return $found
 }
 
 # Nobody kills the server: it finds out by itself.

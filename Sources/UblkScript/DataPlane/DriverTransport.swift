@@ -11,15 +11,16 @@ import SystemPackage
 /// still write to: that is ``TagBuffers``'.
 @safe
 struct DriverTransport: QueueTransport, ~Copyable {
-    // Safety: the mapping lives as long as this value, `memory` longer; tags are checked against `depth`.
+    // Safety: the mapping lives as long as this value, `buffers` and `wakeupValue` longer, as whoever joins the
+    // thread keeps them, and no reference to that is counted here; tags are checked against `depth`.
     private var ring: Ring
     private let queue: QueueID
     private let depth: Int
     private let bufferBytes: Int
     private let descriptors: UnsafePointer<ublk_io_desc>
     private let descriptorBytes: Int
-    private let memory: TagBuffers
     private let buffers: UnsafeMutableRawPointer
+    private let wakeupValue: UnsafeMutableRawPointer
     private let wakeupFD: Int32
     private(set) var now: Instant
 
@@ -53,9 +54,9 @@ struct DriverTransport: QueueTransport, ~Copyable {
         descriptorBytes = bytes
         unsafe self.descriptors = descriptors
         self.ring = ring
-        self.memory = memory
         bufferBytes = memory.stride
         unsafe buffers = memory.first
+        unsafe wakeupValue = memory.wakeupValue
         self.queue = queue
         self.wakeupFD = wakeupFD
         now = Instant(nanoseconds: sys_monotonic_ns())
@@ -211,7 +212,7 @@ struct DriverTransport: QueueTransport, ~Copyable {
 
     private mutating func armWakeup() {
         let sqe = unsafe ring.submission()
-        unsafe io_uring_prep_read(sqe, wakeupFD, memory.wakeupValue, 8, 0)
+        unsafe io_uring_prep_read(sqe, wakeupFD, wakeupValue, 8, 0)
         unsafe sqe.pointee.user_data = UserData(.wakeup).rawValue
     }
 }

@@ -122,7 +122,7 @@ device { size = -1 }|size = -1,512 to
 device { size = "16M", max_io = 1 }|max_io = 1,4K to 32M
 device { size = "16M", logical_block_size = 777 }|logical_block_size = 777,512 to 4K
 device { size = "16M", budget = "1h" }|budget = "1h",1ms to 5s
-device { size = "16M", discard = { granularity = 3 } }|discard.granularity = 3,power of two
+device { size = "16M", discard = { granularity = 3 } }|discard: granularity = 3,power of two
 device { size = "16M", discard = { most = 3 } }|discard,granularity,max
 device { size = "16M", colour = "red" }|colour,logical_block_size
 device { size = "16M", file = "" }|file,not empty

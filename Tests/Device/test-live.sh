@@ -317,9 +317,11 @@ t_a_server_in_the_background_holds_nothing_of_its_caller() {
   expect_equal "its standard files" "$(readlink "/proc/$server"/fd/{0,1,2} | sort -u)" /dev/null
 }
 
-t_more_queues_than_CPUs_are_as_many_as_CPUs() {
-  talking_script
-  add_device talking -q 64
+t_more_queues_of_a_script_than_CPUs_are_as_many_as_CPUs() {
+  script many <<'LUA'
+    device { size = "16M", queues = 64 }
+LUA
+  add_device many
   expect_equal queues "$(find "/sys/block/ublkb$id/mq" -mindepth 1 -maxdepth 1 -type d | wc -l)" "$(nproc)"
   [ "$(nproc)" -ge 64 ] || grep -q "64 queues asked for, $(nproc) granted" "$state_directory/$id.log"
 }

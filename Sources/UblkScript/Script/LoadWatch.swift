@@ -20,13 +20,14 @@ struct LoadWatch: ~Copyable {
     static func nanosecondsMax(limit: UInt64) -> UInt64 { limit + limit / 2 + 500_000_000 }
 
     private let ended = Promise<Bool>()
+    private var thread: OSThread?
 
     init(_ name: String, limitNanoseconds: UInt64) {
         guard limitNanoseconds > 0, let onStuck = Self.onStuck.withLock({ $0 }) else { return }
         let ended = ended
         let clock = ThreadClock()
         let most = Self.nanosecondsMax(limit: limitNanoseconds)
-        _ = OSThread(name: "load-watch") {
+        thread = OSThread(name: "load-watch") {
             while clock.nanoseconds < most {
                 let left = Double(most - min(most, clock.nanoseconds)) / 1e9
                 guard ended.wait(seconds: left + 0.1) == nil else { return }
@@ -35,7 +36,11 @@ struct LoadWatch: ~Copyable {
         }
     }
 
-    func end() { ended.fulfil(true) }
+    mutating func end() {
+        ended.fulfil(true)
+        guard let thread = thread.take() else { return }
+        thread.join()
+    }
 
     static func text(_ name: String, limitNanoseconds: UInt64) -> String {
         "\(name): the load phase is over its \(Quantity.text(nanoseconds: limitNanoseconds)), stuck in a C function that cannot be interrupted: "

@@ -66,7 +66,7 @@ struct Script: ~Copyable {
                 }
             }
         }
-        let watch = LoadWatch(source.name, limitNanoseconds: options.loadLimitNanoseconds)
+        var watch = LoadWatch(source.name, limitNanoseconds: options.loadLimitNanoseconds)
         let status = unsafe Self.run(source, handle)
         watch.end()
         guard status == US_OK else {

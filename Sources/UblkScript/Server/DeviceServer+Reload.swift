@@ -58,7 +58,7 @@ extension DeviceServer {
         let begun = Promise<ThreadClock>()
         let promise = Promise<Result<LoadedScript.Plan, ScriptProblem>>()
         let seed = plan.seed
-        _ = OSThread(name: "ublk-loader") {
+        let thread = OSThread(name: "ublk-loader") {
             begun.fulfil(ThreadClock())
             promise.fulfil(
                 Result { () throws(ScriptProblem) in
@@ -77,6 +77,7 @@ extension DeviceServer {
             isLoaderStuck = true
             throw DeviceError.unsupported(LoadWatch.text(source.name, limitNanoseconds: limit))
         }
+        thread.join()
         return try result.get()
     }
 

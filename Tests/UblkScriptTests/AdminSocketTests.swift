@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -11,39 +12,101 @@ import Testing
     private let scratch = ScratchDirectory()
     private var path: String { scratch.file("0.sock") }
 
-    /// What a server answers; nil: nothing.
-    private typealias Reply = @Sendable ([String]?) -> (ok: Bool, text: String)?
+    /// What a server answers; nil: nothing, its connections are closed.
+    private typealias Reply = @Sendable ([String]) -> (ok: Bool, text: String)?
 
-    /// Listens on a thread of its own and answers that many requests.
-    ///
-    /// Returns when it listens.
-    private func serve(_ count: Int = 1, _ reply: @escaping Reply) -> ThreadList {
-        let ready = Promise<DeviceError?>()
-        let path = path
-        var threads = ThreadList()
-        threads.start("test-server") {
-            do throws(DeviceError) {
-                let socket = try AdminSocket(path: path)
-                ready.fulfil(nil)
-                for _ in 0..<count { Self.answer(socket, reply) }
-            } catch { ready.fulfil(error) }
+    /// A server on a thread of its own, until it is to stop or has nothing to answer.
+    private final class Server {
+        private let isStopped = Flag()
+        private var threads: ThreadList
+
+        final class Flag: Sendable { let value = Atomic(false) }
+
+        /// Returns when it listens.
+        init(_ path: String, limit: Double, _ reply: @escaping Reply) {
+            let ready = Promise<DeviceError?>()
+            let isStopped = isStopped
+            var threads = ThreadList()
+            threads.start("test-server") {
+                AdminSocketTests.serve(path, limit, isStopped, ready, reply)
+            }
+            self.threads = threads
+            #expect(ready.wait(seconds: 5) == .some(nil))
         }
-        #expect(ready.wait(seconds: 5) == .some(nil))
-        return threads
+
+        func stop() {
+            isStopped.value.store(true, ordering: .relaxed)
+            threads.joinAll()
+        }
     }
 
-    private static func answer(_ socket: borrowing AdminSocket, _ reply: Reply) {
-        var events = pollfd(fd: socket.fd, events: Int16(POLLIN), revents: 0)
-        guard unsafe poll(&events, 1, 5000) == 1, let connection = socket.accept() else { return }
-        guard let answer = reply(connection.request()) else { return }
-        connection.answer(ok: answer.ok, answer.text)
+    private static func serve(
+        _ path: String,
+        _ limit: Double,
+        _ isStopped: Server.Flag,
+        _ ready: Promise<DeviceError?>,
+        _ reply: Reply
+    ) {
+        do throws(DeviceError) {
+            let callers = try AdminCallers(path: path, limitSeconds: limit)
+            ready.fulfil(nil)
+            while !isStopped.value.load(ordering: .relaxed), serve(callers, reply) {}
+            callers.finish()
+        } catch { ready.fulfil(error) }
     }
 
-    private func ask(_ words: [String], seconds: Int = 5) -> (ok: Bool, text: String)? {
+    private static func serve(_ callers: AdminCallers, _ reply: Reply) -> Bool {
+        var events = callers.events
+        unsafe poll(
+            &events,
+            nfds_t(events.count),
+            min(20, callers.millisecondsToDeadline ?? 20)
+        )
+        for caller in callers.turn() {
+            guard let answer = reply(caller.words) else { return false }
+            caller.answer(ok: answer.ok, answer.text)
+        }
+        return true
+    }
+
+    private func serve(limit: Double = 2, _ reply: @escaping Reply) -> Server {
+        Server(path, limit: limit, reply)
+    }
+
+    private func ask(
+        _ words: [String],
+        seconds: Int = 5
+    ) throws(AdminConnection.Silence) -> (ok: Bool, text: String) {
         guard let connection = AdminConnection(connectingTo: path, seconds: seconds) else {
-            return nil
+            throw .ended
         }
-        return connection.ask(words)
+        return try connection.ask(words)
+    }
+
+    /// A client that says its request as it likes.
+    private final class SlowClient {
+        let fd: Int32
+
+        init(_ path: String) {
+            fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC, 0)
+            #expect((unsafe withAddress(path) { unsafe connect(fd, $0, $1) }) == 0)
+        }
+
+        deinit { close(fd) }
+
+        /// - Returns: false when the server hears no more.
+        func say(_ text: String) -> Bool {
+            let bytes = Array(text.utf8)
+            return unsafe send(fd, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count
+        }
+
+        func hear() -> String {
+            var bytes = [UInt8](repeating: 0, count: 4096)
+            let got = unsafe bytes.withUnsafeMutableBytes {
+                unsafe read(fd, $0.baseAddress, $0.count)
+            }
+            return String(decoding: bytes.prefix(max(0, got)), as: UTF8.self)
+        }
     }
 
     private func hasListener(_ path: String) -> Bool {
@@ -60,71 +123,124 @@ import Testing
         ["del"], ["ctl", "addbad", "8M", "4K"], ["ctl", "", "x", "", ""], ["ctl", ""],
         ["ctl", "two words", "line\nend", "größe", "-"],
     ])
-    func `words arrive as they were said, empty ones too`(words: [String]) {
-        var server = serve { request in (true, (request ?? ["none"]).joined(separator: "|")) }
-        let answer = ask(words)
-        server.joinAll()
-        #expect(answer?.ok == true)
-        #expect(answer?.text == words.joined(separator: "|"))
+    func `words arrive as they were said, empty ones too`(words: [String]) throws {
+        let server = serve { (true, $0.joined(separator: "|")) }
+        let answer = try ask(words)
+        server.stop()
+        #expect(answer == (true, words.joined(separator: "|")))
     }
 
-    @Test func `an answer says whether it worked, with any text`() {
-        let long = String(repeating: "line\n", count: 20_000)
-        var server = serve(3) { request in
-            switch request?.first {
+    @Test func `an answer says whether it worked, with any text`() throws {
+        let long = String(repeating: "line\n", count: 200_000)
+        let server = serve { words in
+            switch words.first {
             case "fail": (false, "because")
             case "long": (true, long)
             default: (true, "")
             }
         }
-        #expect(ask(["fail"]) ?? (true, "") == (false, "because"))
-        #expect(ask(["long"]) ?? (false, "") == (true, long))
-        #expect(ask(["quiet"]) ?? (false, "x") == (true, ""))
-        server.joinAll()
+        #expect(try ask(["fail"]) == (false, "because"))
+        #expect(try ask(["long"]) == (true, long))
+        #expect(try ask(["quiet"]) == (true, ""))
+        server.stop()
     }
 
-    @Test func `a request of the largest size arrives, a larger one does not`() {
+    @Test func `a request of the largest size arrives, of a larger one the answer says so`() throws
+    {
         let word = String(repeating: "w", count: AdminSocket.requestBytesMax - 4)
-        var server = serve(2) { request in request.map { (true, "\($0.last?.utf8.count ?? 0)") } }
-        #expect(ask(["ctl", word])?.text == "\(word.utf8.count)")
-        #expect(ask(["ctl", word + "x"]) == nil)
-        server.joinAll()
+        let server = serve { (true, "\($0.last?.utf8.count ?? 0)") }
+        #expect(try ask(["ctl", word]) == (true, "\(word.utf8.count)"))
+        for tooLong in [word + "x", word + String(repeating: "x", count: 1 << 20)] {
+            let answer = try ask(["ctl", tooLong])
+            #expect(!answer.ok && answer.text.contains("more than 64 KiB"), "\(answer)")
+        }
+        server.stop()
     }
 
-    @Test func `a client that says nothing is given up on after two seconds`() {
-        var server = serve { request in (request == nil, "") }
-        let connection = AdminConnection(connectingTo: path, seconds: 10)
-        let waited = seconds { server.joinAll() }
-        let isConnected = connection != nil
-        #expect(isConnected)
-        #expect(waited >= 1.9)
-        #expect(waited < 10)
+    @Test(arguments: [0, 20])
+    func `a client has one time limit, however its bytes are spread`(gap: UInt32) {
+        let server = serve(limit: 0.3) { _ in (true, "") }
+        let client = SlowClient(path)
+        var answer = ""
+        let waited = seconds {
+            while gap > 0, client.say("x") { TestHost.sleep(milliseconds: gap) }
+            answer = client.hear()
+        }
+        server.stop()
+        #expect(answer == "-the request was not complete within 0.3 s")
+        #expect(waited >= 0.29)
+        #expect(waited < 3)
+    }
+
+    @Test func `others are served while one says nothing and one does not take its answer`() throws
+    {
+        let long = String(repeating: "line\n", count: 200_000)
+        let server = serve(limit: 60) { words in (true, words == ["long"] ? long : "") }
+        let silent = SlowClient(path)
+        let deaf = SlowClient(path)
+        #expect(deaf.say("long"))
+        shutdown(deaf.fd, Int32(SHUT_WR))
+        for _ in 0..<3 { #expect(try ask(["x"]) == (true, "")) }
+        #expect(silent.say("x"))
+        #expect(deaf.hear().hasPrefix("+line"))
+        server.stop()
+    }
+
+    @Test func `one who does not take its answer is given up on`() {
+        let long = String(repeating: "line\n", count: 200_000)
+        let server = serve(limit: 0.2) { _ in (true, long) }
+        let deaf = SlowClient(path)
+        #expect(deaf.say("x"))
+        shutdown(deaf.fd, Int32(SHUT_WR))
+        TestHost.sleep(milliseconds: 100)
+        let waited = seconds { server.stop() }
+        #expect(waited < 2)
     }
 
     @Test func `a client that hangs up is no request`() {
-        var server = serve { request in
-            #expect(request == nil)
+        let server = serve { words in
+            Issue.record("\(words)")
             return nil
         }
         do { _ = AdminConnection(connectingTo: path, seconds: 5) }
-        server.joinAll()
+        #expect(throws: AdminConnection.Silence.ended) { try ask([]) }
+        server.stop()
     }
 
-    @Test func `a server that does not answer is given up on after the limit`() {
-        var server = serve { _ in
-            TestHost.sleep(milliseconds: 2500)
+    @Test
+    func `a server that does not answer is given up on after the limit or when patience ends`() {
+        let server = serve { _ in
+            TestHost.sleep(milliseconds: 1500)
             return nil
         }
-        let waited = seconds { #expect(ask(["ctl", "x"], seconds: 1) == nil) }
+        let waited = seconds {
+            #expect(throws: AdminConnection.Silence.late) { try ask(["ctl", "x"], seconds: 1) }
+        }
         #expect(waited >= 0.9)
-        #expect(waited < 2.4)
-        server.joinAll()
+        #expect(waited < 1.45)
+        server.stop()
+        let other = serve { _ in
+            TestHost.sleep(milliseconds: 1000)
+            return nil
+        }
+        guard let connection = AdminConnection(connectingTo: path, seconds: 60) else {
+            Issue.record("no connection")
+            return
+        }
+        var questions = 0
+        #expect(throws: AdminConnection.Silence.late) {
+            try connection.ask(["x"]) {
+                questions += 1
+                return questions < 3
+            }
+        }
+        other.stop()
     }
 
     @Test func `a server that closes without a word gave no answer`() {
-        var server = serve { _ in nil }
-        #expect(ask(["ctl", "x"]) == nil)
-        server.joinAll()
+        let server = serve { _ in nil }
+        #expect(throws: AdminConnection.Silence.ended) { try ask(["ctl", "x"]) }
+        server.stop()
     }
 
     @Test func `nobody listens where there is no socket, or a dead one`() throws {
@@ -133,9 +249,9 @@ import Testing
         #expect(DirectoryListing.names(scratch.path) == ["0.sock"], "it stays, as after a crash")
         #expect(!hasListener(path))
         // The next server takes its place.
-        var server = serve { _ in (true, "again") }
-        #expect(ask(["x"])?.text == "again")
-        server.joinAll()
+        let server = serve { _ in (true, "again") }
+        #expect(try ask(["x"]).text == "again")
+        server.stop()
     }
 
     @Test func `only the owner may talk to it, and the umask is as it was`() throws {

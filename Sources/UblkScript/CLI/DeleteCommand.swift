@@ -154,8 +154,16 @@ enum Removal {
         seconds: Int
     ) throws -> String {
         let connection = try connect(id, record, seconds: seconds)
-        guard let answer = connection.ask(words) else {
-            throw Failure("the server of device \(id) did not answer within \(seconds) s")
+        let answer: (ok: Bool, text: String)
+        do throws(AdminConnection.Silence) { answer = try connection.ask(words) } catch {
+            switch error {
+            case .late:
+                throw Failure("the server of device \(id) did not answer within \(seconds) s")
+            case .ended:
+                throw Failure(
+                    "the server of device \(id) ended before it answered. See: ublk-script list \(id)"
+                )
+            }
         }
         guard answer.ok else { throw Failure(answer.text) }
         return answer.text
@@ -163,7 +171,7 @@ enum Removal {
 
     static func askServer(_ word: String, _ id: DeviceID, _ record: DeviceRecord) throws {
         let connection = try connect(id, record, seconds: answerSeconds)
-        guard let answer = connection.ask([word]) else {
+        guard let answer = try? connection.ask([word]) else {
             throw Failure(
                 "the server of device \(id) ended or fell silent before \(word) was done"
             )

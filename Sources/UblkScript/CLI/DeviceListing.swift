@@ -62,7 +62,7 @@ struct DeviceListing: Encodable {
         let connection = AdminConnection(connectingTo: path, seconds: Self.statusSeconds)
         // Gone meanwhile, or not allowed to ask, is no silence.
         guard connection != nil || Glibc.errno == EAGAIN else { return }
-        guard let answer = connection?.ask(["status"]) else { return isSilent = true }
+        guard let answer = try? connection?.ask(["status"]) else { return isSilent = true }
         if answer.ok { take(ServerStatus(lines: answer.text)) }
     }
 

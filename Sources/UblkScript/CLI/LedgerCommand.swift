@@ -103,7 +103,7 @@ struct LedgerCommand: ParsableCommand {
         let answer: (ok: Bool, text: String)?
         do {
             let connection = try Removal.connect(id, record, seconds: Removal.questionSeconds)
-            answer = connection.ask(words)
+            answer = try? connection.ask(words)
         } catch {
             if follow, !isFirst { return nil }
             throw error

@@ -1,22 +1,20 @@
 import Glibc
 import SystemPackage
 
-/// The Unix socket by which `ublk-script ctl`, `stop` and `del` talk to a device's server.
+/// The Unix socket by which `ublk-script ctl`, `stop`, `del` and others talk to a device's server.
 ///
 /// Mode 0600.
 ///
 /// One request a connection. Request: words separated by NUL, ended by closing the write side.
-/// Answer: `+` or `-` (it failed), then text, ended by closing. Both sides give up after a time
-/// limit.
+/// Answer: `+` or `-` (it failed), then text, ended by closing. Each side gives the other one limited
+/// time for a whole connection, however its bytes are spread.
 struct AdminSocket: ~Copyable {
     let fd: Int32
-    private let path: String
 
     static let requestBytesMax = 64 << 10
 
     /// Listens at `path`, replacing a socket that a dead server left.
     init(path: String) throws(DeviceError) {
-        self.path = path
         let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC | O_NONBLOCK, 0)
         guard fd >= 0 else {
             throw .system(call: "socket for", path: path, Errno(rawValue: Glibc.errno))
@@ -39,100 +37,102 @@ struct AdminSocket: ~Copyable {
 
     deinit { close(fd) }
 
-    /// The next waiting connection, nil when there is none.
-    func accept() -> AdminConnection? {
+    /// The next waiting connection, which does not block; nil when there is none.
+    func accept() -> Int32? {
         let connection = Glibc.accept(fd, nil, nil)
-        return connection >= 0 ? AdminConnection(fd: connection) : nil
+        guard connection >= 0 else { return nil }
+        _ = fcntl(connection, F_SETFL, O_NONBLOCK)
+        _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
+        return connection
     }
 }
 
-/// One connection, on either side.
+/// A connection to a server, seen from the command that asks it something.
 struct AdminConnection: ~Copyable {
     private let fd: Int32
+    private let end: UInt64
 
-    fileprivate init(fd: Int32) {
-        self.fd = fd
-        Self.setTimeLimit(fd, seconds: 2)
+    /// Why there is no answer.
+    enum Silence: Error {
+        /// The time is over, or whoever asks has no more patience.
+        case late
+        /// The server ended, or closed the connection.
+        case ended
     }
 
     /// Connects to the server that listens at `path`; nil, with `errno`, when that fails.
+    ///
+    /// - Parameter seconds: for all of the connection.
     init?(connectingTo path: String, seconds: Int) {
-        let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC, 0)
+        let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC | O_NONBLOCK, 0)
         guard fd >= 0 else { return nil }
-        // Before connecting, which waits while the server's backlog is full.
-        Self.setTimeLimit(fd, seconds: seconds)
-        guard unsafe withAddress(path, { unsafe connect(fd, $0, $1) == 0 }) ?? false else {
-            close(fd)
-            return nil
+        let end = SystemCall.monotonicNanoseconds + UInt64(seconds) * 1_000_000_000
+        while !(unsafe withAddress(path, { unsafe connect(fd, $0, $1) == 0 }) ?? false) {
+            // The queue of those who wait is full: the server is busy, or stands still.
+            guard errno == EAGAIN, SystemCall.monotonicNanoseconds < end else {
+                let reason = errno
+                close(fd)
+                errno = reason
+                return nil
+            }
+            usleep(10_000)
         }
         self.fd = fd
+        self.end = end
     }
 
     deinit { close(fd) }
 
-    private static func setTimeLimit(_ fd: Int32, seconds: Int) {
-        var limit = timeval(tv_sec: seconds, tv_usec: 0)
-        let size = socklen_t(MemoryLayout<timeval>.size)
-        unsafe setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, size)
-        unsafe setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, size)
-    }
-
-    /// Server: the words of the request.
-    func request() -> [String]? {
-        guard let bytes = readAll(limit: AdminSocket.requestBytesMax), !bytes.isEmpty else {
-            return nil
+    /// Asks and waits for the answer.
+    ///
+    /// - Parameter goesOn: asked ten times a second while there is none; false gives up.
+    func ask(
+        _ words: [String],
+        goesOn: () -> Bool = { true }
+    ) throws(Silence) -> (ok: Bool, text: String) {
+        var rest = Array(words.joined(separator: "\0").utf8)[...]
+        while !rest.isEmpty {
+            let sent = unsafe rest.withUnsafeBytes {
+                unsafe send(fd, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            }
+            // One that has heard enough may have answered already.
+            if sent < 0, errno == EPIPE { break }
+            rest = rest.dropFirst(max(0, sent))
+            if sent < 0 { try wait(for: POLLOUT, goesOn) }
         }
-        return bytes.split(separator: 0, omittingEmptySubsequences: false).map {
-            String(decoding: $0, as: UTF8.self)
-        }
-    }
-
-    /// Server: the answer.
-    func answer(ok: Bool, _ text: String) { writeAll(Array(((ok ? "+" : "-") + text).utf8)) }
-
-    /// Client: asks and waits for the answer; nil when there was none in time.
-    func ask(_ words: [String]) -> (ok: Bool, text: String)? {
-        writeAll(Array(words.joined(separator: "\0").utf8))
         shutdown(fd, Int32(SHUT_WR))
-        guard let bytes = readAll(limit: 1 << 20), let first = bytes.first else { return nil }
+        let bytes = try readAll(goesOn)
+        guard let first = bytes.first else { throw .ended }
         return (first == UInt8(ascii: "+"), String(decoding: bytes.dropFirst(), as: UTF8.self))
     }
 
-    private func readAll(limit: Int) -> [UInt8]? {
+    private func readAll(_ goesOn: () -> Bool) throws(Silence) -> [UInt8] {
         var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 4096)
-        while bytes.count <= limit {
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while true {
             let got = unsafe chunk.withUnsafeMutableBytes {
                 unsafe read(fd, $0.baseAddress, $0.count)
             }
-            if got < 0, errno == EINTR { continue }
-            guard got >= 0 else { return nil }
-            guard got > 0 else { return bytes }
-            bytes += chunk.prefix(got)
+            if got > 0 {
+                bytes += chunk.prefix(got)
+            } else if got < 0, errno == EAGAIN || errno == EINTR {
+                try wait(for: POLLIN, goesOn)
+            } else {
+                return bytes
+            }
         }
-        return nil
     }
 
-    private func writeAll(_ bytes: [UInt8]) {
-        var sent = 0
-        while sent < bytes.count {
-            let count = unsafe bytes.withUnsafeBytes { bytes in
-                unsafe send(
-                    fd,
-                    bytes.baseAddress.map { base in unsafe base + sent },
-                    bytes.count - sent,
-                    Int32(MSG_NOSIGNAL)
-                )
-            }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return }
-            sent += count
+    private func wait(for event: Int32, _ goesOn: () -> Bool) throws(Silence) {
+        var events = pollfd(fd: fd, events: Int16(event), revents: 0)
+        while unsafe poll(&events, 1, 100) <= 0 {
+            guard SystemCall.monotonicNanoseconds < end, goesOn() else { throw .late }
         }
     }
 }
 
 /// Calls `body` with the socket address of `path`; nil when the path is too long for one.
-private func withAddress<R>(
+func withAddress<R>(
     _ path: String,
     _ body: (UnsafePointer<sockaddr>, socklen_t) -> R
 ) -> R? {

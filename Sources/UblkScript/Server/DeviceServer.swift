@@ -45,7 +45,7 @@ final class DeviceServer {
     private var characterFD: Int32 = -1
     private(set) var seats: [QueueSeat] = []
     private var threads = ThreadList()
-    private var socket: AdminSocket?
+    private(set) var callers: AdminCallers?
     /// What the state directory says of the device; nil until it does.
     private(set) var record: DeviceRecord?
     private var recordBytes: [UInt8] = []
@@ -116,7 +116,7 @@ final class DeviceServer {
             try NewDevice.setParams(plan.config.params(sizeBytes: sizeBytes), of: id)
             let record = firstRecord()
             try keep(record)
-            socket = try AdminSocket(path: request.state.socketPath(id))
+            callers = try AdminCallers(path: request.state.socketPath(id))
             characterFD = try NewDevice.open(id)
             try startQueues()
             try start()
@@ -353,10 +353,6 @@ final class DeviceServer {
     }
 
     // MARK: What the admin side looks at
-    /// Readable when somebody asks something.
-    var socketFD: Int32 { socket?.fd ?? -1 }
-    func acceptConnection() -> AdminConnection? { socket?.accept() }
-
     /// A handler raised, and the script's `on_error` is `"stop"`.
     var isStopWanted: Bool {
         seats.contains { $0.control.wantsStop.load(ordering: .relaxed) }

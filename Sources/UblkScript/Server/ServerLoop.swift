@@ -15,6 +15,7 @@ struct ServerLoop {
 
     private let server: DeviceServer
     private let signalFD: Int32
+    private let requests: AdminRequests
     private var nextWatch: UInt64 = 0
     /// Somebody else was seen stopping the device.
     private var hasLetGo = false
@@ -38,27 +39,32 @@ struct ServerLoop {
     init(_ server: DeviceServer, signalFD: Int32) {
         self.server = server
         self.signalFD = signalFD
+        requests = AdminRequests(server)
     }
 
     /// Runs until the device is stopped or deleted, from whatever side.
     mutating func run() -> Ending {
         while true {
-            var events = [
-                server.readableLines, signalFD, server.socketFD, server.endedFD, server.outside.fd,
-            ].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
-            let wait =
-                server.rules.contains { $0.trigger != nil }
-                ? Self.triggerMilliseconds : Self.watchMilliseconds
+            var events = [server.readableLines, signalFD, server.endedFD, server.outside.fd].map {
+                pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
+            }
+            events += server.callers?.events ?? []
             let count = unsafe poll(&events, nfds_t(events.count), wait)
             logLines()
             server.ruleCounters.lookForTriggers(server.rules)
             watchForStop()
             if server.isStopWanted, let ending = stopForScript() { return ending }
-            guard count > 0 else { continue }
-            if events[3].revents != 0 { return endedFromOutside() }
-            if events[1].revents != 0, let ending = stopForSignal() { return ending }
-            if events[2].revents != 0, let ending = answer() { return ending }
+            if count > 0, events[2].revents != 0 { return endedFromOutside() }
+            if count > 0, events[1].revents != 0, let ending = stopForSignal() { return ending }
+            if let ending = requests.turn(logLines) { return ending }
         }
+    }
+
+    private var wait: Int32 {
+        let usual =
+            server.rules.contains { $0.trigger != nil }
+            ? Self.triggerMilliseconds : Self.watchMilliseconds
+        return min(usual, server.callers?.millisecondsToDeadline ?? usual)
     }
 
     private func logLines() {
@@ -126,86 +132,5 @@ struct ServerLoop {
         logLines()
         server.logger.warning("device \(server.id) was stopped by another program")
         return server.leave() ? .deleted : .stopped
-    }
-
-    // MARK: Admin requests
-
-    private func answer() -> Ending? {
-        guard let connection = server.acceptConnection(), let words = connection.request(),
-            let command = words.first
-        else { return nil }
-        switch command {
-        case "del": return takeDown(connection, deletes: true)
-        case "stop": return takeDown(connection, deletes: false)
-        case "ctl": control(connection, Array(words.dropFirst()))
-        case "reload":
-            let answer = server.reload(Array(words.dropFirst()))
-            connection.answer(ok: answer.isOK, answer.text)
-        case "ledger":
-            let answer = server.ledger(Array(words.dropFirst()))
-            connection.answer(ok: answer.isOK, answer.text)
-        case "status": connection.answer(ok: true, server.status.lines)
-        case "reached":
-            let answer = server.reached(Array(words.dropFirst()))
-            connection.answer(ok: answer.isOK, answer.text)
-        default: connection.answer(ok: false, "unknown request \"\(command)\"")
-        }
-        return nil
-    }
-
-    private func takeDown(_ connection: borrowing AdminConnection, deletes: Bool) -> Ending? {
-        do throws(DeviceError) {
-            try server.takeDown(deletes: deletes)
-            logLines()
-            connection.answer(ok: true, server.failureSummary ?? "")
-            return deletes ? .deleted : .stopped
-        } catch {
-            server.logger.error("\(error)")
-            connection.answer(ok: false, "\(error)")
-            return nil
-        }
-    }
-
-    /// Built-in words first, then the script's own.
-    private func control(_ connection: borrowing AdminConnection, _ words: [String]) {
-        switch words.first {
-        case "release": release(connection, words)
-        case "held":
-            let answer = server.heldLines()
-            connection.answer(ok: answer.isOK, answer.text)
-        case "stats": connection.answer(ok: true, server.statistics())
-        case "pause", "resume": pause(connection, words)
-        default: askQueue(connection, words)
-        }
-    }
-
-    private func pause(_ connection: borrowing AdminConnection, _ words: [String]) {
-        guard words.count == 1 else {
-            return connection.answer(ok: false, "\(words[0]) takes no argument")
-        }
-        for seat in server.seats { seat.control.send(.pause(words[0] == "pause")) }
-        connection.answer(ok: true, "")
-    }
-
-    private func release(_ connection: borrowing AdminConnection, _ words: [String]) {
-        do throws(LiveControl.Refusal) {
-            let answer = server.release(try Release(words: words.dropFirst()))
-            connection.answer(ok: answer.isOK, answer.text)
-        } catch { connection.answer(ok: false, error.text) }
-    }
-
-    /// Queue 0 answers: what a word changes for all queues is in shared objects.
-    private func askQueue(_ connection: borrowing AdminConnection, _ words: [String]) {
-        let promise = Promise<ControlAnswer>()
-        server.seats[0].control.send(.control(words, promise))
-        // One handler may be under way, then ctl runs; each may take its budget and half as much again.
-        let seconds = 10 + 3 * Double(server.plan.config.budgetNanoseconds) / 1e9
-        guard let answer = promise.wait(seconds: seconds) else {
-            return connection.answer(
-                ok: false,
-                "the queue did not answer within \(Int(seconds)) s"
-            )
-        }
-        connection.answer(ok: answer.isOK, answer.text)
     }
 }

@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -112,6 +113,13 @@ int sys_fallocate_zero(void) { return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE
 int sys_close_from_on_exec(unsigned first) {
     return negative_errno((int)syscall(SYS_close_range, first, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */));
 }
+
+void sys_lift_limits(void) {
+    static const int limits[] = {RLIMIT_AS, RLIMIT_CPU};
+    struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) setrlimit(limits[i], &none);
+}
+
 int sys_rwf_dsync(void) { return RWF_DSYNC; }
 
 const char *sys_errno_name(int number) { return strerrorname_np(number); }

@@ -183,7 +183,7 @@ t_kill_9_while_stop_writes_back_lets_del_clean_up() {
   mount "$dev" mnt
   head -c 1M /dev/urandom >mnt/file
   set_delay 3000
-  ublk-script stop "$id" >answer 2>&1 &
+  ublk-script stop "$id" --force --patience 60s >answer 2>&1 &
   stop=$!
   wait_until 20 writes_are_under_way
   kill -KILL "$server"

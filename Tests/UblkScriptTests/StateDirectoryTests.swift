@@ -55,10 +55,10 @@ import Testing
 
     @Test func `a record that cannot be written leaves the old one`() throws {
         try state.writeRecord(Array("old".utf8), of: DeviceID(3))
-        // In the place of the temporary file: it cannot be opened for writing.
+        // In the place of the temporary file: it cannot be made.
         unsafe mkdir(scratch.file(".3.json.tmp"), 0o700)
         #expect { try state.writeRecord(Array("new".utf8), of: DeviceID(3)) } throws: { error in
-            guard case .system("create", _, .isDirectory) = error as? DeviceError else {
+            guard case .system("create", _, .fileExists) = error as? DeviceError else {
                 return false
             }
             return true
@@ -66,23 +66,71 @@ import Testing
         #expect(state.readRecord(DeviceID(3)) == Array("old".utf8))
     }
 
-    @Test func `a write that fails gives its file back`() throws {
-        func openFiles() -> Int { DirectoryListing.names("/proc/self/fd").count }
-        let before = openFiles()
-        for _ in 0..<50 {
-            // Every write to it fails with ENOSPC.
-            unsafe symlink("/dev/full", scratch.file(".3.json.tmp"))
-            #expect { try state.writeRecord(Array("new".utf8), of: DeviceID(3)) } throws: { error in
-                guard case .system("write", _, .noSpace) = error as? DeviceError else {
-                    return false
-                }
-                return true
+    @Test func `a write that fails says why`() throws {
+        let full = unsafe open("/dev/full", O_WRONLY | O_CLOEXEC)
+        try #require(full >= 0)
+        defer { close(full) }
+        #expect(StateDirectory.write(Array("new".utf8), to: full) == .noSpace)
+        #expect(StateDirectory.write([], to: full) == nil)
+    }
+
+    @Test func `no file is reached through a link`() throws {
+        let other = scratch.file("other")
+        scratch.write("other", "untouched")
+        for name in [".3.json.tmp", "3.json", "3.log"] {
+            unsafe symlink(other, scratch.file(name))
+        }
+        #expect(state.readRecord(DeviceID(3)) == nil)
+        try state.writeRecord(Array("new".utf8), of: DeviceID(3))
+        #expect(state.readRecord(DeviceID(3)) == Array("new".utf8))
+        try LogSink(path: state.logPath(DeviceID(3))).write("line")
+        #expect(contents(of: scratch.file("3.log")) == "line\n")
+        #expect(contents(of: other) == "untouched")
+    }
+
+    @Test(arguments: [0o777, 0o775, 0o757, 0o1777])
+    func `a directory that others may write to is not used`(mode: UInt32) throws {
+        try state.check()
+        unsafe chmod(scratch.path, mode)
+        defer { unsafe chmod(scratch.path, 0o700) }
+        for use in [state.check, state.create] {
+            #expect { try use() } throws: { error in
+                "\(error)".contains("\(scratch.path) is not used")
+                    && "\(error)".contains("mode \(String(mode, radix: 8))")
             }
         }
-        // Other tests open files too, but not fifty at a time for good.
-        #expect(openFiles() < before + 40)
-        #expect(state.readRecord(DeviceID(3)) == nil)
-        #expect(DirectoryListing.names(scratch.path).isEmpty)
+    }
+
+    @Test func `a directory of another user's, a link to one and a file are not used`() throws {
+        unsafe mkdir(scratch.file("own"), 0o700)
+        unsafe symlink(scratch.file("own"), scratch.file("link"))
+        scratch.write("file", "")
+        #expect(throws: DeviceError.self) {
+            try StateDirectory(path: scratch.file("link")).check()
+        }
+        #expect(throws: DeviceError.self) {
+            try StateDirectory(path: scratch.file("file")).create()
+        }
+        try StateDirectory(path: scratch.file("missing")).check()
+        guard unsafe chown(scratch.file("own"), 65534, 65534) == 0 else { return }
+        #expect(throws: DeviceError.self) { try StateDirectory(path: scratch.file("own")).check() }
+    }
+
+    @Test func `lines that could not be logged are counted`() throws {
+        let log = unsafe open("/dev/full", O_WRONLY | O_CLOEXEC)
+        try #require(log >= 0)
+        defer { close(log) }
+        let sink = LogSink(fd: log)
+        sink.write("lost")
+        sink.write("lost too")
+        scratch.write("log", "")
+        let file = unsafe open(scratch.file("log"), O_WRONLY | O_CLOEXEC)
+        dup2(file, log)
+        close(file)
+        sink.write("third")
+        sink.write("fourth")
+        let text = try #require(contents(of: scratch.file("log")))
+        #expect(text.contains(" warning 2 lines of this log were lost: ENOSPC\nthird\nfourth\n"))
     }
 
     @Test func `recorded ids come in order of number, and only records count`() throws {

@@ -47,6 +47,8 @@ int sys_fallocate_zero(void);
 
 /* Closes every file from that number on in programs started from here. */
 int sys_close_from_on_exec(unsigned first);
+/* No limit on address space and CPU time any more, where that is allowed. */
+void sys_lift_limits(void);
 int sys_rwf_dsync(void);
 
 

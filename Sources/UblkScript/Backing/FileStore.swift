@@ -9,8 +9,12 @@ final class FileStore: Sendable {
     let fd: Int32
     /// Bytes the backing has: the file's size, or the block device's.
     let sizeBytes: UInt64
-    /// True when this object made the file.
-    let isNew: Bool
+    /// Where the file is that this object made; nil: it was there.
+    ///
+    /// Absolute: a server changes its folder.
+    let newPath: String?
+    /// Of a block device: open for nobody else, a mount included, as long as this is; otherwise -1.
+    private let exclusiveFD: Int32
 
     enum Problem: Error, CustomStringConvertible {
         case system(call: String, path: String, Errno)
@@ -18,6 +22,8 @@ final class FileStore: Sendable {
         case notAFile(path: String)
         case inUse(path: String)
         case noSize(path: String)
+        case noPlaceForFiles(path: String, folder: String)
+        case notTheDevice(DeviceNode.Problem)
 
         var description: String {
             switch self {
@@ -30,6 +36,12 @@ final class FileStore: Sendable {
                 """
             case .inUse(let path):
                 "backing file \(path) is in use: another device has it, or it is mounted"
+            case .noPlaceForFiles(let path, let folder):
+                """
+                backing file \(path): no file is made or used below \(folder), only devices are; is its name right? \
+                See: lsblk
+                """
+            case .notTheDevice(let problem): "backing file \(problem)"
             case .notAFile(let path):
                 "backing file \(path) is neither a regular file nor a block device"
             case .noSize(let path):
@@ -46,6 +58,9 @@ final class FileStore: Sendable {
         var fd = unsafe open(path, (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC)
         var isNew = false
         if fd < 0, Glibc.errno == ENOENT {
+            if let folder = AbsolutePath.kernelFolder(of: path) {
+                throw .noPlaceForFiles(path: path, folder: folder)
+            }
             guard let wanted else { throw .noSize(path: path) }
             fd = unsafe open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
             isNew = fd >= 0
@@ -60,11 +75,12 @@ final class FileStore: Sendable {
             throw .system(call: "open", path: path, Errno(rawValue: Glibc.errno))
         }
         do throws(Problem) {
+            try Self.checkIdentity(fd, path: path)
             let size = try Self.size(of: fd, path: path)
             if let wanted, size < wanted {
                 throw Problem.tooSmall(path: path, has: size, needs: wanted)
             }
-            try Self.claim(fd, path: path, readOnly: readOnly)
+            exclusiveFD = try Self.claim(fd, path: path, readOnly: readOnly)
             sizeBytes = size
         } catch {
             close(fd)
@@ -72,30 +88,54 @@ final class FileStore: Sendable {
         }
         self.path = path
         self.fd = fd
-        self.isNew = isNew
+        newPath = isNew ? AbsolutePath.of(path) : nil
     }
 
-    deinit { close(fd) }
+    deinit {
+        close(fd)
+        if exclusiveFD >= 0 { close(exclusiveFD) }
+    }
 
     func removeIfNew() {
-        if isNew { unsafe unlink(path) }
+        if let newPath { unsafe unlink(newPath) }
     }
 
     /// Nobody else may use the backing: two devices on one file would corrupt it.
     ///
     /// A lock that goes with the server; for a block device the kernel's exclusive open, which a
     /// mounted filesystem holds too.
-    private static func claim(_ fd: Int32, path: String, readOnly: Bool) throws(Problem) {
+    ///
+    /// - Returns: what holds the block device, or -1. Readers share one.
+    private static func claim(
+        _ fd: Int32,
+        path: String,
+        readOnly: Bool
+    ) throws(Problem) -> Int32 {
         guard flock(fd, (readOnly ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 else {
             throw .inUse(path: path)
         }
         var status = stat()
         guard !readOnly, unsafe fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFBLK else {
-            return
+            return -1
         }
         let exclusive = unsafe open(path, O_RDONLY | O_EXCL | O_CLOEXEC)
         guard exclusive >= 0 else { throw .inUse(path: path) }
-        close(exclusive)
+        return exclusive
+    }
+
+    /// A name below `/dev` has to be a device, and a ublk one that device of the driver's.
+    private static func checkIdentity(_ fd: Int32, path: String) throws(Problem) {
+        do throws(DeviceNode.Problem) { try DeviceNode.check(path) } catch {
+            throw .notTheDevice(error)
+        }
+        var file = stat()
+        var devices = stat()
+        var root = stat()
+        guard unsafe fstat(fd, &file) == 0, file.st_mode & S_IFMT == S_IFREG,
+            unsafe stat("/dev", &devices) == 0, unsafe stat("/", &root) == 0,
+            file.st_dev == devices.st_dev, devices.st_dev != root.st_dev
+        else { return }
+        throw .noPlaceForFiles(path: path, folder: "/dev")
     }
 
     private static func size(of fd: Int32, path: String) throws(Problem) -> UInt64 {

@@ -20,6 +20,8 @@ struct AddCommand: ParsableCommand {
     @Flag(help: "Serve in this process, log to the terminal; Ctrl-C deletes the device.")
     var foreground = false
 
+    @OptionGroup var patience: PatienceOption
+
     @Flag(help: "Print nothing when it worked.")
     var quiet = false
 
@@ -48,27 +50,25 @@ struct AddCommand: ParsableCommand {
                 id: id,
                 overrides: overrides,
                 ledger: ledger,
+                patienceSeconds: try patience.seconds(),
                 sink: { _ in LogSink() },
                 ready: { try report($0, info: $1, queues: queues) }
             )
         } else {
-            try addInBackground(queues: queues)
+            let words =
+                options.words() + ledger.words() + ["--patience=\(patience.patience)"]
+            try ServerSpawn.start(words) { try reportAnswer($0, queues: queues) }
         }
     }
 
-    private func addInBackground(queues: UInt16) throws {
-        let answer = try ServerSpawn.start(options.words() + ledger.words())
+    private func reportAnswer(_ answer: String, queues: UInt16) throws {
         guard let record = JSON.decode(DeviceRecord.self, Array(answer.utf8)) else {
             throw Failure("the server's answer makes no sense: \(answer)")
         }
-        let id = DeviceID(record.id)
         do {
-            try report(record, info: try ControlDevice().info(of: id), queues: queues)
-        } catch {
-            // Nobody would know of the device.
-            try? Removal.delete(id)
-            throw Failure(error)
-        }
+            let info = try ControlDevice().info(of: DeviceID(record.id))
+            try report(record, info: info, queues: queues)
+        } catch { throw Failure(error) }
     }
 
     /// - Parameter queues: what the script asks for.
@@ -95,6 +95,9 @@ enum Serving {
         id: DeviceID?,
         overrides: [Setting],
         ledger: LedgerFileOption,
+        cookie: UInt64 = DeviceServer.newCookie(),
+        patienceSeconds: Int,
+        answerFD: Int32? = nil,
         sink: (DeviceID) throws -> LogSink,
         ready: (DeviceRecord, DeviceInfo) throws -> Void
     ) throws {
@@ -103,19 +106,30 @@ enum Serving {
             // for, are to have it. Refused, it is a warning in the device's log.
             try? SystemCall.setIOFlusher()
             let signals = try ServerLoop.blockSignals()
+            let watch = try BringUpWatch(
+                Aftermath(cookie: cookie),
+                signalFD: signals,
+                answerFD: answerFD
+            )
+            defer { watch.end() }
             let request = DeviceServer.Request(
                 source: try ScriptSource(named: options.script),
                 overrides: overrides,
                 settings: Array(options.words().dropFirst()),
                 id: id,
                 ledgerFile: ledger.path,
+                cookie: cookie,
+                patienceSeconds: patienceSeconds,
                 encode: { JSON.encode($0) }
             )
             let server = try DeviceServer(request)
+            watch.add(server.newFiles)
             let record = try server.bringUp(sink: sink)
+            watch.end()
             do { try ready(record, server.info) } catch {
                 // Nobody would know of the device.
-                try server.takeDown(deletes: true)
+                try server.takeDown(deletes: true, patienceSeconds: patienceSeconds)
+                server.removeNewFiles()
                 throw error
             }
             // From here on there is a device to lose.

@@ -14,6 +14,16 @@ struct DeleteCommand: ParsableCommand {
     @Flag(name: [.customShort("a"), .long], help: "Every device that ublk-script made.")
     var all = false
 
+    @Flag(help: Removal.forceHelp)
+    var force = false
+
+    @Flag(
+        help: "Also a ublk device without a record here: another program's, or its record is lost."
+    )
+    var withoutRecord = false
+
+    @OptionGroup var patience: PatienceOption
+
     func validate() throws {
         if all, device.isGiven {
             throw ValidationError("--all is every device: none is named beside it")
@@ -21,10 +31,20 @@ struct DeleteCommand: ParsableCommand {
     }
 
     func run() throws {
-        guard all else { return try Removal.delete(try device.id()) }
+        let removal = Removal(force: force, patienceSeconds: try patience.seconds())
+        guard all else {
+            let id = try device.id()
+            guard withoutRecord else { return try removal.delete(id) }
+            return try removal.deleteWithoutRecord(id)
+        }
+        guard !withoutRecord else {
+            throw ValidationError(
+                "--without-record needs a device: --all is every one with a record"
+            )
+        }
         var problems: [String] = []
-        for id in StateDirectory.standard.recordedIDs() {
-            do { try Removal.delete(id) } catch let failure as Failure {
+        for id in try Removal.state().recordedIDs() {
+            do { try removal.delete(id) } catch let failure as Failure {
                 problems.append(failure.text)
             }
         }
@@ -41,38 +61,100 @@ struct StopCommand: ParsableCommand {
 
     @OptionGroup var device: DeviceArgument
 
+    @Flag(help: Removal.forceHelp)
+    var force = false
+
+    @OptionGroup var patience: PatienceOption
+
     func run() throws {
-        let id = try device.id()
-        let record = try Removal.ownRecord(id)
-        guard ServerProcess.isAlive(record.serverPID) else {
-            throw Failure("device \(id) has no server any more. Clean it up: ublk-script del \(id)")
-        }
-        try Removal.askServer("stop", id, record)
+        let removal = Removal(force: force, patienceSeconds: try patience.seconds())
+        try removal.stop(try device.id())
     }
 }
 
 /// Taking devices away.
-enum Removal {
-    /// The server waits as long as writeback goes on, and answers when it does not.
-    private static let answerSeconds = 3600
+struct Removal {
+    static let forceHelp: ArgumentHelp =
+        "Also when it is mounted, swap, or beneath another device; a mounted filesystem is shut down."
 
     /// Longer than the server itself waits for its queues.
     static let questionSeconds = 30
 
-    static func delete(_ id: DeviceID) throws {
-        let record = try ownRecord(id)
+    let force: Bool
+    let patienceSeconds: Int
+
+    /// No progress ends the wait, not this.
+    private static let answerSeconds = 1 << 30
+
+    func stop(_ id: DeviceID) throws {
+        let record = try Self.ownRecord(id)
+        guard ServerProcess.isAlive(record.serverPID) else {
+            throw Failure("device \(id) has no server any more. Clean it up: ublk-script del \(id)")
+        }
+        try checkUnused(id)
+        do { try askServer("stop", id, record) } catch let failure as Failure {
+            let isKilled = try killServer(record, failure)
+            guard isKilled || !ServerProcess.isAlive(record.serverPID) else { throw failure }
+            // It takes the disk with it, except on kernels that notice late.
+            do { try ControlDevice().stop(id, seconds: 75) } catch { throw Failure(error) }
+        }
+    }
+
+    func delete(_ id: DeviceID) throws {
+        let record = try Self.ownRecord(id)
+        try checkUnused(id)
         if ServerProcess.isAlive(record.serverPID) {
             do {
                 try askServer("del", id, record)
-                return try reportUsers(id)
+                return try Self.reportUsers(id)
             } catch let failure as Failure {
                 // Two at once: the other one was served, and there is nothing left to do.
-                if isForgotten(record) { return }
-                try killServer(record, failure)
+                if Self.isForgotten(record) { return }
+                _ = try killServer(record, failure)
             }
         }
-        try deleteOrphan(id, record)
-        try reportUsers(id)
+        try Self.deleteOrphan(id, record)
+        try Self.reportUsers(id)
+    }
+
+    /// A device that we have no record of, because the user says so.
+    func deleteWithoutRecord(_ id: DeviceID) throws {
+        let state = try Self.state()
+        guard state.readRecord(id) == nil else {
+            throw Failure("device \(id) has a record: ublk-script del \(id) deletes it")
+        }
+        do {
+            let control = try ControlDevice()
+            let info = try control.info(of: id)
+            if DeviceUsers.isDeleted(id, info) { throw Failure(Self.storyOfDeleted(id)) }
+            try checkUnused(id)
+            do throws(DeviceError) { try control.delete(id, seconds: patienceSeconds) } catch {
+                guard case .timeout = error else { throw error }
+                throw Failure(
+                    """
+                    \(error)
+                    Its server is process \(info.serverPID): when that ends, the device goes.
+                    """
+                )
+            }
+        } catch { throw Failure(error) }
+        state.remove(id)
+        try Self.reportUsers(id)
+    }
+
+    /// What is mounted, swap or beneath another device is not taken away by a slip.
+    private func checkUnused(_ id: DeviceID) throws {
+        guard !force else { return }
+        let holders = DeviceUsers(of: id).holders
+        // A deleted device has only its name left in their tables.
+        guard !holders.isEmpty, unsafe access("/sys/block/ublkb\(id)", F_OK) == 0 else { return }
+        throw Failure(
+            """
+            device \(id) is in use: \(holders.joined(separator: "; ")).
+            Let that go first (umount, swapoff, dmsetup remove, losetup -d), or give --force, which takes the \
+            disk away all the same: a mounted filesystem is shut down, other users get errors
+            """
+        )
     }
 
     /// The record is gone, or about another device.
@@ -84,16 +166,29 @@ enum Removal {
     }
 
     /// The last resort, when a server does not take its device away: its IOs end with EIO.
-    private static func killServer(_ record: DeviceRecord, _ failure: Failure) throws {
+    ///
+    /// - Returns: false when there is none to kill.
+    private func killServer(_ record: DeviceRecord, _ failure: Failure) throws -> Bool {
         let info: DeviceInfo
         do { info = try ControlDevice().info(of: DeviceID(record.id)) } catch {
             throw Failure(error)
         }
-        // Pids are used again: only the process that the driver, too, knows as the server.
-        guard info.cookie == record.cookie, info.serverPID == record.serverPID else { return }
+        // Pids are used again: only the process that the driver, too, knows as the server. While the device
+        // comes up it knows none.
+        let isServer =
+            info.serverPID == record.serverPID
+            || ServerProcess.isServer("\(record.serverPID)", cookie: record.cookie)
+        guard info.cookie == record.cookie, isServer, ServerProcess.isAlive(record.serverPID) else {
+            return false
+        }
         Output.error("\(failure.text)\nkilling the server \(record.serverPID)")
         kill(record.serverPID, SIGKILL)
-        _ = ServerProcess.waitForExit(record.serverPID, seconds: 5)
+        if !ServerProcess.waitForExit(record.serverPID, seconds: 5) {
+            Output.error(
+                "the server \(record.serverPID) does not end yet: it waits in the kernel, as for what its backing does"
+            )
+        }
+        return true
     }
 
     /// The disk is gone for everybody, but an opener keeps its number until it lets go.
@@ -102,17 +197,24 @@ enum Removal {
             let control = try ControlDevice()
             if control.waitUntilGone(id) || StateDirectory.standard.readRecord(id) != nil { return }
         } catch { throw Failure(error) }
-        Output.error(
-            """
-            device \(id) is deleted; its number stays taken until the last user of \(id.blockPath) lets go.
-            See: findmnt -S \(id.blockPath); fuser \(id.blockPath)
-            """
-        )
+        Output.error(storyOfDeleted(id))
+    }
+
+    private static func storyOfDeleted(_ id: DeviceID) -> String {
+        "device \(id) is \(DeviceUsers(of: id).storyOfDeleted); its number is free when they let go"
+    }
+
+    /// The state directory, when it is one to be believed.
+    static func state() throws -> StateDirectory {
+        do throws(DeviceError) { try StateDirectory.standard.check() } catch {
+            throw Failure(error)
+        }
+        return .standard
     }
 
     /// The record of a device of ours.
     static func ownRecord(_ id: DeviceID) throws -> DeviceRecord {
-        let state = StateDirectory.standard
+        let state = try state()
         if let bytes = state.readRecord(id) {
             if let record = JSON.decode(DeviceRecord.self, bytes) { return record }
             throw Failure(
@@ -122,11 +224,14 @@ enum Removal {
                 """
             )
         }
-        do {
-            _ = try ControlDevice().info(of: id)
-        } catch { throw Failure(error) }
+        let info: DeviceInfo
+        do { info = try ControlDevice().info(of: id) } catch { throw Failure(error) }
+        if DeviceUsers.isDeleted(id, info) { throw Failure(storyOfDeleted(id)) }
         throw Failure(
-            "device \(id) was not made by ublk-script (no \(state.recordPath(id))): use the tool that made it"
+            """
+            device \(id) was not made by ublk-script (no \(state.recordPath(id))): use the tool that made it, \
+            or ublk-script del \(id) --without-record
+            """
         )
     }
 
@@ -134,11 +239,16 @@ enum Removal {
     static func connect(
         _ id: DeviceID,
         _ record: DeviceRecord,
-        seconds: Int
+        seconds: Int,
+        goesOn: () -> Bool = { true }
     ) throws -> AdminConnection {
         let path = StateDirectory.standard.socketPath(id)
-        if let connection = AdminConnection(connectingTo: path, seconds: seconds) {
-            return connection
+        let connection = AdminConnection(connectingTo: path, seconds: seconds, goesOn: goesOn)
+        if let connection { return connection }
+        if Glibc.errno == EAGAIN {
+            throw Failure(
+                "the server of device \(id) (pid \(record.serverPID)) answers nobody: its queue of callers is full"
+            )
         }
         if Glibc.errno == EACCES { throw Failure("\(path) may not be used: this needs root") }
         throw Failure(
@@ -169,31 +279,28 @@ enum Removal {
         return answer.text
     }
 
-    static func askServer(_ word: String, _ id: DeviceID, _ record: DeviceRecord) throws {
-        let connection = try connect(id, record, seconds: answerSeconds)
-        guard let answer = try? connection.ask([word]) else {
-            throw Failure(
-                "the server of device \(id) ended or fell silent before \(word) was done"
-            )
+    private func askServer(_ word: String, _ id: DeviceID, _ record: DeviceRecord) throws {
+        var patience = Patience(id, server: record.serverPID, seconds: patienceSeconds)
+        let connection = try Self.connect(id, record, seconds: Self.answerSeconds) {
+            patience.goesOn()
+        }
+        let answer: (ok: Bool, text: String)
+        do throws(AdminConnection.Silence) {
+            answer = try connection.ask([word, "\(patienceSeconds)"]) { patience.goesOn() }
+        } catch {
+            switch error {
+            case .late:
+                throw Failure(
+                    "\(patience.who) did not \(word) it while nothing moved for \(patienceSeconds) s"
+                )
+            case .ended:
+                throw Failure("the server of device \(id) ended before \(word) was done")
+            }
         }
         guard answer.ok else { throw Failure(answer.text) }
         if !answer.text.isEmpty { Output.error(answer.text) }
         // Done means that nothing is left, the process included.
         _ = ServerProcess.waitForExit(record.serverPID, seconds: 5)
-    }
-
-    /// A server that died on its way up could not undo what it had done.
-    static func deleteLeftovers(of server: Int32) {
-        let state = StateDirectory.standard
-        for id in state.recordedIDs() {
-            guard let bytes = state.readRecord(id),
-                let record = JSON.decode(DeviceRecord.self, bytes), record.serverPID == server
-            else { continue }
-            do {
-                try deleteOrphan(id, record)
-                try reportUsers(id)
-            } catch { Output.error("\(error)") }
-        }
     }
 
     /// The server is dead: the driver may still have the device, and we have its files.

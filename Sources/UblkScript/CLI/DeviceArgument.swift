@@ -41,6 +41,9 @@ struct DeviceArgument: ParsableArguments {
                     + "ublkbN or /dev/ublkbN is expected"
             )
         }
+        if text.hasPrefix("/dev/") {
+            do { try DeviceNode.check(text) } catch { throw Failure(error) }
+        }
         return id
     }
 

@@ -19,6 +19,10 @@ struct DeviceListing: Encodable {
     /// `on` or `off`; nil when the server was not asked.
     var faults: String?
     var remark: String?
+    /// Of a deleted device: who keeps its number taken.
+    var story: String?
+    /// ``path`` is not the device.
+    var nodeProblem: String?
     /// The device has a server, which did not say how it is within ``statusSeconds``.
     var isSilent: Bool?
     var scriptErrors: UInt64?
@@ -41,6 +45,14 @@ struct DeviceListing: Encodable {
         let isOrphan =
             info.state == .live && record.map { !ServerProcess.isAlive($0.serverPID) } ?? false
         state = isOrphan ? DeviceState.dead.name : info.state.name
+        if DeviceUsers.isDeleted(id, info) {
+            state = "DELETED"
+            story = DeviceUsers(of: id).storyOfDeleted
+        } else {
+            do throws(DeviceNode.Problem) { try DeviceNode.check(id.blockPath) } catch {
+                nodeProblem = "\(error)"
+            }
+        }
         if let sectors = Self.sysfsNumber("/sys/block/ublkb\(id)/size") {
             sizeBytes = sectors * 512
         } else {
@@ -80,20 +92,22 @@ struct DeviceListing: Encodable {
     private enum CodingKeys: String, CodingKey {
         case path, id, state, queues, depth, maxIOBytes, serverPID, features, sizeBytes
         case logicalBlockBytes, script, backing, file, seed, faults, remark, isSilent
+        case story, nodeProblem
         case scriptErrors, backingErrors, drainedIOs, unsupportedIOs
     }
 
     var text: String {
         let names = Features(rawValue: features).named.map(\.name).joined(separator: " ")
         var lines = [
-            "\(path): \(sizeBytes.map { Quantity.text(bytes: $0) } ?? "?") state \(state)"
-                + (script.map { " script \($0)" } ?? " (not made by ublk-script)"),
+            "\(path): \(sizeBytes.map { Quantity.text(bytes: $0) } ?? "?") state \(state) "
+                + (story ?? script.map { "script \($0)" } ?? "(not made by ublk-script)"),
             "\tdev id \(id) queues \(queues) depth \(depth) block size \(logicalBlockBytes ?? 0)"
                 + " max io \(Quantity.text(bytes: UInt64(maxIOBytes))) server pid \(serverPID)",
         ]
         if let backing, let seed {
             lines.append("\tbacking \(backing)\(file.map { " \($0)" } ?? "") seed \(seed)")
         }
+        if let nodeProblem { lines.append("\t\(nodeProblem)") }
         if isSilent == true {
             lines.append("\tthe server does not answer within \(Self.statusSeconds) s")
         }

@@ -25,11 +25,12 @@ struct ListCommand: ParsableCommand {
             throw ValidationError("device \(twice) is named twice")
         }
         var listings: [DeviceListing] = []
+        let state = try Removal.state()
         do {
             let control = try ControlDevice()
-            for id in wanted.isEmpty ? Self.presentIDs() : wanted {
+            for id in wanted.isEmpty ? Self.allIDs() : wanted {
                 do throws(DeviceError) {
-                    let record = StateDirectory.standard.readRecord(id)
+                    let record = state.readRecord(id)
                         .flatMap { JSON.decode(DeviceRecord.self, $0) }
                     var listing = DeviceListing(try control.info(of: id), id: id, record: record)
                     listing.askServer(record)
@@ -48,10 +49,10 @@ struct ListCommand: ParsableCommand {
         }
     }
 
-    /// Every ublk device of this kernel, whoever made it.
-    private static func presentIDs() -> [DeviceID] {
-        DirectoryListing.names("/sys/class/ublk-char")
-            .compactMap { DeviceID(parsing: "/dev/" + $0) }
-            .sorted { $0.rawValue < $1.rawValue }
+    /// Present ones, and deleted ones that somebody still uses.
+    private static func allIDs() -> [DeviceID] {
+        let present = DeviceUsers.presentIDs()
+        let used = DeviceUsers.usedIDs().subtracting(present)
+        return (present + used).sorted { $0.rawValue < $1.rawValue }
     }
 }

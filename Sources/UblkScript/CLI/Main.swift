@@ -29,6 +29,7 @@ struct UblkScript: ParsableCommand {
             Output.error(text)
             _exit(1)
         }
+        Aftermath.runIfAsked(CommandLine.arguments)
         var kind: any ParsableCommand.Type = Self.self
         do {
             var command = try parseAsRoot()

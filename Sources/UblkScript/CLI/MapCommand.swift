@@ -61,6 +61,7 @@ struct MapCommand: ParsableCommand {
         }
         let parts = try part.map { try Self.part($0) }
         let record = try Removal.ownRecord(id)
+        do { try DeviceNode.check(id.blockPath) } catch { throw Failure(error) }
         let files = try paths.flatMap { try mapped($0, parts, onDisk: id.blockPath) }
         if let ranges {
             try fill(ranges, with: files.flatMap(\.extents), id, record)

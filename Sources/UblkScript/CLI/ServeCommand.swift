@@ -12,6 +12,10 @@ struct ServeCommand: ParsableCommand {
     )
 
     @OptionGroup var options: ScriptOptions
+    @OptionGroup var patience: PatienceOption
+
+    /// By which ``ServerSpawn`` finds the device, should this process die.
+    @Option var cookie: UInt64
 
     @OptionGroup var ledger: LedgerFileOption
 
@@ -24,12 +28,17 @@ struct ServeCommand: ParsableCommand {
                 id: try options.id(),
                 overrides: try options.overrides(),
                 ledger: ledger,
+                cookie: cookie,
+                patienceSeconds: try patience.seconds(),
+                answerFD: ChildProcess.answerFD,
                 sink: { try LogSink(path: StateDirectory.standard.logPath($0)) },
                 ready: { record, _ in
                     // Relative paths have been opened; a server must not keep a mount busy.
                     unsafe chdir("/")
                     hasAnswered = true
-                    guard ChildProcess.answer(ok: true, JSON.text(record)) else {
+                    guard ChildProcess.answer(ok: true, JSON.text(record)),
+                        ChildProcess.isConfirmed()
+                    else {
                         throw Failure("add was interrupted: the device is taken away again")
                     }
                 }

@@ -25,8 +25,7 @@ struct AdminRequests {
         let words = caller.words
         let rest = Array(words.dropFirst())
         switch words.first ?? "" {
-        case "del": return takeDown(caller, deletes: true, beforeEnding)
-        case "stop": return takeDown(caller, deletes: false, beforeEnding)
+        case "del", "stop": return takeDown(caller, words, beforeEnding)
         case "ctl": control(caller, rest)
         case "reload": caller.answer(server.reload(rest))
         case "ledger": caller.answer(server.ledger(rest))
@@ -37,13 +36,19 @@ struct AdminRequests {
         return nil
     }
 
+    /// - Parameter words: `del` or `stop`, and for how many seconds without progress.
     private func takeDown(
         _ caller: AdminCaller,
-        deletes: Bool,
+        _ words: [String],
         _ beforeEnding: () -> Void
     ) -> ServerLoop.Ending? {
+        let deletes = words[0] == "del"
+        let seconds = words.count > 1 ? Int(words[1]) : nil
         do throws(DeviceError) {
-            try server.takeDown(deletes: deletes)
+            try server.takeDown(
+                deletes: deletes,
+                patienceSeconds: seconds ?? server.request.patienceSeconds
+            )
             beforeEnding()
             caller.answer(ok: true, server.failureSummary ?? "")
             return deletes ? .deleted : .stopped

@@ -63,19 +63,24 @@ struct AdminConnection: ~Copyable {
     /// Connects to the server that listens at `path`; nil, with `errno`, when that fails.
     ///
     /// - Parameter seconds: for all of the connection.
-    init?(connectingTo path: String, seconds: Int) {
+    init?(
+        connectingTo path: String,
+        seconds: Int,
+        goesOn: () -> Bool = { true }
+    ) {
         let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC | O_NONBLOCK, 0)
         guard fd >= 0 else { return nil }
         let end = SystemCall.monotonicNanoseconds + UInt64(seconds) * 1_000_000_000
         while !(unsafe withAddress(path, { unsafe connect(fd, $0, $1) == 0 }) ?? false) {
             // The queue of those who wait is full: the server is busy, or stands still.
-            guard errno == EAGAIN, SystemCall.monotonicNanoseconds < end else {
-                let reason = errno
+            let isBusy = errno == EAGAIN
+            guard isBusy, SystemCall.monotonicNanoseconds < end, goesOn() else {
+                let reason = isBusy ? EAGAIN : errno
                 close(fd)
                 errno = reason
                 return nil
             }
-            usleep(10_000)
+            usleep(20_000)
         }
         self.fd = fd
         self.end = end

@@ -1,11 +1,12 @@
 import Glibc
 import SystemPackage
 
-/// Another process of this program, and the pipe on which it answers: `+` and a text, or `-` and
-/// what went wrong.
+/// Another process of this program, and the line on which it answers.
+///
+/// `+` and a text, or `-` and what went wrong. Each side sees on it when the other one ends.
 ///
 /// A new program, not a fork: the driver binds a device to the process that opens it, and only a
-/// fresh process is without this one's threads, files and mappings. A pipe that closes without a
+/// fresh process is without this one's threads, files and mappings. A line that closes without a
 /// word means that it died.
 struct ChildProcess: ~Copyable {
     /// What the child writes its answer to; besides it and null as 0 to 2 it has no file.
@@ -18,8 +19,8 @@ struct ChildProcess: ~Copyable {
     /// - Parameter inNewSession: it is to live on without us and our terminal.
     init(_ words: [String], inNewSession: Bool) throws(DeviceError) {
         var ends: [Int32] = [-1, -1]
-        guard unsafe pipe(&ends) == 0 else {
-            throw .system(call: "pipe", path: "", Errno(rawValue: Glibc.errno))
+        guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0 else {
+            throw .system(call: "socketpair", path: "", Errno(rawValue: Glibc.errno))
         }
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         defer { close(ends[1]) }
@@ -105,15 +106,42 @@ struct ChildProcess: ~Copyable {
         return status
     }
 
-    /// The child's side: answers, and closes the pipe.
+    /// Tells the child that its answer has been used.
+    func confirm() {
+        var byte = UInt8(ascii: "+")
+        unsafe send(answerEnd, &byte, 1, Int32(MSG_NOSIGNAL))
+    }
+
+    /// The child will not be told so.
+    func hangUp() { shutdown(answerEnd, Int32(SHUT_RDWR)) }
+
+    // MARK: The child's side
+
+    /// Answers; there is one answer.
     ///
     /// - Returns: false when nobody listens any more.
     static func answer(ok: Bool, _ text: String) -> Bool {
-        let bytes = Array(((ok ? "+" : "-") + text).utf8)
-        let written = unsafe bytes.withUnsafeBytes {
-            unsafe write(answerFD, $0.baseAddress, $0.count)
+        var rest = Array(((ok ? "+" : "-") + text).utf8)[...]
+        while !rest.isEmpty {
+            let sent = unsafe rest.withUnsafeBytes {
+                unsafe send(answerFD, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            }
+            if sent < 0, errno == EINTR { continue }
+            guard sent > 0 else { break }
+            rest = rest.dropFirst(sent)
         }
+        shutdown(answerFD, Int32(SHUT_WR))
+        return rest.isEmpty
+    }
+
+    /// Waits until the parent has used the answer, and closes the line.
+    ///
+    /// - Returns: false when it ended before.
+    static func isConfirmed() -> Bool {
+        var byte: UInt8 = 0
+        var got = 0
+        repeat { got = unsafe read(answerFD, &byte, 1) } while got < 0 && errno == EINTR
         close(answerFD)
-        return written == bytes.count
+        return got == 1
     }
 }

@@ -32,6 +32,7 @@ extension DeviceServer {
             let counters = RuleCounters(count: plan.ruleCount, after: ruleCounters)
             counters.lookForTriggers(plan.rules)
             let reload = ScriptReload(plan: plan, counters: counters, logFD: lines.writeFD)
+            if plan.needsWatchdog { try startWatchdog() }
             try prepare(reload)
             adopt(reload, overrides: settings.remembered)
             logger.info("reloaded: script \(plan.source.path), \(plan.ruleCount) rules")
@@ -133,7 +134,6 @@ extension DeviceServer {
     private func adopt(_ reload: ScriptReload, overrides: [Setting]) {
         let plan = reload.plan
         watchdog.setBudget(nanoseconds: plan.config.budgetNanoseconds)
-        if plan.needsWatchdog { startWatchdog() }
         remember(plan)
         reload.counters.takeTotals(of: ruleCounters)
         let promises = seats.map { seat in

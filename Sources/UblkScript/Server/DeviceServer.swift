@@ -21,6 +21,9 @@ final class DeviceServer {
         var settings: [String] = []
         var id: DeviceID?
         var ledgerFile: String?
+        var cookie = DeviceServer.newCookie()
+        /// How long a signal waits for a stop that makes no progress.
+        var patienceSeconds = OutsideControl.patienceSeconds
         var state = StateDirectory.standard
         /// Encodes the record; JSON lives above this folder.
         var encode: (DeviceRecord) -> [UInt8]
@@ -34,7 +37,7 @@ final class DeviceServer {
     /// The scripts that they are of; the first one's handlers have no label among them.
     var ledgerScripts: [LedgerScript]
     var sizeBytes: UInt64 { backings.sizeBytes }
-    private let driver: DriverQueries
+    let driver: DriverQueries
     /// Gives the commands that wait in the kernel, in a process of its own.
     let outside: OutsideControl
     let lines: LinePipe
@@ -120,7 +123,9 @@ final class DeviceServer {
             characterFD = try NewDevice.open(id)
             try startQueues()
             try start()
+            try waitForNodes()
             info = try driver.info(of: id)
+            SystemCall.liftLimits()
             logger.info(
                 "device \(id) is live: \(Quantity.text(bytes: sizeBytes)), script \(record.script), seed \(plan.seed)"
             )
@@ -144,7 +149,9 @@ final class DeviceServer {
             features: wanted
         )
         asked.cookie = cookie
-        info = try NewDevice.add(asked)
+        do throws(DeviceError) { info = try NewDevice.add(asked) } catch {
+            throw explained(error)
+        }
         guard let granted = info.id else { throw .unsupported("ADD_DEV gave no device number") }
         id = granted
         isAdded = true
@@ -172,7 +179,14 @@ final class DeviceServer {
         )
     }
     private var isAdded = false
-    private let cookie = UInt64.random(in: 1..<(1 << 53))
+    private var cookie: UInt64 { request.cookie }
+    /// Fits a number of JSON.
+    static func newCookie() -> UInt64 { UInt64.random(in: 1..<(1 << 53)) }
+    /// What has to be done should this process have to end at once.
+    var aftermath: Aftermath { Aftermath(cookie: cookie) }
+    /// Files that were made for the device.
+    var newFiles: [String] { backings.files.compactMap(\.newPath) }
+    func removeNewFiles() { backings.removeIfNew() }
 
     private func firstRecord() -> DeviceRecord {
         var file: String?
@@ -232,14 +246,15 @@ final class DeviceServer {
             )
             seats.append(seat)
             let endedFD = endedFD
-            threads.start("ublk-q\(index)") {
+            let problem = threads.start("ublk-q\(index)") {
                 QueueThread.run(seat)
                 var one: UInt64 = 1
                 _ = unsafe write(endedFD, &one, 8)
             }
+            if let problem { throw Self.noThread("queue \(index)", problem) }
         }
         startLedgerFile()
-        if plan.needsWatchdog { startWatchdog() }
+        if plan.needsWatchdog { try startWatchdog() }
         // START_DEV would wait for ever for a queue that did not come up.
         for seat in seats {
             guard let outcome = seat.ready.wait(seconds: 20) else {
@@ -252,11 +267,13 @@ final class DeviceServer {
     }
 
     /// The first time only.
-    func startWatchdog() {
+    func startWatchdog() throws(DeviceError) {
         guard !watches else { return }
-        watches = true
         let watchdog = watchdog
-        threads.start("ublk-watchdog") { watchdog.run() }
+        if let problem = threads.start("ublk-watchdog", { watchdog.run() }) {
+            throw Self.noThread("the watchdog", problem)
+        }
+        watches = true
     }
 
     /// START_DEV and the partition scan, then faults are armed.
@@ -283,9 +300,17 @@ final class DeviceServer {
 
     /// Stops the device cleanly; with `deletes`, its number is given back and its files are
     /// removed.
-    func takeDown(deletes: Bool) throws(DeviceError) {
-        drain()
-        try outside.stop(id, progress: { servedIOs })
+    ///
+    /// - Throws: when nothing moves for `patienceSeconds`. The device runs on then, with its faults off: the
+    ///   STOP is still under way.
+    func takeDown(deletes: Bool, patienceSeconds: Int) throws(DeviceError) {
+        drain("it is being stopped")
+        do throws(DeviceError) {
+            try outside.stop(id, seconds: patienceSeconds, progress: { servedIOs })
+        } catch {
+            statusRemark = "a stop did not end within \(patienceSeconds) s without progress"
+            throw .unsupported("\(error)\nUntil it ends device \(id) runs on with its faults off.")
+        }
         endThreads()
         closeFiles()
         guard deletes else { return }
@@ -303,7 +328,10 @@ final class DeviceServer {
 
     /// Lets go of everything and asks the script no more, so that STOP_DEV cannot wait for a held
     /// IO.
-    func drain() {
+    ///
+    /// - Parameter why: what `list` tells of it.
+    func drain(_ why: String) {
+        statusRemark = why
         for seat in seats {
             seat.control.armed.store(false, ordering: .relaxed)
             seat.control.send(.drain)
@@ -351,32 +379,4 @@ final class DeviceServer {
         if request.state.readRecord(id) == recordBytes { request.state.remove(id) }
         return true
     }
-
-    // MARK: What the admin side looks at
-    /// A handler raised, and the script's `on_error` is `"stop"`.
-    var isStopWanted: Bool {
-        seats.contains { $0.control.wantsStop.load(ordering: .relaxed) }
-    }
-
-    /// The counters, summed over the queues, and what each rule did.
-    func statistics() -> String {
-        var lines = QueueCounters.Kind.allCases.map { kind in
-            "\(kind.name) \(seats.reduce(0) { $0 + $1.control.counters[kind] })"
-        }
-        for (index, rule) in plan.rules.enumerated() {
-            let name = rule.name.isEmpty ? "" : " \(rule.name)"
-            let off = ruleCounters.isOn(index) ? "" : " off"
-            lines.append(
-                "rule \(request.source.name):\(rule.line)\(name) acted \(ruleCounters.acted(index))\(off)"
-            )
-        }
-        return lines.joined(separator: "\n")
-    }
-
-    var readableLines: Int32 { lines.readFD }
-    func takeLines() -> [String] { lines.takeLines() }
-    var state: StateDirectory { request.state }
-    var scriptName: String { request.source.name }
-    var rules: [RuleLabel] { plan.rules }
-    var seed: UInt64 { plan.seed }
 }

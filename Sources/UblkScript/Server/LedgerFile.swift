@@ -29,6 +29,9 @@ final class LedgerFile: Sendable {
     /// Makes the file; one that has something in it is not touched.
     init(path: String) throws(DeviceError) {
         self.path = path
+        if let folder = AbsolutePath.kernelFolder(of: path), unsafe access(path, F_OK) != 0 {
+            throw .unsupported("\(path): no file is made below \(folder)")
+        }
         // Not O_EXCL alone: an empty file may have been made with the owner and the mode that somebody wants.
         let flags = O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC
         var fd = unsafe open(path, flags | O_CREAT | O_EXCL, 0o600)

@@ -6,27 +6,31 @@ import SystemPackage
 /// Where a server's log lines go: the terminal, or a file of bounded size.
 ///
 /// A file that reaches its limit becomes `NAME.1`, replacing the one before, and a new one is
-/// begun: at most twice the limit is ever used. Any thread.
+/// begun: at most twice the limit is ever used. A line that cannot be written (a full disk, a limit
+/// of the caller's shell on the size of files) is lost, and the next one that can be says how many
+/// were. Any thread.
 final class LogSink: Sendable {
     static let fileBytesMax = 4 << 20
 
     private struct File {
         var fd: Int32
-        var bytes: Int
+        var bytes = 0
+        var lost = 0
+        var reason = Errno.noSpace
     }
     private let path: String?
     private let file: Mutex<File>
 
-    /// The terminal: standard error.
-    init() {
+    /// A file that is open already: the terminal.
+    init(fd: Int32 = STDERR_FILENO) {
         path = nil
-        file = Mutex(File(fd: STDERR_FILENO, bytes: 0))
+        file = Mutex(File(fd: fd))
     }
 
     /// A new file at `path`.
     init(path: String) throws(DeviceError) {
         self.path = path
-        file = Mutex(File(fd: try Self.create(path), bytes: 0))
+        file = Mutex(File(fd: try StateDirectory.createFile(path, 0o600)))
     }
 
     deinit {
@@ -35,27 +39,41 @@ final class LogSink: Sendable {
 
     func write(_ line: String) {
         file.withLock { file in
-            if let path, file.bytes > Self.fileBytesMax {
-                unsafe rename(path, path + ".1")
-                if let fd = try? Self.create(path) {
-                    close(file.fd)
-                    file = File(fd: fd, bytes: 0)
-                }
+            if file.bytes > Self.fileBytesMax { rotate(&file) }
+            if file.lost > 0 {
+                // Behind what a write that fell short has left.
+                let note =
+                    "\n\(SystemCall.timestamp) warning \(file.lost) lines of this log were lost: "
+                guard append(note + "\(file.reason.name)", &file) else { return file.lost += 1 }
+                file.lost = 0
             }
-            let bytes = Array((line + "\n").utf8)
-            let written = unsafe bytes.withUnsafeBytes {
-                unsafe Glibc.write(file.fd, $0.baseAddress, $0.count)
+            if append(line, &file) { return }
+            // The caller's limit on the size of a file, less than ours: a new one has room.
+            if file.reason == .fileTooLarge || file.reason == .noSpace, file.bytes > 0 {
+                rotate(&file)
+                if append(line, &file) { return }
             }
-            file.bytes += max(0, written)
+            file.lost += 1
         }
     }
 
-    private static func create(_ path: String) throws(DeviceError) -> Int32 {
-        let fd = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0o600)
-        guard fd >= 0 else {
-            throw .system(call: "create", path: path, Errno(rawValue: Glibc.errno))
+    private func append(_ line: String, _ file: inout File) -> Bool {
+        let bytes = Array((line + "\n").utf8)
+        if let errno = StateDirectory.write(bytes, to: file.fd) {
+            file.reason = errno
+            return false
         }
-        return fd
+        file.bytes += bytes.count
+        return true
+    }
+
+    private func rotate(_ file: inout File) {
+        guard let path else { return }
+        unsafe rename(path, path + ".1")
+        guard let fd = try? StateDirectory.createFile(path, 0o600) else { return }
+        close(file.fd)
+        file.fd = fd
+        file.bytes = 0
     }
 }
 

@@ -21,6 +21,9 @@ enum NewDevice {
     /// The node may not be there yet, and udev may hold it for a moment.
     static func open(_ device: DeviceID) throws(DeviceError) -> Int32 {
         for _ in 0..<300 {
+            do throws(DeviceNode.Problem) { try DeviceNode.check(device.characterPath) } catch {
+                if case .other = error { throw .unsupported("device \(device): \(error)") }
+            }
             let fd = unsafe Glibc.open(device.characterPath, O_RDWR | O_CLOEXEC | O_NONBLOCK)
             if fd >= 0 { return fd }
             guard [ENOENT, EBUSY, EACCES].contains(Glibc.errno) else { break }

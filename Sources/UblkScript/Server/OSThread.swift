@@ -1,4 +1,5 @@
 import Glibc
+import SystemPackage
 
 /// A named POSIX thread that can be joined.
 ///
@@ -20,7 +21,8 @@ struct OSThread: ~Copyable {
     /// Starts `run` on a new thread.
     ///
     /// - Parameter name: at most 15 bytes are kept.
-    init(name: String, _ run: sending @escaping () -> Void) {
+    /// - Throws: EAGAIN when there is no memory or no number for it: a limit of the caller's.
+    init(trying name: String, _ run: sending @escaping () -> Void) throws(Errno) {
         let body = unsafe Unmanaged.passRetained(Body(name: name, run: run))
         var handle = pthread_t()
         let result = unsafe pthread_create(
@@ -35,8 +37,18 @@ struct OSThread: ~Copyable {
             },
             body.toOpaque()
         )
-        precondition(result == 0, "pthread_create: \(result)")
+        guard result == 0 else {
+            unsafe body.release()
+            throw Errno(rawValue: result)
+        }
         self.handle = handle
+    }
+
+    /// For a process that serves no device: without the thread it cannot go on.
+    init(name: String, _ run: sending @escaping () -> Void) {
+        do throws(Errno) { self = try OSThread(trying: name, run) } catch {
+            fatalError("a thread cannot be made: \(error)")
+        }
     }
 
     consuming func join() { pthread_join(handle, nil) }

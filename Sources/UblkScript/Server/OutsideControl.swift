@@ -14,6 +14,9 @@ final class OutsideControl {
     /// The word that makes this program such a process; not for people.
     static let word = "outside-control"
 
+    /// How long a stop without progress is waited for, unless something else is asked for.
+    static let patienceSeconds = 10
+
     /// An answer of the process, or that it has none.
     private enum Message {
         case answer(OutsideAnswer)
@@ -46,7 +49,7 @@ final class OutsideControl {
     /// - Parameter seconds: how long to wait while `progress` does not change.
     func stop(
         _ device: DeviceID,
-        seconds: Int = ControlDevice.changeSeconds,
+        seconds: Int,
         progress: () -> UInt64
     ) throws(DeviceError) {
         _ = try run(["stop", "\(device)"], .stopDevice, device, seconds, progress)

@@ -32,7 +32,8 @@ struct ServerLoop {
     ///
     /// Call before any thread is started.
     static func blockSignals() throws(Errno) -> Int32 {
-        signal(SIGPIPE, SIG_IGN)
+        // What these tell, the write that failed tells too; the second comes of a limit on CPU time.
+        for ignored in [SIGPIPE, SIGXFSZ, SIGXCPU] { signal(ignored, SIG_IGN) }
         return try SystemCall.makeSignalFD(stopSignals)
     }
 
@@ -81,13 +82,18 @@ struct ServerLoop {
 
     private func stopForSignal() -> Ending? {
         guard let signal = try? SystemCall.takeSignal(signalFD) else { return nil }
+        let seconds = server.request.patienceSeconds
         do throws(DeviceError) {
             server.logger.info("signal \(signal): deleting device \(server.id)")
-            try server.takeDown(deletes: true)
+            try server.takeDown(deletes: true, patienceSeconds: seconds)
             return .deleted
         } catch {
             server.logger.error("\(error)")
-            return nil
+            logLines()
+            server.logger.error(
+                "the server ends: what it holds gets EIO, and the device is deleted"
+            )
+            server.aftermath.endProcess()
         }
     }
 
@@ -106,7 +112,7 @@ struct ServerLoop {
             server.logger.warning(
                 "another program is stopping device \(server.id): releasing held IOs, faults are off"
             )
-            return server.drain()
+            return server.drain("another program is stopping the device")
         }
         let now = SystemCall.monotonicNanoseconds
         guard now >= nextWatch, server.waitingIOs > 0 else { return }
@@ -117,7 +123,10 @@ struct ServerLoop {
     /// A handler raised, and the script wants to be stopped then; its log stays until `del`.
     private func stopForScript() -> Ending? {
         do throws(DeviceError) {
-            try server.takeDown(deletes: false)
+            try server.takeDown(
+                deletes: false,
+                patienceSeconds: server.request.patienceSeconds
+            )
             logLines()
             return .stopped
         } catch {

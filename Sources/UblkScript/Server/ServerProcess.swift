@@ -14,16 +14,45 @@ enum ServerProcess {
         return name.hasPrefix("ublk-script") && !isZombie(pid)
     }
 
-    /// A killed server that its parent has not waited for serves nothing.
-    private static func isZombie(_ pid: Int32) -> Bool {
+    /// True for one with the command line of a server, not one that starts a device or looks at it.
+    static func isServer(_ pid: String) -> Bool {
+        let words = arguments(pid)
+        return words.contains("serve") || words.contains("add")
+    }
+
+    /// True for the server that was started for the device of that cookie.
+    static func isServer(_ pid: String, cookie: UInt64) -> Bool {
+        arguments(pid).contains("--cookie=\(cookie)")
+    }
+
+    private static func arguments(_ pid: String) -> [String] {
+        let fd = unsafe open("/proc/\(pid)/cmdline", O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { return [] }
+        defer { close(fd) }
+        var bytes = [UInt8](repeating: 0, count: 65536)
+        let got = unsafe bytes.withUnsafeMutableBytes { unsafe read(fd, $0.baseAddress, $0.count) }
+        return bytes.prefix(max(0, got)).split(separator: 0).prefix(3).map {
+            String(decoding: $0, as: UTF8.self)
+        }
+    }
+
+    /// What the kernel says a process does: `T` stands still (SIGSTOP), `D` waits in the kernel; nil when
+    /// there is none.
+    static func state(_ pid: Int32) -> Character? {
         let fd = unsafe open("/proc/\(pid)/stat", O_RDONLY | O_CLOEXEC)
-        guard fd >= 0 else { return true }
+        guard fd >= 0 else { return nil }
         defer { close(fd) }
         var bytes = [UInt8](repeating: 0, count: 512)
         let got = unsafe bytes.withUnsafeMutableBytes { unsafe read(fd, $0.baseAddress, $0.count) }
         let text = String(decoding: bytes.prefix(max(0, got)), as: UTF8.self)
-        guard let end = text.lastIndex(of: ")") else { return false }
-        return text[end...].dropFirst(2).first == "Z"
+        guard let end = text.lastIndex(of: ")") else { return nil }
+        return text[end...].dropFirst(2).first
+    }
+
+    /// A killed server that its parent has not waited for serves nothing.
+    private static func isZombie(_ pid: Int32) -> Bool {
+        let state = state(pid)
+        return state == nil || state == "Z"
     }
 
     /// Waits until the process is gone; false when it is not after `seconds`.

@@ -28,6 +28,9 @@ struct DeviceRecord: Codable, Sendable, Equatable {
 ///
 /// The record is the mark of ownership: a device without one is not ours. It is written to a
 /// temporary name and renamed, so that a reader never sees half of it.
+///
+/// What is in it decides what root kills and removes, so it is used only while nobody else can change it
+/// (``check()``), and no file in it is reached through a link.
 struct StateDirectory: Sendable {
     static let standard = StateDirectory(path: "/run/ublk-script")
 
@@ -39,21 +42,48 @@ struct StateDirectory: Sendable {
 
     /// Makes the directory when it is not there.
     func create() throws(DeviceError) {
-        guard unsafe mkdir(path, 0o755) != 0, Glibc.errno != EEXIST else { return }
-        throw .system(call: "mkdir", path: path, Errno(rawValue: Glibc.errno))
+        guard unsafe mkdir(path, 0o755) == 0 || Glibc.errno == EEXIST else {
+            throw .system(call: "mkdir", path: path, Errno(rawValue: Glibc.errno))
+        }
+        try check()
+    }
+
+    /// Refuses a directory that others than root, and whoever runs this, may write to.
+    ///
+    /// One that is not there is fine: it says nothing.
+    func check() throws(DeviceError) {
+        var status = stat()
+        guard unsafe lstat(path, &status) == 0 else { return }
+        let isFolder = status.st_mode & S_IFMT == S_IFDIR
+        let isOwn = status.st_uid == 0 || status.st_uid == geteuid()
+        guard isFolder, isOwn, status.st_mode & (S_IWGRP | S_IWOTH) == 0 else {
+            let mode = String(status.st_mode & 0o7777, radix: 8)
+            throw .unsupported(
+                """
+                \(path) is not used: it has to be a folder of root's that nobody else may write to\
+                 (\(isFolder ? "a folder" : "no folder"), owner \(status.st_uid), mode \(mode)).
+                Find out who made it, and take it away or mend it: chown root \(path); chmod 755 \(path)
+                """
+            )
+        }
+    }
+
+    /// Makes a file anew, whatever has its name.
+    static func createFile(_ path: String, _ mode: mode_t) throws(DeviceError) -> Int32 {
+        unsafe unlink(path)
+        let flags = O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_NOFOLLOW | O_CLOEXEC
+        let fd = unsafe open(path, flags, mode)
+        guard fd >= 0 else {
+            throw .system(call: "create", path: path, Errno(rawValue: Glibc.errno))
+        }
+        return fd
     }
 
     /// - Parameter json: the encoded ``DeviceRecord``.
     func writeRecord(_ json: [UInt8], of id: DeviceID) throws(DeviceError) {
         let temporary = "\(path)/.\(id).json.tmp"
-        let fd = unsafe open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard fd >= 0 else {
-            throw .system(call: "create", path: temporary, Errno(rawValue: Glibc.errno))
-        }
-        let written = unsafe json.withUnsafeBytes { unsafe write(fd, $0.baseAddress, $0.count) }
-        // A write that fell short is a full disk that has not said so yet.
-        var errno =
-            written == json.count ? nil : written < 0 ? Errno(rawValue: Glibc.errno) : .noSpace
+        let fd = try Self.createFile(temporary, 0o644)
+        var errno = Self.write(json, to: fd)
         if close(fd) != 0, errno == nil { errno = Errno(rawValue: Glibc.errno) }
         if errno == nil, unsafe rename(temporary, recordPath(id)) != 0 {
             errno = Errno(rawValue: Glibc.errno)
@@ -63,8 +93,23 @@ struct StateDirectory: Sendable {
         throw .system(call: "write", path: recordPath(id), errno)
     }
 
+    /// - Returns: why not all of it was written.
+    static func write(_ bytes: [UInt8], to fd: Int32) -> Errno? {
+        var rest = bytes[...]
+        // A write that fell short is a full disk, or a limit, that has not said so yet.
+        while !rest.isEmpty {
+            let written = unsafe rest.withUnsafeBytes {
+                unsafe Glibc.write(fd, $0.baseAddress, $0.count)
+            }
+            if written < 0, Glibc.errno == EINTR { continue }
+            guard written > 0 else { return Errno(rawValue: Glibc.errno) }
+            rest = rest.dropFirst(written)
+        }
+        return nil
+    }
+
     func readRecord(_ id: DeviceID) -> [UInt8]? {
-        let fd = unsafe open(recordPath(id), O_RDONLY | O_CLOEXEC)
+        let fd = unsafe open(recordPath(id), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
         guard fd >= 0 else { return nil }
         defer { close(fd) }
         var bytes = [UInt8](repeating: 0, count: 1 << 20)

@@ -1,3 +1,5 @@
+import SystemPackage
+
 /// The threads of a device, to be joined together.
 struct ThreadList {
     private final class Member {
@@ -7,8 +9,13 @@ struct ThreadList {
     }
     private var members: [Member] = []
 
-    mutating func start(_ name: String, _ run: sending @escaping () -> Void) {
-        members.append(Member(OSThread(name: name, run)))
+    /// - Returns: why there is no thread; nil: it runs.
+    @discardableResult
+    mutating func start(_ name: String, _ run: sending @escaping () -> Void) -> Errno? {
+        do throws(Errno) {
+            members.append(Member(try OSThread(trying: name, run)))
+            return nil
+        } catch { return error }
     }
 
     mutating func joinAll() {

@@ -39,6 +39,11 @@ enum SystemCall {
         _ = try check(sys_close_from_on_exec(first))
     }
 
+    /// Lifts the limits on this process whose reach would end it: address space, CPU time.
+    ///
+    /// Best effort: without CAP_SYS_RESOURCE they stay.
+    static func liftLimits() { sys_lift_limits() }
+
     /// The number of a signal that waits in `signalFD`.
     static func takeSignal(_ signalFD: Int32) throws(Errno) -> Int32 {
         try check(sys_take_signal(signalFD))

@@ -1,0 +1,116 @@
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// What is left to do for a device when its server has to end in the middle of something, done by a process of
+/// its own.
+///
+/// A thread of the server may be stuck where nothing can interrupt it, in a script's C function or in the kernel.
+/// Only the end of the process lets go of everything then: the driver fails its IOs. Afterwards somebody has to
+/// delete the device. A device is told from others by its cookie, which is chosen before ADD_DEV, so that one
+/// is found whose number nobody had been told yet.
+struct Aftermath: Sendable {
+    /// ``DeviceInfo/cookie`` of the device.
+    let cookie: UInt64
+    /// Files that were made for a device that never came up.
+    var files: [String] = []
+
+    /// The word that makes this program such a process; not for people.
+    static let word = "aftermath"
+
+    /// Ends this process at once; the device and `files` are removed afterwards.
+    func endProcess() -> Never {
+        let words = [Self.word, "\(getpid())", "\(cookie)"] + files
+        _ = try? ChildProcess(words, inNewSession: true)
+        _exit(1)
+    }
+
+    // MARK: The other process
+
+    /// Does what the command line asks for, when it is one for us; otherwise returns.
+    static func runIfAsked(_ arguments: [String]) {
+        guard arguments.count > 3, arguments[1] == word, let server = Int32(arguments[2]),
+            let cookie = UInt64(arguments[3])
+        else { return }
+        SystemCall.setThreadName("ublk-script")
+        _ = ServerProcess.waitForExit(server, seconds: 60)
+        try? Aftermath(cookie: cookie, files: Array(arguments.dropFirst(4))).clean(patiently: true)
+        _exit(0)
+    }
+
+    /// Deletes the device and the files.
+    ///
+    /// - Parameter patiently: an ADD_DEV of the dead process may still be under way.
+    func clean(
+        patiently: Bool = false,
+        state: StateDirectory = .standard
+    ) throws(DeviceError) {
+        for file in files { unsafe unlink(file) }
+        let control = try ControlDevice()
+        for _ in 0..<(patiently ? 20 : 1) {
+            for id in DeviceUsers.presentIDs() {
+                guard let info = try? control.info(of: id), info.cookie == cookie else { continue }
+                // Before DEL: afterwards the number, and with it these names, may be another device's.
+                state.remove(id)
+                // Kernels before 6.15 notice a death with every IO held only at the 30 s request
+                // timeout.
+                try control.delete(id, seconds: 75)
+                _ = control.waitUntilGone(id)
+                return
+            }
+            if patiently { usleep(50_000) }
+        }
+    }
+}
+
+/// Looks, while a device comes up, for those who may call it off: a signal, or the end of `add`.
+///
+/// The main thread cannot: it waits for the driver, for queues and for scripts. Called off, the process ends at
+/// once and an ``Aftermath`` follows.
+final class BringUpWatch {
+    /// Any thread.
+    private final class Shared: Sendable {
+        let aftermath: Mutex<Aftermath>
+        init(_ aftermath: Aftermath) { self.aftermath = Mutex(aftermath) }
+    }
+    private let shared: Shared
+    private var threads: ThreadList
+    private let endFD: Int32
+
+    /// - Parameters:
+    ///   - signalFD: tells of blocked signals; they stay there for who looks next.
+    ///   - answerFD: the child's side of the answer to `add`; nil when nobody waits for one.
+    init(
+        _ aftermath: Aftermath,
+        signalFD: Int32,
+        answerFD: Int32?
+    ) throws(DeviceError) {
+        do throws(Errno) { endFD = try SystemCall.makeEventFD() } catch {
+            throw .system(call: "eventfd", path: "", error)
+        }
+        let shared = Shared(aftermath)
+        self.shared = shared
+        let fds = [endFD, signalFD] + (answerFD.map { [$0] } ?? [])
+        var threads = ThreadList()
+        let problem = threads.start("ublk-bring-up") {
+            var events = fds.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+            while unsafe poll(&events, nfds_t(events.count), -1) <= 0 {}
+            guard events[0].revents == 0 else { return }
+            shared.aftermath.withLock { $0 }.endProcess()
+        }
+        self.threads = threads
+        if let problem { throw .unsupported("the server cannot have a thread (\(problem.name))") }
+    }
+
+    deinit { end() }
+
+    /// Files that were made for the device.
+    func add(_ files: [String]) { shared.aftermath.withLock { $0.files += files } }
+
+    /// The device is up, or given up: from now on others look.
+    func end() {
+        var one: UInt64 = 1
+        _ = unsafe write(endFD, &one, 8)
+        threads.joinAll()
+    }
+}

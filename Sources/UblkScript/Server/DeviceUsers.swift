@@ -1,0 +1,239 @@
+import Glibc
+
+/// Who uses a device's disk: what loses data when it goes, and programs that merely have it open.
+///
+/// Found in sysfs and `/proc`, as far as the caller may look there; the device itself is not asked, so nothing
+/// here waits for it. A deleted device is known to neither, only its name is left.
+struct DeviceUsers: Equatable {
+    /// As in `mounted at /mnt (ext4)`, `used as swap`, `beneath dm-0 (name)`.
+    private(set) var holders: [String] = []
+    /// As in `1234 sleep`.
+    private(set) var openers: [String] = []
+
+    /// The driver has deleted the device, and its number stays taken until the last user lets go.
+    static func isDeleted(_ id: DeviceID, _ info: DeviceInfo) -> Bool {
+        let isThere = unsafe access("/sys/class/ublk-char/ublkc\(id)", F_OK) == 0
+        return info.state == .dead && !isThere
+    }
+
+    /// `deleted, still open by 1234 sleep`.
+    var storyOfDeleted: String {
+        let all =
+            holders.map { "still " + $0 } + (openers.isEmpty ? [] : ["still open by " + opens])
+        return "deleted, "
+            + (all.isEmpty ? "still held by the kernel" : all.joined(separator: ", "))
+    }
+
+    private var opens: String { openers.joined(separator: ", ") }
+
+    init(of id: DeviceID) {
+        let disk = DiskNames(id)
+        addMounts(of: disk)
+        addSwap(of: disk)
+        addLayers(on: disk)
+        addPrograms(with: disk)
+    }
+
+    /// Every ublk device of this kernel, whoever made it; without deleted ones.
+    static func presentIDs() -> [DeviceID] {
+        DirectoryListing.names("/sys/class/ublk-char")
+            .compactMap { DeviceID(parsing: "/dev/" + $0) }
+            .sorted { $0.rawValue < $1.rawValue }
+    }
+
+    /// Ids of ublk disks that programs have open or mounted, deleted ones among them.
+    static func usedIDs() -> Set<DeviceID> {
+        var ids: Set<DeviceID> = []
+        for pid in processes() {
+            for path in openPaths(pid) {
+                if let id = DiskNames.id(of: path) { ids.insert(id) }
+            }
+        }
+        for mount in mounts(of: "self") {
+            if let id = DiskNames.id(of: mount.source) { ids.insert(id) }
+        }
+        return ids
+    }
+
+    // MARK: Mounts
+
+    private struct Mount {
+        let number: Substring
+        let place: String
+        let type: Substring
+        let source: String
+    }
+
+    /// Of every mount namespace that a process is in.
+    private mutating func addMounts(of disk: DiskNames) {
+        var seen: Set<String> = []
+        let own = Self.link("/proc/self/ns/mnt")
+        for pid in ["self"] + Self.processes() {
+            guard let namespace = Self.link("/proc/\(pid)/ns/mnt"), seen.insert(namespace).inserted
+            else { continue }
+            for mount in Self.mounts(of: pid)
+            where disk.numbers.contains(mount.number) || disk.has(mount.source) {
+                let whose = namespace == own ? "" : " for \(pid) \(Self.name(of: pid))"
+                add("mounted at \(mount.place) (\(mount.type))\(whose)")
+            }
+        }
+    }
+
+    private static func mounts(of pid: String) -> [Mount] {
+        lines("/proc/\(pid)/mountinfo").compactMap { line in
+            let words = line.split(separator: " ")
+            guard let end = words.firstIndex(of: "-"), end > 4, words.count > end + 2 else {
+                return nil
+            }
+            return Mount(
+                number: words[2],
+                place: unescaped(words[4]),
+                type: words[end + 1],
+                source: unescaped(words[end + 2])
+            )
+        }
+    }
+
+    private mutating func addSwap(of disk: DiskNames) {
+        for line in Self.lines("/proc/swaps") {
+            guard let path = line.split(whereSeparator: { $0 == " " || $0 == "\t" }).first else {
+                continue
+            }
+            if disk.has(Self.unescaped(path)) { add("used as swap") }
+        }
+    }
+
+    // MARK: Other devices
+
+    private mutating func addLayers(on disk: DiskNames) {
+        for folder in disk.folders {
+            for name in DirectoryListing.names(folder + "/holders") {
+                let label = DeviceNode.word("/sys/block/\(name)/dm/name").map { " (\($0))" }
+                add("beneath \(name)\(label ?? "")")
+            }
+        }
+        for name in DirectoryListing.names("/sys/block") where name.hasPrefix("loop") {
+            let file = DeviceNode.word("/sys/block/\(name)/loop/backing_file")
+            if let file, disk.has(file) { add("beneath /dev/\(name)") }
+        }
+        for name in DirectoryListing.names("/sys/fs/btrfs") {
+            for member in DirectoryListing.names("/sys/fs/btrfs/\(name)/devices")
+            where disk.has("/dev/" + member)
+                && !holders.contains(where: { $0.hasPrefix("mounted") })
+            {
+                add("part of a mounted btrfs (\(name))")
+            }
+        }
+    }
+
+    // MARK: Programs
+
+    private mutating func addPrograms(with disk: DiskNames) {
+        for pid in Self.processes() where Self.openPaths(pid).contains(where: disk.has) {
+            let name = Self.name(of: pid)
+            // A server has no disk open but the ones its device keeps its bytes on.
+            let isServer = name == "ublk-script" && ServerProcess.isServer(pid)
+            if isServer {
+                add("the backing of a device that ublk-script serves (\(pid))")
+            } else {
+                openers.append("\(pid) \(name)")
+            }
+        }
+    }
+
+    private static func processes() -> [String] {
+        DirectoryListing.names("/proc").filter { $0.first?.isNumber == true }
+    }
+
+    private static func openPaths(_ pid: String) -> [String] {
+        DirectoryListing.names("/proc/\(pid)/fd").compactMap { link("/proc/\(pid)/fd/\($0)") }
+    }
+
+    private static func name(of pid: String) -> String {
+        lines("/proc/\(pid)/comm").first.map(String.init) ?? "?"
+    }
+
+    // MARK: Reading
+
+    private mutating func add(_ holder: String) {
+        if !holders.contains(holder) { holders.append(holder) }
+    }
+
+    private static func link(_ path: String) -> String? {
+        var bytes = [CChar](repeating: 0, count: 4096)
+        let got = unsafe readlink(path, &bytes, bytes.count)
+        guard got > 0 else { return nil }
+        return String(decoding: bytes.prefix(got).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    private static func lines(_ path: String) -> [Substring] {
+        let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { return [] }
+        defer { close(fd) }
+        var text: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let got = unsafe chunk.withUnsafeMutableBytes {
+                unsafe read(fd, $0.baseAddress, $0.count)
+            }
+            guard got > 0 else { break }
+            text += chunk.prefix(got)
+        }
+        return String(decoding: text, as: UTF8.self).split(separator: "\n")
+    }
+
+    /// The kernel writes blanks and the like in its tables as `\040`.
+    static func unescaped(_ text: some StringProtocol) -> String {
+        let parts = text.split(separator: "\\", omittingEmptySubsequences: false)
+        var bytes = Array((parts.first ?? "").utf8)
+        for part in parts.dropFirst() {
+            if part.count >= 3, let byte = UInt8(part.prefix(3), radix: 8) {
+                bytes.append(byte)
+                bytes += part.dropFirst(3).utf8
+            } else {
+                bytes += "\\\(part)".utf8
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}
+
+/// What the disk of a device and its partitions are called.
+struct DiskNames {
+    private let path: String
+    /// Below `/sys/block`; none of a deleted device.
+    let folders: [String]
+    /// `MAJOR:MINOR` of each.
+    let numbers: Set<Substring>
+
+    init(_ id: DeviceID) {
+        path = id.blockPath
+        let name = "ublkb\(id)"
+        let disk = "/sys/block/" + name
+        let partitions = DirectoryListing.names(disk).filter { $0.hasPrefix(name + "p") }
+        folders = [disk] + partitions.map { "\(disk)/\($0)" }
+        numbers = Set(folders.compactMap { DeviceNode.word($0 + "/dev").map { $0[...] } })
+    }
+
+    /// True for `/dev/ublkb0` and `/dev/ublkb0p1`, also when the node has been removed.
+    func has(_ other: String) -> Bool {
+        guard other.hasPrefix(path) else { return false }
+        let rest = Self.withoutRemark(other).dropFirst(path.count)
+        return rest.isEmpty || rest.first == "p" && rest.dropFirst().allSatisfy(\.isNumber)
+    }
+
+    /// The device of `/dev/ublkb0` or `/dev/ublkb0p1`.
+    static func id(of path: String) -> DeviceID? {
+        guard path.hasPrefix("/dev/ublkb") else { return nil }
+        let name = withoutRemark(path)
+        return DeviceID(parsing: String(name.prefix(while: { $0 != "p" })))
+    }
+
+    /// Of a node that was removed.
+    private static func withoutRemark(_ path: String) -> Substring {
+        for remark in [" (deleted)", "(deleted)"] where path.hasSuffix(remark) {
+            return path.dropLast(remark.count)
+        }
+        return path[...]
+    }
+}

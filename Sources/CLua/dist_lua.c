@@ -59,6 +59,13 @@ static void check_keys(lua_State *L, const char *name, const char *first, const 
         if (!us_is_text(L, -1, first) && !us_is_text(L, -1, second))
             luaL_error(L, "dist.%s: unknown key %s; it has %s and %s", name, us_describe(L, -1), first, second);
     }
+    const char *const keys[] = {first, second};
+    for (int i = 0; i < 2; i++) {
+        if (lua_getfield(L, 1, keys[i]) == LUA_TNIL)
+            luaL_error(L, "dist.%s: %s is missing: dist.%s { %s = ..., %s = ... } is expected", name, keys[i], name,
+                first, second);
+        lua_pop(L, 1);
+    }
 }
 
 static double time_at(lua_State *L, const char *key) {

@@ -90,8 +90,12 @@ static void put_text(struct line *line, const char *text, size_t length) {
                 return;
             put(line, '\\');
             put(line, 'n');
-        } else if (!put(line, (c < ' ' && c != '\t') || c == 0x7f ? '?' : (char)c)) {
-            return;
+        } else {
+            bool is_c1 = c == 0xc2 && i + 1 < length && (unsigned char)text[i + 1] - 0x80u < 0x20;
+            if (is_c1)
+                i++; /* two bytes, one character that terminals obey as well */
+            if (!put(line, (c < ' ' && c != '\t') || c == 0x7f || is_c1 ? '?' : (char)c))
+                return;
         }
     }
 }

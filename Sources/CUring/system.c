@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -156,4 +157,14 @@ int sys_file_extents(int fd, uint64_t from, struct sys_extent *extents, unsigned
     }
     free(map);
     return result;
+}
+
+int sys_memory_file(const char *name) {
+    int fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd >= 0 && fd < 10) { /* not one of those that a child gets something else as */
+        int low = fd;
+        fd = fcntl(low, F_DUPFD_CLOEXEC, 10);
+        close(low);
+    }
+    return fd < 0 ? -errno : fd;
 }

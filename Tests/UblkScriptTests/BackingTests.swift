@@ -181,7 +181,7 @@ import Testing
     }
 
     @Test func `memory of no size is refused`() {
-        #expect(throws: Errno.noMemory) { try MemoryStore(sizeBytes: 0) }
-        #expect(throws: Errno.noMemory) { try MemoryStore(sizeBytes: 1 << 60) }
+        #expect(throws: MemoryStore.NoMemory.self) { try MemoryStore(sizeBytes: 0) }
+        #expect(throws: MemoryStore.NoMemory.self) { try MemoryStore(sizeBytes: 1 << 60) }
     }
 }

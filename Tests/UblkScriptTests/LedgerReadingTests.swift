@@ -104,7 +104,7 @@ import Testing
         (3_600_000_000_000, "3600 s"), (999_999_999, "1000 ms"),
     ])
     func `times have three digits`(nanoseconds: UInt64, text: String) {
-        #expect(LedgerText.time(nanoseconds) == text)
+        #expect(Rounded.time(nanoseconds) == text)
     }
 
     // MARK: Filters

@@ -21,7 +21,9 @@ import Testing
             }
         }
         let outcomes = result.outcomes.map { $0.isEmpty ? "." : "x" }.joined()
-        return (promises.map { $0.wait(seconds: 0) }, outcomes)
+        let answers = promises.map { $0.wait(seconds: 0) }
+            .map { $0.map { ControlAnswer(isOK: $0.isOK, text: $0.text) } }
+        return (answers, outcomes)
     }
 
     private func ok(_ text: String) -> ControlAnswer { ControlAnswer(isOK: true, text: text) }

@@ -42,7 +42,7 @@ import Testing
         var seen: [String: Int] = [:]
         var total = 0
         while total < 3 * perThread {
-            for case .control(let words, _) in control.takeMessages() {
+            for case .control(let words, _, _) in control.takeMessages() {
                 #expect(Int(words[1]) == seen[words[0], default: 0], "in each sender's order")
                 seen[words[0], default: 0] += 1
                 total += 1

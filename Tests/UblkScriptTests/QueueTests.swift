@@ -212,12 +212,12 @@ import Testing
     }
 
     @Test func `what is held is listed in the order of its arrival`() throws {
-        let lines = Promise<[String]>()
+        let lines = Promise<[HeldReport]>()
         _ = try simulate("rule { op = \"read\", hang = \"1s\" }") {
             $0.workload = Workload([.read(8192), .write(0), .read(4096, 512)], depth: 3)
             $0.interventions = [Self.at(5, .held(lines))]
         }
-        let words = (lines.wait(seconds: 0) ?? []).map { $0.split(separator: " ") }
+        let words = (lines.wait(seconds: 0) ?? []).map { $0.text.split(separator: " ") }
         #expect(words.map { $0[2] } == words.map { $0[2] }.sorted() && words.count == 2)
         #expect(words.map { $0[0] + " " + $0[4] }.sorted() == ["0:0 8192+4096", "0:2 4096+512"])
     }
@@ -350,7 +350,7 @@ import Testing
             $0.workload = Workload([.read(4096), .flush, .read(4096), .read(8192)])
             $0.interventions = [Self.at(20, .control(["addbad", "4K", "4K"], answer))]
         }
-        #expect(answer.wait(seconds: 0) == ControlAnswer(isOK: true, text: "addbad\t1"))
+        #expect(answer.wait(seconds: 0) == ControlAnswer(.script("addbad\t1")))
         #expect(result.outcomes == ["", "", "ENODATA", ""])
     }
 }

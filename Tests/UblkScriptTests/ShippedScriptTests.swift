@@ -103,7 +103,7 @@ struct ShippedScriptTests {
         let shipped = try ScriptSource(named: "faulty")
         #expect(shipped.isShipped && shipped.path == "faulty" && shipped.name == "faulty.lua")
         let file = try ScriptSource(named: own)
-        #expect(!file.isShipped && file.path == own && file.name == "faulty")
+        #expect(!file.isShipped && file.path == own && file.name == own)
         for word in ["faulty.lua", "faultier", "./faulty"] {
             #expect(throws: ConfigError.self, "\(word)") { try ScriptSource(named: word) }
         }

@@ -21,6 +21,23 @@ func simulate(
     return try simulation.run(try LoadedScript.plan(source, overrides: overrides))
 }
 
+/// A run that somebody looks at.
+@Suite struct SimulationObserverTests {
+    @Test func `a run that is interrupted tells what there is so far`() throws {
+        let result = try simulate("rule { nth = 1, error = \"EIO\" }") {
+            $0.workload.requests = 10_000_000
+            $0.keepsFinished = false
+            $0.observer = {
+                TestHost.sleep(milliseconds: 1)
+                return $0 > 0
+            }
+        }
+        #expect(result.report.end == .interrupted)
+        #expect(result.report.requestCount > 0 && result.report.errors.map(\.name) == ["EIO"])
+        #expect(SimulationText(result.report).text.contains("early: interrupted; "))
+    }
+}
+
 extension SimulatedRequest {
     static func read(_ offset: UInt64, _ length: UInt64 = 4096) -> Self {
         Self(op: .read, offsetBytes: offset, lengthBytes: length)

@@ -158,7 +158,7 @@ import Testing
         #expect(state.recordedIDs().isEmpty)
         #expect(state.readRecord(DeviceID(0)) == nil)
         scratch.write("0.json", "")
-        #expect(state.readRecord(DeviceID(0)) == nil, "an empty file is no record")
+        #expect(state.readRecord(DeviceID(0)) == [], "there is one, and it is damaged")
         #expect(StateDirectory(path: "/nonexistent").recordedIDs().isEmpty)
     }
 

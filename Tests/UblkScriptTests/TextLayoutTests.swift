@@ -14,6 +14,17 @@ struct TextLayoutTests {
         #expect(lines.joined(separator: " ").split(separator: " ") == text.split(separator: " "))
     }
 
+    @Test func `what has columns goes on below the last one`() {
+        let text =
+            "Parameters: p=0.0001     the chance that an IO begins a short stall of the device"
+        #expect(
+            Wrap.text(text, columns: 60).split(separator: "\n") == [
+                "Parameters: p=0.0001     the chance that an IO begins a",
+                "                         short stall of the device",
+            ]
+        )
+    }
+
     @Test func `lines that fit, and blanks in them, stay as they are`() {
         for text in [
             "", "a  b   c", "  indented\n\n\tand so on\n", String(repeating: "x", count: 80),

@@ -166,10 +166,10 @@ bool us_script_wants_release(const struct us_script *script);
 /* The wish, which is done with then. */
 struct us_release us_script_take_release(struct us_script *script);
 
-/* Runs ctl(argv...). US_OK: *result holds what it returned as text, values separated by tabs ("" for none),
- * valid until the next call. */
-enum us_status us_script_ctl(
-    struct us_script *script, size_t argc, const char *const *argv, const char **result, size_t *result_length);
+/* Runs ctl(argv...). US_OK: *result holds what it returned as text, values separated by tabs ("" for none), or as
+ * a JSON array, valid until the next call. */
+enum us_status us_script_ctl(struct us_script *script, size_t argc, const char *const *argv, bool as_json,
+    const char **result, size_t *result_length);
 
 /* The state of the stream of random(), for records of what it decided. */
 uint64_t us_script_random_state(const struct us_script *script);

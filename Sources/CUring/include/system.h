@@ -52,5 +52,8 @@ void sys_lift_limits(void);
 int sys_rwf_dsync(void);
 
 
+/* A file that is nothing but memory; the descriptor. */
+int sys_memory_file(const char *name);
+
 /* "ENODATA" for 61, NULL for a number that has no name. */
 const char *sys_errno_name(int number);

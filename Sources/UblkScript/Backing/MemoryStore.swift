@@ -14,8 +14,19 @@ final class MemoryStore: Sendable {
     private nonisolated(unsafe) let base: UnsafeMutableRawPointer
     let sizeBytes: UInt64
 
-    /// - Throws: ENOMEM when the address space or the overcommit policy does not allow the size.
-    init(sizeBytes: UInt64) throws(Errno) {
+    /// The address space or the overcommit policy does not allow the size.
+    struct NoMemory: Error, CustomStringConvertible {
+        let bytes: UInt64
+        let errno: Errno
+        var description: String {
+            """
+            memory backing: \(Rounded.bytes(bytes)) cannot be mapped (\(errno.name)). \
+            See: sysctl vm.overcommit_memory (2 forbids it), ulimit -v; or ask for less: size=1G
+            """
+        }
+    }
+
+    init(sizeBytes: UInt64) throws(NoMemory) {
         guard let length = Int(exactly: sizeBytes), length > 0,
             let mapping = unsafe mmap(
                 nil,
@@ -26,7 +37,9 @@ final class MemoryStore: Sendable {
                 0
             ),
             unsafe mapping != MAP_FAILED
-        else { throw .noMemory }
+        else {
+            throw NoMemory(bytes: sizeBytes, errno: Errno(rawValue: Glibc.errno))
+        }
         unsafe base = mapping
         self.sizeBytes = sizeBytes
     }

@@ -39,13 +39,15 @@ struct AddCommand: ParsableCommand {
         let overrides = try options.overrides()
         let id = try options.id()
         try options.checkQueues(overrides)
+        let source: ScriptSource
         let queues: UInt16
         do {
-            let source = try ScriptSource(named: options.script)
+            source = try options.source()
             queues = try LoadedScript.plan(source, overrides: overrides).config.queues
         } catch { throw Failure(error) }
         if foreground {
             try Serving.run(
+                source,
                 options,
                 id: id,
                 overrides: overrides,
@@ -55,9 +57,9 @@ struct AddCommand: ParsableCommand {
                 ready: { try report($0, info: $1, queues: queues) }
             )
         } else {
-            let words =
-                options.words() + ledger.words() + ["--patience=\(patience.patience)"]
-            try ServerSpawn.start(words) { try reportAnswer($0, queues: queues) }
+            let settings =
+                options.settingsAsWords() + ledger.words() + ["--patience=\(patience.patience)"]
+            try ServerSpawn.start(source, settings) { try reportAnswer($0, queues: queues) }
         }
     }
 
@@ -91,6 +93,7 @@ enum Serving {
     ///
     /// - Parameter sink: where the log of a device goes.
     static func run(
+        _ source: ScriptSource,
         _ options: ScriptOptions,
         id: DeviceID?,
         overrides: [Setting],
@@ -113,9 +116,9 @@ enum Serving {
             )
             defer { watch.end() }
             let request = DeviceServer.Request(
-                source: try ScriptSource(named: options.script),
+                source: source,
                 overrides: overrides,
-                settings: Array(options.words().dropFirst()),
+                settings: options.settingsAsWords(),
                 id: id,
                 ledgerFile: ledger.path,
                 cookie: cookie,

@@ -21,7 +21,7 @@ struct CheckCommand: ParsableCommand {
         let overrides = try options.overrides()
         _ = try options.id()
         do {
-            let source = try ScriptSource(named: options.script)
+            let source = try options.source()
             let plan = try LoadedScript.plan(source, overrides: overrides)
             try plan.rehearse()
             let summary = ScriptSummary(plan)

@@ -1,40 +1,64 @@
 import ArgumentParser
 
-/// `ctl ID WORD...`: talks to a running script.
+/// `ctl [ID] WORD...`: talks to a running script.
 struct ControlScriptCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ctl",
         abstract: "Talk to a running script.",
         discussion: """
-            Built-in words:
-              release [fifo|lifo|random] [COUNT] [ERRNO]
-                                let go of held IOs, in that order of their arrival, so many of each queue:
-                                as scripted, or with an errno
-              pause, resume     hold every IO that arrives; let them go on
-              stats             counters, and how often each rule acted
-              rule [on|off R]   the rules; switch one on or off by name or line, or all
-              ranges [SET ...]  the named sets; SET list, count, clear, add OFFSET LENGTH ...,
-                                remove OFFSET LENGTH ...
-              mark NAME         a moment, for after and before of rules
-              state [NAME]      the device's state; set it
-              seed              the seed of every random choice
-              reload [SCRIPT]   as 'ublk-script reload'
-            Every other word goes to the script's function ctl(word, ...).
+            The device comes first; it need not be named when there is only one.
 
-            With - in place of words each line of standard input is said, its words between blanks, until
-            one fails.
+            Built-in words:
+              release [fifo|lifo|random] [COUNT] [ERRNO] [QUEUE:TAG ...]
+                          let go of held IOs, in that order of their arrival, so
+                          many of each queue: as scripted, or with an errno
+              held        the IOs that are held
+              pause, resume
+                          hold every IO that arrives; let them go on
+              stats       as 'ublk-script stats'
+              rule [on|off R]
+                          the rules; switch one on or off by name or line, or all
+              ranges [SET ...]
+                          the named sets; SET list, count, clear,
+                          add OFFSET LENGTH ..., remove OFFSET LENGTH ...
+              mark NAME   a moment, for after and before of rules
+              state [NAME]
+                          the device's state; set it
+              seed        the seed of every random choice
+              reload [SCRIPT]
+                          as 'ublk-script reload'
+            Every other word goes to the script's function ctl(word, ...); words
+            that begin with a - come after --, as in: ctl 0 -- temp -5
+
+            With - in place of words each line of standard input is said, its words
+            between blanks, until one fails.
             """
     )
 
-    @Argument(help: "The device: 0, /dev/ublkb0 or /dev/ublkc0.")
-    var device: String
+    @Flag(help: "Print the answer as JSON, see docs/json.md.")
+    var json = false
 
-    @Argument(parsing: .captureForPassthrough, help: "What to say.")
-    var words: [String]
+    @Option(
+        name: [.customShort("n"), .long],
+        help: "The device's number.",
+        completion: DeviceArgument.completion
+    )
+    var number: String?
+
+    @Argument(
+        help: ArgumentHelp(
+            "The device (0, ublkb0, /dev/ublkb0 or /dev/ublkc0), and what to say.",
+            valueName: "device> <word"
+        ),
+        completion: DeviceArgument.completion
+    )
+    var words: [String] = []
 
     func run() throws {
-        let id = try DeviceArgument.parse(device)
-        guard !words.isEmpty else { throw ValidationError("what to say? For example: stats") }
+        let (id, words) = try DeviceArgument.first(of: self.words, number: number)
+        guard !words.isEmpty else {
+            throw ValidationError("what to say? It takes words, for example: stats")
+        }
         let record = try Removal.ownRecord(id)
         guard words == ["-"] else { return try say(words, id, record) }
         var number = 0
@@ -45,14 +69,62 @@ struct ControlScriptCommand: ParsableCommand {
             do { try say(words, id, record) } catch let failure as Failure {
                 throw Failure("line \(number): \(failure.text)")
             }
+            try Output.flush()
         }
     }
 
     private func say(_ words: [String], _ id: DeviceID, _ record: DeviceRecord) throws {
-        let answer =
-            words[0] == "reload"
-            ? try ReloadCommand.ask(id, record, Array(words.dropFirst()))
-            : try Removal.ask(["ctl"] + words, id, record, seconds: Removal.questionSeconds)
-        if !answer.isEmpty { Output.line(answer) }
+        if words[0] == "reload" {
+            try ReloadCommand.ask(id, record, Array(words.dropFirst()))
+            if json { Output.line("{}") }
+            return
+        }
+        func ask(_ request: String) throws -> String {
+            try Removal.ask([request] + words, id, record, seconds: Removal.questionSeconds)
+        }
+        if words == ["stats"] {
+            let statistics = try StatsCommand.ask(id)
+            return Output.line(
+                json ? JSON.text([statistics]) : StatisticsText(statistics).text
+            )
+        }
+        if json { return Output.line(try ask("ctl-json")) }
+        let text =
+            Self.hasTable(words)
+            ? try Self.table(of: words[0], try ask("ctl-json"), id) : try ask("ctl")
+        if !text.isEmpty { Output.line(text) }
+    }
+
+    /// Answers that are rows.
+    private static func hasTable(_ words: [String]) -> Bool {
+        ["held", "rule"].contains(words[0]) || words == ["ranges"]
+    }
+
+    private static func table(of word: String, _ json: String, _ id: DeviceID) throws -> String {
+        func rows<Row: Decodable>(_ kind: Row.Type) throws -> [Row] {
+            guard let rows = JSON.decode([Row].self, Array(json.utf8)) else {
+                throw Removal.isOfAnotherVersion(id)
+            }
+            return rows
+        }
+        switch word {
+        case "rule":
+            let rules = try rows(RuleReport.self)
+            return rules.isEmpty ? "" : StatisticsText.table(rules).text
+        case "held":
+            var table = TextTable([.left, .right, .left, .left])
+            for io in try rows(HeldReport.self) {
+                table.add([
+                    "\(io.queue):\(io.tag)", "io \(io.io)",
+                    "\(io.operation) \(io.offset)+\(io.length)", io.isPaused ? "paused" : "",
+                ])
+            }
+            return table.text
+        default:
+            var table = TextTable([.left, .right, .right], heading: ["set", "ranges", "bytes"])
+            let sets = try rows(RangesReport.self)
+            for set in sets { table.add([set.name, "\(set.ranges)", "\(set.bytes)"]) }
+            return sets.isEmpty ? "" : table.text
+        }
     }
 }

@@ -48,7 +48,13 @@ struct DeviceArgument: ParsableArguments {
     }
 
     /// The device of a command line that begins with one, or else the sole one; and what follows it.
-    static func first(of words: [String]) throws -> (id: DeviceID, rest: [String]) {
+    ///
+    /// - Parameter number: of the option -n, with which all words are others.
+    static func first(
+        of words: [String],
+        number: String? = nil
+    ) throws -> (id: DeviceID, rest: [String]) {
+        if let number { return (try parse(number), words) }
         if let id = words.first.flatMap({ DeviceID(parsing: $0) }) {
             return (id, Array(words.dropFirst()))
         }

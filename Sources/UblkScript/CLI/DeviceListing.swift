@@ -29,11 +29,21 @@ struct DeviceListing: Encodable {
     var backingErrors: UInt64?
     var drainedIOs: UInt64?
     var unsupportedIOs: UInt64?
+    /// There is a record of ours that cannot be read.
+    var isRecordDamaged: Bool?
 
     static let statusSeconds = 1
 
     /// Never blocks: the driver's lock-free query, sysfs and our own record.
-    init(_ info: DeviceInfo, id: DeviceID, record: DeviceRecord?) {
+    ///
+    /// - Parameter record: nil: there is none, or it is damaged.
+    init(
+        _ info: DeviceInfo,
+        id: DeviceID,
+        record: DeviceRecord?,
+        isRecordDamaged: Bool = false
+    ) {
+        self.isRecordDamaged = isRecordDamaged ? true : nil
         path = id.blockPath
         self.id = id.rawValue
         queues = info.queues
@@ -93,28 +103,39 @@ struct DeviceListing: Encodable {
         case path, id, state, queues, depth, maxIOBytes, serverPID, features, sizeBytes
         case logicalBlockBytes, script, backing, file, seed, faults, remark, isSilent
         case story, nodeProblem
-        case scriptErrors, backingErrors, drainedIOs, unsupportedIOs
+        case scriptErrors, backingErrors, drainedIOs, unsupportedIOs, isRecordDamaged
     }
 
     var text: String {
         let names = Features(rawValue: features).named.map(\.name).joined(separator: " ")
+        let owner =
+            isRecordDamaged == true
+            ? "(its record is damaged)"
+            : story ?? script.map { "script \($0)" } ?? "(not made by ublk-script)"
         var lines = [
-            "\(path): \(sizeBytes.map { Quantity.text(bytes: $0) } ?? "?") state \(state) "
-                + (story ?? script.map { "script \($0)" } ?? "(not made by ublk-script)"),
-            "\tdev id \(id) queues \(queues) depth \(depth) block size \(logicalBlockBytes ?? 0)"
-                + " max io \(Quantity.text(bytes: UInt64(maxIOBytes))) server pid \(serverPID)",
+            "dev id \(id) queues \(queues) depth \(depth) block size \(logicalBlockBytes ?? 0)"
+                + " max io \(Quantity.text(bytes: UInt64(maxIOBytes))) server pid \(serverPID)"
         ]
         if let backing, let seed {
-            lines.append("\tbacking \(backing)\(file.map { " \($0)" } ?? "") seed \(seed)")
+            lines.append("backing \(backing)\(file.map { " \($0)" } ?? "") seed \(seed)")
         }
-        if let nodeProblem { lines.append("\t\(nodeProblem)") }
+        if let nodeProblem { lines.append(nodeProblem) }
         if isSilent == true {
-            lines.append("\tthe server does not answer within \(Self.statusSeconds) s")
+            lines.append("the server does not answer within \(Self.statusSeconds) s")
         }
-        if faults == "off" { lines.append("\tfaults are off\(remark.map { ": \($0)" } ?? "")") }
-        if !failures.isEmpty { lines.append("\t\(failures)") }
-        lines.append("\tflags 0x\(String(features, radix: 16)) [ \(names) ]")
-        return lines.joined(separator: "\n")
+        if faults == "off" { lines.append("faults are off\(remark.map { ": \($0)" } ?? "")") }
+        if !failures.isEmpty { lines.append(failures) }
+        lines.append("flags 0x\(String(features, radix: 16)) [ \(names) ]")
+        let size = sizeBytes.map { Quantity.text(bytes: $0) } ?? "?"
+        let head = Wrap.text("\(path): \(size) state \(state) \(owner)", hanging: 8)
+        // After the line is broken: a colour has no width.
+        let style = state == DeviceState.live.name ? Style.good : .bad
+        let colored = head.replacing(
+            " state \(state) ",
+            with: " state \(style.paint(state)) ",
+            maxReplacements: 1
+        )
+        return ([colored] + lines.map { Wrap.text("        " + $0) }).joined(separator: "\n")
     }
 
     private static func sysfsNumber(_ path: String) -> UInt64? {

@@ -5,10 +5,13 @@ import ArgumentParser
 /// Shared by add, check and the server.
 struct ScriptOptions: ParsableArguments {
     @Argument(
-        help: "The Lua script: a file, or a name from 'ublk-script faults'.",
-        completion: .file(extensions: ["lua"])
+        help: ArgumentHelp(
+            "The Lua script: a file, a name from 'ublk-script faults', or - for standard input.",
+            valueName: "script"
+        ),
+        completion: .custom { _, _, prefix in ScriptCompletion.words(prefix) }
     )
-    var script: String
+    var scriptWord: String?
 
     @Argument(
         help: ArgumentHelp(
@@ -16,7 +19,16 @@ struct ScriptOptions: ParsableArguments {
             valueName: "key=value"
         )
     )
-    var settings: [String] = []
+    var settingWords: [String] = []
+
+    @Option(
+        name: [.customShort("e"), .customLong("execute")],
+        help: ArgumentHelp(
+            "The script itself in place of a file, as in -e 'rule { error = \"EIO\" }'; several are its lines.",
+            valueName: "lua"
+        )
+    )
+    var execute: [String] = []
 
     @Option(
         name: [.customShort("n"), .long],
@@ -36,6 +48,23 @@ struct ScriptOptions: ParsableArguments {
         completion: .file()
     )
     var file: String?
+
+    func validate() throws {
+        guard scriptWord != nil || !execute.isEmpty else {
+            throw ValidationError("Missing expected argument '<script>'")
+        }
+    }
+
+    /// What follows the script, which is no word when it is given with -e.
+    var settings: [String] {
+        (execute.isEmpty ? [] : scriptWord.map { [$0] } ?? []) + settingWords
+    }
+
+    /// Reads the script; once, because a pipe has nothing to say a second time.
+    func source() throws(ConfigError) -> ScriptSource {
+        guard execute.isEmpty else { return ScriptSource(lines: execute) }
+        return try ScriptSource(named: scriptWord ?? "")
+    }
 
     func id() throws -> DeviceID? {
         try number.map(DeviceArgument.parse)
@@ -74,9 +103,9 @@ struct ScriptOptions: ParsableArguments {
         )
     }
 
-    /// The options again as words, for the server process.
-    func words() -> [String] {
-        var words = [script] + settings
+    /// What was set, again as words: for the server process and its record.
+    func settingsAsWords() -> [String] {
+        var words = settings
         for (name, value) in [
             ("--number", number), ("--queues", queues), ("--depth", depth), ("--file", file),
         ] {

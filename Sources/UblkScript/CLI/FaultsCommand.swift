@@ -13,7 +13,10 @@ struct FaultsCommand: ParsableCommand {
             """
     )
 
-    @Argument(help: "Show this one.")
+    @Argument(
+        help: "Show this one.",
+        completion: .custom { _, _, _ in ShippedScript.all.map(\.name) }
+    )
     var name: String?
 
     @Flag(help: "Print the whole script, to begin one of your own with.")
@@ -50,7 +53,7 @@ struct FaultsCommand: ParsableCommand {
             throw Failure("\"\(name)\" is no script of this program. There are: \(names)")
         }
         if json { return Output.line(JSON.text(Entry(script, withSource: source))) }
-        try Output.now(source ? script.text : script.manual + "\n")
+        try Output.now(source ? script.text : Wrap.text(script.manual) + "\n")
     }
 
     /// A section for each kind.
@@ -60,7 +63,7 @@ struct FaultsCommand: ParsableCommand {
             Output.line(kind == .faults ? "Faults:" : "\nBlock targets:")
             for script in all where script.kind == kind {
                 let blanks = String(repeating: " ", count: width - script.name.count)
-                Output.line("  " + script.name + blanks + script.summary)
+                Output.line(Wrap.text("  " + script.name + blanks + script.summary))
             }
         }
     }

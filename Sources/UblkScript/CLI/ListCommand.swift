@@ -10,7 +10,7 @@ struct ListCommand: ParsableCommand {
         abstract: "List ublk devices."
     )
 
-    @Argument(help: "Only these devices.")
+    @Argument(help: "Only these devices.", completion: DeviceArgument.completion)
     var devices: [String] = []
 
     @Option(name: [.customShort("n"), .long], help: "Only this device.")
@@ -30,9 +30,14 @@ struct ListCommand: ParsableCommand {
             let control = try ControlDevice()
             for id in wanted.isEmpty ? Self.allIDs() : wanted {
                 do throws(DeviceError) {
-                    let record = state.readRecord(id)
-                        .flatMap { JSON.decode(DeviceRecord.self, $0) }
-                    var listing = DeviceListing(try control.info(of: id), id: id, record: record)
+                    let bytes = state.readRecord(id)
+                    let record = bytes.flatMap { JSON.decode(DeviceRecord.self, $0) }
+                    var listing = DeviceListing(
+                        try control.info(of: id),
+                        id: id,
+                        record: record,
+                        isRecordDamaged: bytes != nil && record == nil
+                    )
                     listing.askServer(record)
                     listings.append(listing)
                 } catch {

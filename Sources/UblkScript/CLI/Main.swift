@@ -13,15 +13,18 @@ struct UblkScript: ParsableCommand {
             A script declares a device and its faults; add makes /dev/ublkbN of it, served from this
             program through the Linux ublk driver. See docs/scripting.md for the language.
             """,
+        version: "ublk-script \(version)",
         subcommands: [
             AddCommand.self, DeleteCommand.self, ListCommand.self, StopCommand.self,
             ControlScriptCommand.self, ReloadCommand.self, MapCommand.self, LedgerCommand.self,
-            WaitCommand.self,
+            WaitCommand.self, StatsCommand.self,
             FeaturesCommand.self,
             CheckCommand.self,
             SimulateCommand.self, FaultsCommand.self, ServeCommand.self, RawCommand.self,
         ]
     )
+
+    static let version = "0.1.0"
 
     static func main() {
         OutsideProcess.runIfAsked(CommandLine.arguments)

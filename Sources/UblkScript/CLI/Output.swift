@@ -39,7 +39,7 @@ enum Output {
     static func error(_ text: String) {
         pending.withLock { write(&$0) }
         let printable = Printable.text("ublk-script: " + text) + "\n"
-        let lines = Terminal.errors ? Wrap.text(printable, hanging: 2) : printable
+        let lines = Terminal.errors ? Wrap.text(printable) : printable
         toErrors(Terminal.errors ? Style.paintPrefix(lines) : lines)
     }
 

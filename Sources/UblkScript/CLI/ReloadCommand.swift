@@ -12,58 +12,99 @@ struct ReloadCommand: ParsableCommand {
             """
     )
 
-    @Argument(help: "The device: 0, /dev/ublkb0 or /dev/ublkc0.")
-    var device: String
+    @Option(
+        name: [.customShort("n"), .long],
+        help: "The device's number.",
+        completion: DeviceArgument.completion
+    )
+    var number: String?
+
+    @Option(
+        name: [.customShort("e"), .customLong("execute")],
+        help: ArgumentHelp("The script itself, as for add.", valueName: "lua")
+    )
+    var execute: [String] = []
 
     @Argument(
         help: ArgumentHelp(
-            "The script (a file, or a name from 'ublk-script faults'), and settings as for add.",
-            valueName: "script] [key=value"
-        )
+            "The device (a sole one need not be named), the script (as for add), and settings.",
+            valueName: "device> <script> <key=value"
+        ),
+        completion: .custom { words, index, prefix in
+            (words.count <= index + 1
+                ? StateDirectory.standard.recordedIDs().map(\.description) : [])
+                + ScriptCompletion.words(prefix)
+        }
     )
     var words: [String] = []
 
     func run() throws {
-        let id = try DeviceArgument.parse(device)
-        _ = try Self.ask(id, try Removal.ownRecord(id), words)
+        let (id, words) = try DeviceArgument.first(of: self.words, number: number)
+        try Self.ask(id, try Removal.ownRecord(id), words, execute: execute)
     }
 
     /// - Parameter words: as on the command line.
-    static func ask(_ id: DeviceID, _ record: DeviceRecord, _ words: [String]) throws -> String {
+    static func ask(
+        _ id: DeviceID,
+        _ record: DeviceRecord,
+        _ words: [String],
+        execute: [String] = []
+    ) throws {
         var settings = words
-        var script = ""
-        if let first = words.first, !first.contains("=") {
-            script = try path(first)
-            settings.removeFirst()
+        let source: ScriptSource
+        var isOther = true
+        do {
+            if !execute.isEmpty {
+                source = ScriptSource(lines: execute)
+            } else if let first = words.first, !first.contains("=") {
+                source = try ScriptSource(named: first)
+                settings.removeFirst()
+            } else {
+                source = try own(id, record)
+                isOther = false
+            }
+            try check(source, isOther, record, settings)
+        } catch { throw Failure(error) }
+        let request = ["reload", isOther ? "other" : "same"] + source.asWords + settings
+        _ = try Removal.ask(request, id, record, seconds: 120)
+    }
+
+    /// The device's own script, read again.
+    private static func own(_ id: DeviceID, _ record: DeviceRecord) throws -> ScriptSource {
+        switch record.origin {
+        case .text:
+            throw Failure(
+                """
+                the script of device \(id) came from \(record.script), and cannot be read again.
+                Name a new one: ublk-script reload \(id) SCRIPT
+                """
+            )
+        case .shipped:
+            guard let shipped = ShippedScript.named(record.script) else {
+                throw Failure("this program has no script \"\(record.script)\" any more")
+            }
+            return ScriptSource(shipped)
+        case .file, nil: return try ScriptSource(named: record.script)
         }
-        do { try check(script, record, settings) } catch { throw Failure(error) }
-        return try Removal.ask(["reload", script] + settings, id, record, seconds: 120)
     }
 
     /// Loads the script here first: what never ends must not end up in the server.
     private static func check(
-        _ script: String,
+        _ source: ScriptSource,
+        _ isOther: Bool,
         _ record: DeviceRecord,
         _ words: [String]
     ) throws {
-        var source = try ScriptSource(named: script.isEmpty ? record.script : script)
+        var source = source
         source.directory = record.directory ?? source.directory
-        let running = try ScriptOptions.parse([record.script] + record.settings).overrides()
+        let running = try ScriptOptions.parse(["script"] + record.settings).overrides()
         let settings = ReloadSettings(
             source,
-            isOther: !script.isEmpty,
+            isOther: isOther,
             running: running,
             new: try Setting.arguments(words),
             sizeBytes: record.sizeBytes
         )
         _ = try LoadedScript.plan(source, overrides: settings.planned, usualSeed: record.seed)
-    }
-
-    /// The server has another working directory.
-    private static func path(_ word: String) throws -> String {
-        do throws(ConfigError) {
-            let source = try ScriptSource(named: word)
-            return source.isShipped ? source.path : AbsolutePath.of(source.path)
-        } catch { throw Failure("\(error)") }
     }
 }

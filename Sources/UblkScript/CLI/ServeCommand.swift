@@ -19,11 +19,15 @@ struct ServeCommand: ParsableCommand {
 
     @OptionGroup var ledger: LedgerFileOption
 
+    /// Where `add` had the text from, which is on standard input now.
+    @Option var origin: ScriptSource.Origin
+
     func run() throws {
         // Once: the pipe is closed then, and its number may be another file's.
         var hasAnswered = false
         do {
             try Serving.run(
+                try source(),
                 options,
                 id: try options.id(),
                 overrides: try options.overrides(),
@@ -48,4 +52,21 @@ struct ServeCommand: ParsableCommand {
             throw ExitCode(1)
         }
     }
+
+    private func source() throws -> ScriptSource {
+        do throws(WholeFile.Problem) {
+            let content = try WholeFile.readInput(bytesMax: ScriptSource.bytesMax)
+            // Its memory is not needed any more.
+            let null = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
+            dup2(null, STDIN_FILENO)
+            close(null)
+            return ScriptSource(
+                path: options.scriptWord ?? "",
+                text: content.bytes,
+                origin: origin
+            )
+        } catch { throw Failure("the script did not arrive at the server: \(error)") }
+    }
 }
+
+extension ScriptSource.Origin: ExpressibleByArgument {}

@@ -4,10 +4,23 @@ import Glibc
 enum ServerSpawn {
     /// The server goes on when it is told that `add` has done its part, and takes the device away otherwise.
     ///
+    /// - Parameter settings: as words of the command line.
     /// - Parameter report: tells the user of the device; gets its record, as JSON.
-    static func start(_ words: [String], report: (String) throws -> Void) throws {
+    static func start(
+        _ source: ScriptSource,
+        _ settings: [String],
+        report: (String) throws -> Void
+    ) throws {
+        // The text itself, in memory: what was checked is what runs, and a pipe cannot be read again.
+        let text = try SystemCall.memoryFile(source.text, name: "ublk-script")
+        defer { close(text) }
         let cookie = DeviceServer.newCookie()
-        let server = try ChildProcess(["serve", "--cookie=\(cookie)"] + words, inNewSession: true)
+        let server = try ChildProcess(
+            ["serve", "--cookie=\(cookie)", "--origin=\(source.origin.rawValue)", source.path]
+                + settings,
+            inNewSession: true,
+            input: text
+        )
         let answer = server.readAnswer()
         if answer.hasPrefix("+") {
             do { try report(String(answer.dropFirst())) } catch {

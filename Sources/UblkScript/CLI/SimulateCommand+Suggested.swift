@@ -7,9 +7,9 @@ extension SimulateCommand {
     func completed(by words: [String]) throws -> SimulateCommand {
         guard !words.isEmpty, !test, !bench else { return self }
         let suggested: SimulateCommand
-        do { suggested = try SimulateCommand.parse([options.script] + words) } catch {
+        do { suggested = try SimulateCommand.parse(["script"] + words) } catch {
             throw Failure(
-                "\(options.script): \"-- Simulate: \(words.joined(separator: " "))\" in its first comment: "
+                "\(options.scriptWord ?? "the script"): \"-- Simulate: \(words.joined(separator: " "))\" in its first comment: "
                     + SimulateCommand.message(for: error)
             )
         }
@@ -23,7 +23,7 @@ extension SimulateCommand {
         let given = try Set(options.overrides().map(\.key))
         for setting in suggested.options.settings
         where try !given.contains(Setting(argument: setting).key) {
-            result.options.settings.append(setting)
+            result.options.settingWords.append(setting)
         }
         return result
     }

@@ -81,7 +81,7 @@ struct SimulateCommand: ParsableCommand {
         // A wrong command line is that, whatever the script is.
         try checkUsage()
         let source: ScriptSource
-        do throws(ConfigError) { source = try ScriptSource(named: options.script) } catch {
+        do throws(ConfigError) { source = try options.source() } catch {
             throw Failure(error)
         }
         let suggested = source.suggestedRun
@@ -141,6 +141,9 @@ struct SimulateCommand: ParsableCommand {
                 try expected.compare(lines)
             } else {
                 for line in lines { Output.line(line) }
+            }
+            if report.end == .interrupted {
+                throw Failure("interrupted: this is what there is so far")
             }
             if let problem = report.problem(allowed) { throw Failure(problem) }
         } catch let failure as Failure {
@@ -223,6 +226,12 @@ struct SimulateCommand: ParsableCommand {
         simulation.workload = workload
         simulation.readsBack = true
         simulation.logFD = 2
+        let progress = Progress(
+            of: workload.nanoseconds == nil ? workload.requests : nil,
+            "requests"
+        )
+        defer { progress.finish() }
+        simulation.observer = { progress.turn($0) }
         var result = try simulation.run(plan)
         if self.workload == nil, !suggested.isEmpty {
             result.report.suggestedRun = suggested.joined(separator: " ")
@@ -246,9 +255,11 @@ struct SimulateCommand: ParsableCommand {
         let run = try ScriptTestRun(source, overrides: overrides, logFD: 2)
         let outcomes = try run.run { outcome in
             guard !json else { return }
-            Output.line(
-                outcome.failure.map { "FAIL - \(outcome.name): \($0)" } ?? "ok - \(outcome.name)"
-            )
+            let failed = outcome.failure.map {
+                "\(Style.bad.paint("FAIL")) - \(outcome.name): \($0)"
+            }
+            // At once: whoever interrupts the run has seen what there was.
+            try? Output.now((failed ?? "\(Style.good.paint("ok")) - \(outcome.name)") + "\n")
         }
         let failed = outcomes.count { $0.failure != nil }
         let report = TestReport(

@@ -8,25 +8,46 @@ struct WaitCommand: ParsableCommand {
         abstract:
             "Wait until a rule has acted, a mark was set, an IO is held, or the state has a name.",
         discussion: """
-            wait 0 rule NAME [COUNT]   the rule of that name, or line, acted so many times (1)
+            wait 0 rule NAME [COUNT]   the rule of that name, or line, acted so many
+                                       times (1)
             wait 0 mark NAME [COUNT]   the mark was set so many times (1)
             wait 0 held [COUNT]        so many IOs are held at this moment (1)
             wait 0 state NAME          the device's state has that name
 
-            Looks 50 times a second. Exit code 1 when the time is over first, or the device goes away. What has to happen
-            before the next IO does is for the script: let the rule hang, wait, act, then ctl 0 release.
+            Looks 50 times a second. Exit code 1 when the time is over first, or the
+            device goes away. What has to happen before the next IO does is for the
+            script: let the rule hang, wait, act, then ctl 0 release. A sole device
+            need not be named.
             """
     )
 
-    @OptionGroup var device: DeviceArgument
+    @Option(
+        name: [.customShort("n"), .long],
+        help: "The device's number.",
+        completion: DeviceArgument.completion
+    )
+    var number: String?
 
     @Argument(
-        help: ArgumentHelp("rule, mark, held or state; its name; how many.", valueName: "what")
+        help: ArgumentHelp(
+            "The device; rule, mark, held or state; its name; how many.",
+            valueName: "device> <what"
+        ),
+        completion: DeviceArgument.completion
     )
-    var words: [String]
+    var allWords: [String]
 
     @Option(help: "Give up after that time: 30s, 2min.")
     var timeout: String?
+
+    @Flag(help: "Print what came, as JSON.")
+    var json = false
+
+    /// Without the device.
+    private var words: [String] {
+        let isNamed = number == nil && allWords.first.flatMap { DeviceID(parsing: $0) } != nil
+        return Array(allWords.dropFirst(isNamed ? 1 : 0))
+    }
 
     func validate() throws {
         if let timeout, Quantity.nanoseconds(timeout) == nil {
@@ -50,8 +71,17 @@ struct WaitCommand: ParsableCommand {
         }
     }
 
+    /// What there was when it was over.
+    struct Report: Encodable {
+        let what: String
+        var name: String?
+        let count: UInt64
+        let isReached: Bool
+        let waitedNanoseconds: UInt64
+    }
+
     func run() throws {
-        let id = try device.id()
+        let id = try DeviceArgument.first(of: allWords, number: number).id
         let record = try Removal.ownRecord(id)
         let limit = timeout.flatMap(Quantity.nanoseconds) ?? .max
         let start = SystemCall.monotonicNanoseconds
@@ -62,11 +92,30 @@ struct WaitCommand: ParsableCommand {
                 record,
                 seconds: Removal.questionSeconds
             )
-            if answer.hasPrefix("yes ") { return }
-            guard SystemCall.monotonicNanoseconds - start < limit else {
-                throw Failure("after \(timeout ?? ""): \(answer.dropFirst(3))")
+            let parts = answer.split(separator: " ", maxSplits: 2).map(String.init)
+            guard parts.count == 3, let count = UInt64(parts[1]) else {
+                throw Removal.isOfAnotherVersion(id)
             }
-            usleep(20_000)
+            let waited = SystemCall.monotonicNanoseconds - start
+            let isReached = parts[0] == "yes"
+            guard isReached || waited >= limit else {
+                usleep(20_000)
+                continue
+            }
+            if json { report(count, isReached, waited) }
+            guard isReached else { throw Failure("after \(timeout ?? ""): \(parts[2])") }
+            return
         }
+    }
+
+    private func report(_ count: UInt64, _ isReached: Bool, _ waited: UInt64) {
+        let report = Report(
+            what: words[0],
+            name: words[0] == "held" ? nil : words[1],
+            count: count,
+            isReached: isReached,
+            waitedNanoseconds: waited
+        )
+        Output.line(JSON.text(report))
     }
 }

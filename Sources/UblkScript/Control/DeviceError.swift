@@ -41,6 +41,11 @@ extension DeviceError: CustomStringConvertible {
             io_uring cannot be used (\(errno.name)): the kernel or a sandbox switched it off.
             See: sysctl kernel.io_uring_disabled (0 allows it), and the container's seccomp profile
             """
+        case .noUring(.noMemory):
+            """
+            an io_uring cannot be made: the kernel has no memory for it, or its limit of locked memory is reached \
+            (ENOMEM). See: ulimit -l; or ask for less depth (-d)
+            """
         case .noUring(let errno):
             "an io_uring cannot be made: \(errno) (\(errno.name))"
         case .command(let kind, let device, let errno):
@@ -72,6 +77,11 @@ extension DeviceError: CustomStringConvertible {
                 """
         case (.addDevice, .notPermitted), (_, .notPermitted):
             return "\(kind.rawValue) of device \(name) is not permitted: this needs root"
+        case (.addDevice, .noMemory):
+            return """
+                \(kind.rawValue): the kernel has no memory for this device's queues (ENOMEM).
+                Ask for less: fewer queues (-q), less depth (-d), a smaller max_io=
+                """
         case (_, .operationNotSupportedByDevice):
             return "there is no ublk device \(name). See: ublk-script list"
         default:

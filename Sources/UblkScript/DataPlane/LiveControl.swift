@@ -18,7 +18,7 @@ struct LiveControl {
 
     /// - Parameter now: on the device's clock.
     /// - Returns: nil for a first word that is not built in.
-    func answer(_ words: [String], now: Instant) throws(Refusal) -> String? {
+    func answer(_ words: [String], now: Instant) throws(Refusal) -> ControlReport? {
         let rest = Array(words.dropFirst())
         switch words.first {
         case "rule": return try rule(rest)
@@ -27,24 +27,24 @@ struct LiveControl {
         case "state": return try state(rest)
         case "seed":
             guard rest.isEmpty else { throw Refusal(text: "seed takes no argument") }
-            return "\(seed)"
+            return .seed(seed)
         default: return nil
         }
     }
 
     // MARK: Rules
 
-    private func rule(_ words: [String]) throws(Refusal) -> String {
+    private func rule(_ words: [String]) throws(Refusal) -> ControlReport {
         let usage =
             "rule: \"rule\", \"rule on NAME\" or \"rule off NAME\" is expected; NAME is a rule's name, its line or all"
-        if words.isEmpty { return rules.indices.map(line).joined(separator: "\n") }
+        if words.isEmpty { return .rules(rules.indices.map(report)) }
         guard words.count == 2, words[0] == "on" || words[0] == "off" else {
             throw Refusal(text: usage)
         }
         let chosen =
             words[1] == "all" ? Array(rules.indices) : try Self.chosen(words[1], of: rules)
         for index in chosen { counters.turn(index, on: words[0] == "on") }
-        return chosen.map(line).joined(separator: "\n")
+        return .rules(chosen.map(report))
     }
 
     /// The places of the rules of that name or line, at least one.
@@ -58,12 +58,7 @@ struct LiveControl {
         )
     }
 
-    private func line(_ index: Int) -> String {
-        let label = rules[index]
-        let name = label.name.isEmpty ? "" : " \(label.name)"
-        return "line \(label.line)\(name): \(counters.isOn(index) ? "on" : "off"), "
-            + "acted \(counters.acted(index)) times"
-    }
+    private func report(_ index: Int) -> RuleReport { counters.report(index, rules[index]) }
 
     // MARK: Ranges
 
@@ -72,9 +67,9 @@ struct LiveControl {
         "ranges NAME add OFFSET LENGTH ..." or "ranges NAME remove OFFSET LENGTH ..." is expected
         """
 
-    private func ranges(_ words: [String]) throws(Refusal) -> String {
+    private func ranges(_ words: [String]) throws(Refusal) -> ControlReport {
         guard let name = words.first else {
-            return shared.rangesNames.map(summary).joined(separator: "\n")
+            return .sets(shared.rangesNames.map(summary))
         }
         guard let set = unsafe shared.ranges(named: name) else {
             let known = shared.rangesNames
@@ -85,7 +80,7 @@ struct LiveControl {
         }
         switch (words.count, words.count > 1 ? words[1] : "") {
         case (2, "list"): return unsafe list(set)
-        case (2, "count"): return summary(name)
+        case (2, "count"): return .sets([summary(name)])
         case (2, "clear"):
             guard unsafe us_ranges_clear(set) else { throw Refusal(text: "ranges: out of memory") }
         case (let count, "add"), (let count, "remove"):
@@ -95,7 +90,7 @@ struct LiveControl {
             }
         default: throw Refusal(text: Self.rangesUsage)
         }
-        return summary(name)
+        return .sets([summary(name)])
     }
 
     private func edit(
@@ -119,42 +114,47 @@ struct LiveControl {
         guard isDone else { throw Refusal(text: "ranges: out of memory, or too many ranges") }
     }
 
-    private func summary(_ name: String) -> String {
-        guard let set = unsafe shared.ranges(named: name) else { return name }
-        return unsafe "\(name): \(us_ranges_count(set)) ranges, \(us_ranges_bytes(set)) bytes"
+    private func summary(_ name: String) -> RangesReport {
+        guard let set = unsafe shared.ranges(named: name) else {
+            return RangesReport(name: name, ranges: 0, bytes: 0)
+        }
+        return unsafe RangesReport(
+            name: name,
+            ranges: UInt64(us_ranges_count(set)),
+            bytes: us_ranges_bytes(set)
+        )
     }
 
     /// The longest listing: an answer has to fit the socket's limit.
     private static let listMax = 20_000
 
-    private func list(_ set: OpaquePointer) -> String {
-        var lines: [String] = []
+    private func list(_ set: OpaquePointer) -> ControlReport {
+        var extents: [ExtentReport] = []
         let count = unsafe us_ranges_count(set)
         for index in 0..<min(count, Self.listMax) {
             var offset: UInt64 = 0
             var length: UInt64 = 0
             guard unsafe us_ranges_at(set, index, &offset, &length) else { break }
-            lines.append("\(offset) \(length)")
+            extents.append(ExtentReport(offset: offset, length: length))
         }
-        if count > Self.listMax { lines.append("... and \(count - Self.listMax) more") }
-        return lines.joined(separator: "\n")
+        return .extents(extents, more: max(0, Int(count) - Self.listMax))
     }
 
     // MARK: Marks and the state
 
-    private func mark(_ words: [String], _ now: Instant) throws(Refusal) -> String {
+    private func mark(_ words: [String], _ now: Instant) throws(Refusal) -> ControlReport {
         guard words.count == 1 else { throw Refusal(text: "mark: one name is expected") }
         let cell = try unsafe cell(US_CELL_MARK, words[0])
-        return unsafe "\(us_cell_mark(cell, now.nanoseconds))"
+        return unsafe .mark(words[0], times: UInt64(us_cell_mark(cell, now.nanoseconds)))
     }
 
-    private func state(_ words: [String]) throws(Refusal) -> String {
+    private func state(_ words: [String]) throws(Refusal) -> ControlReport {
         guard words.count <= 1 else { throw Refusal(text: "state: at most one name is expected") }
         let current = try unsafe cell(US_CELL_STATE, "")
         if let name = words.first {
             unsafe us_cell_set(current, Int64(try cell(US_CELL_STATE_NAME, name).pointee.number))
         }
-        return shared.stateName ?? ""
+        return .state(shared.stateName ?? "")
     }
 
     private func cell(
@@ -169,5 +169,17 @@ struct LiveControl {
             )
         }
         return unsafe cell
+    }
+}
+
+extension RuleCounters {
+    /// What a rule did, for people and programs.
+    func report(_ index: Int, _ label: RuleLabel) -> RuleReport {
+        RuleReport(
+            line: label.line,
+            name: label.name.isEmpty ? nil : label.name,
+            isOn: isOn(index),
+            acted: acted(index)
+        )
     }
 }

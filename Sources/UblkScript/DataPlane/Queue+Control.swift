@@ -7,8 +7,9 @@ extension Queue where Transport: ~Copyable {
         for message in control.takeMessages() {
             switch message {
             case .release(let release, let promise): promise.fulfil(letGo(release))
-            case .held(let promise): promise.fulfil(heldLines())
-            case .control(let words, let promise): promise.fulfil(answer(words))
+            case .held(let promise): promise.fulfil(heldIOs())
+            case .control(let words, let promise, let asJSON):
+                promise.fulfil(answer(words, asJSON))
             case .pause(let pauses): pause(pauses)
             case .prepare(let reload, let promise): promise.fulfil(prepare(reload))
             case .adopt(let promise): promise.fulfil(adopt())
@@ -19,12 +20,10 @@ extension Queue where Transport: ~Copyable {
         }
     }
 
-    private mutating func answer(_ words: [String]) -> ControlAnswer {
+    private mutating func answer(_ words: [String], _ asJSON: Bool) -> ControlAnswer {
         let now = rules.deviceTime(transport.now)
         do throws(LiveControl.Refusal) {
-            if let text = try live.answer(words, now: now) {
-                return ControlAnswer(isOK: true, text: text)
-            }
+            if let report = try live.answer(words, now: now) { return ControlAnswer(report) }
         } catch { return ControlAnswer(isOK: false, text: error.text) }
         guard script.hasCtl else {
             let builtIn = ["release", "held", "stats", "pause", "resume"] + LiveControl.words
@@ -35,8 +34,7 @@ extension Queue where Transport: ~Copyable {
             )
         }
         do throws(ScriptError) {
-            let text = try script.ctl(words, now: now)
-            return ControlAnswer(isOK: true, text: text)
+            return ControlAnswer(.script(try script.ctl(words, asJSON: asJSON, now: now)))
         } catch { return ControlAnswer(isOK: false, text: error.text) }
     }
 

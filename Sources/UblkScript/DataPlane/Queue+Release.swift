@@ -40,18 +40,24 @@ extension Queue where Transport: ~Copyable {
         }
     }
 
-    /// A line for each held IO: its place as `release` takes it, and what it is; those that `pause` holds, too.
-    mutating func heldLines() -> [String] {
+    /// The IOs that are held, those that `pause` holds too.
+    mutating func heldIOs() -> [HeldReport] {
         findHeld()
         for index in 0..<configuration.depth where requests.state(Tag(UInt16(index))) == .paused {
             held.append(Tag(UInt16(index)))
         }
         putInOrder(.fifo)
         return held.map { tag in
-            let paused = requests.state(tag) == .paused ? " paused" : ""
             let io = unsafe requests.io(tag).pointee
-            return "\(configuration.queue.rawValue):\(tag.rawValue) io \(io.sequence) "
-                + "\(IOOp(rawValue: io.op)?.name ?? "?") \(io.offset)+\(io.length)\(paused)"
+            return HeldReport(
+                queue: configuration.queue.rawValue,
+                tag: tag.rawValue,
+                io: io.sequence,
+                operation: IOOp(rawValue: io.op)?.name ?? "?",
+                offset: io.offset,
+                length: io.length,
+                isPaused: requests.state(tag) == .paused
+            )
         }
     }
 

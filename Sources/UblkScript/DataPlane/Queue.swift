@@ -132,6 +132,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         unsafe request.pointee.io.offset = desc.offsetBytes
         unsafe request.pointee.io.length = desc.lengthBytes
         unsafe request.pointee.io.sequence = sequence
+        unsafe request.pointee.arrivedAt = transport.now
         unsafe request.pointee.decision = us_decision()
         unsafe request.pointee.heals = 0
         unsafe request.pointee.partFrom = 0
@@ -363,6 +364,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         let result = unsafe request.pointee.hasEffects ? endEffects(tag, result) : result
         if unsafe request.pointee.heals != 0, result >= 0 { heal(tag) }
         inFlight &-= 1
+        unsafe count(request, result)
         unsafe request.pointee.io.live = 0
         unsafe request.pointee.state = .withDriver
         transport.commitAndFetch(tag, result: result)

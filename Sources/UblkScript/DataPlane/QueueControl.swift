@@ -4,10 +4,10 @@ import Synchronization
 enum QueueMessage: Sendable {
     /// Let go of held IOs; how many there were.
     case release(Release, Promise<Int>)
-    /// Tell of the IOs that are held, a line each, in the order of their arrival.
-    case held(Promise<[String]>)
-    /// A built-in word of ``LiveControl``, or the script's `ctl`.
-    case control([String], Promise<ControlAnswer>)
+    /// Tell of the IOs that are held, in the order of their arrival.
+    case held(Promise<[HeldReport]>)
+    /// A built-in word of ``LiveControl``, or the script's `ctl`, whose answer may be wanted as JSON.
+    case control([String], Promise<ControlAnswer>, asJSON: Bool = false)
     /// Hold every IO that arrives, before anything is decided about it; or let them go on.
     case pause(Bool)
     /// Load another script beside the one that runs; nil: it is ready, or else why not.
@@ -86,12 +86,6 @@ struct ScriptReload: Sendable {
     let logFD: Int32
 }
 
-/// What came of a word.
-struct ControlAnswer: Sendable, Equatable {
-    let isOK: Bool
-    let text: String
-}
-
 /// The side of a queue that other threads see: a switch, a letter box, and its counters.
 ///
 /// Any thread.
@@ -101,6 +95,7 @@ final class QueueControl: Sendable {
     /// It is not until START_DEV has returned, so that a partition scan cannot hang.
     let armed = Atomic<Bool>(false)
     let counters = QueueCounters()
+    let times = IOTimes()
     let ledger: Ledger
     /// Watches the queue's script; nil: nobody does.
     let watchdog: Watchdog?

@@ -26,6 +26,8 @@ struct Request {
 
     /// The IO as the script sees it.
     var io = us_io()
+    /// When it came, on the queue's clock.
+    var arrivedAt = Instant(nanoseconds: 0)
     /// What is still to happen to it.
     var decision = us_decision()
     /// Rules whose range the IO heals when it succeeds.

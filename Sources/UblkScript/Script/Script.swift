@@ -161,12 +161,14 @@ struct Script: ~Copyable {
     func lastError(_ status: us_status) -> ScriptError { unsafe ScriptError(status, handle) }
 
     /// Runs the script's `ctl(...)`.
-    func ctl(_ words: [String], now: Instant) throws(ScriptError) -> String {
+    ///
+    /// - Returns: what it returned, as text or as a JSON array.
+    func ctl(_ words: [String], asJSON: Bool = false, now: Instant) throws(ScriptError) -> String {
         unsafe us_script_set_now(handle, now.nanoseconds)
         var result: UnsafePointer<CChar>?
         var length = 0
         let status = unsafe withCStrings(words) { argv in
-            unsafe us_script_ctl(handle, words.count, argv, &result, &length)
+            unsafe us_script_ctl(handle, words.count, argv, asJSON, &result, &length)
         }
         guard status == US_OK else { throw unsafe ScriptError(status, handle) }
         guard let result = unsafe result else { return "" }
@@ -233,6 +235,7 @@ struct ScriptError: Error, CustomStringConvertible, Equatable {
             case US_BUDGET: .budget
             default: .runtime
             }
-        unsafe text = String(cString: us_script_error(handle))
+        // A script may raise anything; what reaches a log or a terminal is text.
+        text = Printable.text(unsafe String(cString: us_script_error(handle)))
     }
 }

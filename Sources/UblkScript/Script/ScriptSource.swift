@@ -4,22 +4,44 @@ import SystemPackage
 /// The text of a script, read once: what is checked is what runs, however often the file changes
 /// meanwhile.
 struct ScriptSource: Sendable {
+    /// Where the text came from.
+    enum Origin: String, Codable, Sendable {
+        /// A file, which a reload reads again.
+        case file
+        /// This program.
+        case shipped
+        /// Standard input, a pipe or the command line: there is nothing to read again.
+        case text
+    }
+
     /// As given on the command line; of a shipped one its name.
     let path: String
     let text: [UInt8]
-    /// It came with the program: ``path`` is no file.
-    let isShipped: Bool
     /// What relative paths of the script are relative to: the folder that the command was given in.
     ///
     /// Wherever a path comes from, the script's text or the command line, it means the same.
     var directory = ScriptSource.workingDirectory
+    let origin: Origin
+    /// For the record of a device: where a reload finds the script again, if it does.
+    let recordedPath: String
 
     /// Larger files are not scripts.
     static let bytesMax = 16 << 20
 
-    /// Name in messages: the last part of the path.
+    /// Longer names Lua would cut somewhere.
+    private static let nameBytesMax = 56
+
+    var isShipped: Bool { origin == .shipped }
+
+    /// Name in messages: the path, of a very long one its end.
     var name: String {
-        isShipped ? path + ".lua" : path.split(separator: "/").last.map(String.init) ?? path
+        if isShipped { return path + ".lua" }
+        var name = path[...]
+        while name.utf8.count > Self.nameBytesMax, let slash = name.dropFirst(4).firstIndex(of: "/")
+        {
+            name = "..." + name[slash...]
+        }
+        return String(name)
     }
 
     /// What the first comment says of a run of `simulate` that shows what the script does: its words.
@@ -37,21 +59,26 @@ struct ScriptSource: Sendable {
         return line.dropFirst(label.count).split(separator: " ").map(String.init)
     }
 
-    init(path: String, text: [UInt8]) {
+    /// - Parameter recordedPath: nil: the absolute one of a file.
+    init(path: String, text: [UInt8], origin: Origin = .file, recordedPath: String? = nil) {
         self.path = path
         self.text = text
-        isShipped = false
+        self.origin = origin
+        self.recordedPath = recordedPath ?? (origin == .file ? AbsolutePath.of(path) : path)
     }
 
     init(_ shipped: ShippedScript) {
-        path = shipped.name
-        text = Array(shipped.text.utf8)
-        isShipped = true
+        self.init(path: shipped.name, text: Array(shipped.text.utf8), origin: .shipped)
     }
 
-    /// The script that a word of the command line means: a file, or else a shipped one of that name.
+    /// The script that a word of the command line means: a file, `-` for standard input, or a shipped
+    /// one of that name.
     init(named word: String) throws(ConfigError) {
-        if !Self.isFile(word), let shipped = ShippedScript.named(word) {
+        if word == "-" {
+            try self.init(path: "stdin") { () throws(WholeFile.Problem) in
+                try WholeFile.readInput(bytesMax: Self.bytesMax)
+            }
+        } else if !Self.isFile(word), let shipped = ShippedScript.named(word) {
             self.init(shipped)
         } else {
             try self.init(reading: word)
@@ -76,38 +103,46 @@ struct ScriptSource: Sendable {
         path.hasPrefix("/") || directory.isEmpty ? path : "\(directory)/\(path)"
     }
 
+    /// One that is on the command line.
+    init(lines: [String]) {
+        let text = lines.joined(separator: "\n") + "\n"
+        self.init(path: "(command line)", text: Array(text.utf8), origin: .text)
+    }
+
     init(path: String, text: String) { self.init(path: path, text: Array(text.utf8)) }
 
     init(reading path: String) throws(ConfigError) {
-        func failure(_ what: String) -> ConfigError {
-            ConfigError(origin: path, text: "\(what): \(Errno(rawValue: Glibc.errno))")
+        try self.init(path: path) { () throws(WholeFile.Problem) in
+            try WholeFile.read(path, bytesMax: Self.bytesMax, takesPipe: true)
         }
-        let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        guard fd >= 0 else {
-            let isWord = Glibc.errno == ENOENT && !path.contains("/")
-            let hint = isWord ? " (nor is it one of those that ublk-script faults lists)" : ""
-            throw failure("the script cannot be opened\(hint)")
+    }
+
+    private init(
+        path: String,
+        _ read: () throws(WholeFile.Problem) -> WholeFile.Content
+    ) throws(ConfigError) {
+        do throws(WholeFile.Problem) {
+            let content = try read()
+            self.init(path: path, text: content.bytes, origin: content.isRegular ? .file : .text)
+        } catch {
+            throw ConfigError(origin: path, text: Self.describe(error, path))
         }
-        defer { close(fd) }
-        var status = stat()
-        guard unsafe fstat(fd, &status) == 0 else { throw failure("the script cannot be read") }
-        guard status.st_mode & S_IFMT == S_IFREG, status.st_size <= Self.bytesMax else {
-            throw ConfigError(
-                origin: path,
-                text: "a script is a regular file of at most \(Self.bytesMax >> 20) MiB"
-            )
-        }
-        var text = [UInt8](repeating: 0, count: Int(status.st_size))
-        var filled = 0
-        while filled < text.count {
-            let got = unsafe text.withUnsafeMutableBytes { bytes in
-                guard let base = bytes.baseAddress else { return 0 }
-                return unsafe Glibc.read(fd, base + filled, bytes.count - filled)
+    }
+
+    private static func describe(_ problem: WholeFile.Problem, _ path: String) -> String {
+        switch problem {
+        case .cannotOpen(let errno):
+            var hint = ""
+            if errno == .noSuchFileOrDirectory, path.hasPrefix("/dev/fd/") {
+                hint = " (sudo closes it: give the script as - on standard input)"
+            } else if errno == .noSuchFileOrDirectory, !path.contains("/") {
+                hint = " (nor is it one of those that ublk-script faults lists)"
             }
-            guard got >= 0 else { throw failure("the script cannot be read") }
-            guard got > 0 else { break }
-            filled += got
+            return "the script cannot be opened\(hint): \(errno)"
+        case .cannotRead(let errno): return "the script cannot be read: \(errno)"
+        case .wrongKind, .tooLong:
+            return "a script is a regular file or a pipe of at most \(bytesMax >> 20) MiB"
+        case .nobodyWrites: return "the pipe is empty, and nobody writes to it"
         }
-        self.init(path: path, text: Array(text.prefix(filled)))
     }
 }

@@ -7,6 +7,7 @@ import Glibc
 final class AdminCallers {
     private let socket: AdminSocket
     private let limitNanoseconds: UInt64
+    private let requestBytesMax: Int
     private var callers: [AdminCaller] = []
 
     /// More than that wait to be accepted.
@@ -16,9 +17,14 @@ final class AdminCallers {
     ///
     /// - Parameter limitSeconds: how long a caller may take for its request, and again for taking the
     ///   answer.
-    init(path: String, limitSeconds: Double = 2) throws(DeviceError) {
+    init(
+        path: String,
+        limitSeconds: Double = 2,
+        requestBytesMax: Int = AdminSocket.requestBytesMax
+    ) throws(DeviceError) {
         socket = try AdminSocket(path: path)
         limitNanoseconds = UInt64(limitSeconds * 1e9)
+        self.requestBytesMax = requestBytesMax
     }
 
     /// What to wait for.
@@ -43,7 +49,13 @@ final class AdminCallers {
     func turn() -> [AdminCaller] {
         let now = SystemCall.monotonicNanoseconds
         while callers.count < Self.countMax, let fd = socket.accept() {
-            callers.append(AdminCaller(fd: fd, limitNanoseconds: limitNanoseconds))
+            callers.append(
+                AdminCaller(
+                    fd: fd,
+                    limitNanoseconds: limitNanoseconds,
+                    requestBytesMax: requestBytesMax
+                )
+            )
         }
         let complete = callers.filter { $0.turn(now) }
         callers.removeAll { $0.isOver }
@@ -66,6 +78,7 @@ final class AdminCallers {
 final class AdminCaller {
     fileprivate let fd: Int32
     private let limitNanoseconds: UInt64
+    private let requestBytesMax: Int
     fileprivate private(set) var deadline: UInt64
     private var heard: [UInt8] = []
     private var isTooLong = false
@@ -76,8 +89,9 @@ final class AdminCaller {
     /// A piece of a request; one caller may not keep the main thread longer.
     private static let pieceBytes = 64 << 10
 
-    fileprivate init(fd: Int32, limitNanoseconds: UInt64) {
+    fileprivate init(fd: Int32, limitNanoseconds: UInt64, requestBytesMax: Int) {
         self.fd = fd
+        self.requestBytesMax = requestBytesMax
         self.limitNanoseconds = limitNanoseconds
         deadline = SystemCall.monotonicNanoseconds + limitNanoseconds
     }
@@ -136,13 +150,13 @@ final class AdminCaller {
         if got == 0 {
             guard !isTooLong else {
                 return .refused(
-                    "the request has more than \(AdminSocket.requestBytesMax >> 10) KiB, the most there may be"
+                    "the request has more than \(requestBytesMax >> 10) KiB, the most there may be"
                 )
             }
             return heard.isEmpty ? .hungUp : .complete
         }
         // The rest is heard all the same: one who is cut short may not get to read why.
-        if heard.count + got > AdminSocket.requestBytesMax {
+        if heard.count + got > requestBytesMax {
             isTooLong = true
             heard = []
         }

@@ -26,7 +26,8 @@ struct AdminRequests {
         let rest = Array(words.dropFirst())
         switch words.first ?? "" {
         case "del", "stop": return takeDown(caller, words, beforeEnding)
-        case "ctl": control(caller, rest)
+        case "ctl", "ctl-json":
+            caller.answer(server.control(rest, asJSON: words[0] == "ctl-json"))
         case "reload": caller.answer(server.reload(rest))
         case "ledger": caller.answer(server.ledger(rest))
         case "reached": caller.answer(server.reached(rest))
@@ -57,43 +58,6 @@ struct AdminRequests {
             caller.answer(ok: false, "\(error)")
             return nil
         }
-    }
-
-    /// Built-in words first, then the script's own.
-    private func control(_ caller: AdminCaller, _ words: [String]) {
-        switch words.first {
-        case "release": release(caller, words)
-        case "held": caller.answer(server.heldLines())
-        case "stats": caller.answer(ok: true, server.statistics())
-        case "pause", "resume": pause(caller, words)
-        default: askQueue(caller, words)
-        }
-    }
-
-    private func pause(_ caller: AdminCaller, _ words: [String]) {
-        guard words.count == 1 else {
-            return caller.answer(ok: false, "\(words[0]) takes no argument")
-        }
-        for seat in server.seats { seat.control.send(.pause(words[0] == "pause")) }
-        caller.answer(ok: true, "")
-    }
-
-    private func release(_ caller: AdminCaller, _ words: [String]) {
-        do throws(LiveControl.Refusal) {
-            caller.answer(server.release(try Release(words: words.dropFirst())))
-        } catch { caller.answer(ok: false, error.text) }
-    }
-
-    /// Queue 0 answers: what a word changes for all queues is in shared objects.
-    private func askQueue(_ caller: AdminCaller, _ words: [String]) {
-        let promise = Promise<ControlAnswer>()
-        server.seats[0].control.send(.control(words, promise))
-        // One handler may be under way, then ctl runs; each may take its budget and half as much again.
-        let seconds = 10 + 3 * Double(server.plan.config.budgetNanoseconds) / 1e9
-        guard let answer = promise.wait(seconds: seconds) else {
-            return caller.answer(ok: false, "the queue did not answer within \(Int(seconds)) s")
-        }
-        caller.answer(answer)
     }
 }
 

@@ -11,7 +11,11 @@ import SystemPackage
 struct AdminSocket: ~Copyable {
     let fd: Int32
 
+    /// Of words that people say.
     static let requestBytesMax = 64 << 10
+
+    /// Of a reload: the longest script, and its settings.
+    static let reloadBytesMax = 17 << 20
 
     /// Listens at `path`, replacing a socket that a dead server left.
     init(path: String) throws(DeviceError) {

@@ -57,7 +57,7 @@ struct BackingStores: Sendable {
         sizeBytes: UInt64?,
         _ config: DeviceConfig
     ) throws -> BackingStore {
-        guard let file else { return .memory(try Self.memory(sizeBytes ?? 0)) }
+        guard let file else { return .memory(try MemoryStore(sizeBytes: sizeBytes ?? 0)) }
         let store = try FileStore(path: file, sizeBytes: sizeBytes, readOnly: config.isReadOnly)
         files.append(store)
         let view = FileStore.View(
@@ -66,17 +66,6 @@ struct BackingStores: Sendable {
             sizeBytes: store.sizeBytes
         )
         return .file(store, view)
-    }
-
-    private static func memory(_ size: UInt64) throws(DeviceError) -> MemoryStore {
-        do { return try MemoryStore(sizeBytes: size) } catch {
-            throw DeviceError.unsupported(
-                """
-                memory backing: \(Quantity.text(bytes: size)) cannot be mapped (\(error.name)). \
-                See: sysctl vm.overcommit_memory (2 forbids it), ulimit -v
-                """
-            )
-        }
     }
 
     private static func deviceSize(

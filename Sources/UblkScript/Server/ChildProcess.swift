@@ -17,7 +17,8 @@ struct ChildProcess: ~Copyable {
     private let answerEnd: Int32
 
     /// - Parameter inNewSession: it is to live on without us and our terminal.
-    init(_ words: [String], inNewSession: Bool) throws(DeviceError) {
+    /// - Parameter input: what it reads as standard input; nil: nothing.
+    init(_ words: [String], inNewSession: Bool, input: Int32? = nil) throws(DeviceError) {
         var ends: [Int32] = [-1, -1]
         guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0 else {
             throw .system(call: "socketpair", path: "", Errno(rawValue: Glibc.errno))
@@ -25,7 +26,12 @@ struct ChildProcess: ~Copyable {
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         defer { close(ends[1]) }
         do throws(DeviceError) {
-            pid = try Self.spawn(words, answerEnd: ends[1], inNewSession: inNewSession)
+            pid = try Self.spawn(
+                words,
+                input: input,
+                answerEnd: ends[1],
+                inNewSession: inNewSession
+            )
         } catch {
             close(ends[0])
             throw error
@@ -35,9 +41,11 @@ struct ChildProcess: ~Copyable {
 
     deinit { close(answerEnd) }
 
-    /// Starts this program anew with nothing of ours but `answerEnd`, as its ``answerFD``.
+    /// Starts this program anew with nothing of ours but `answerEnd`, as its ``answerFD``, and what it is
+    /// to read as standard input.
     static func spawn(
         _ words: [String],
+        input: Int32? = nil,
         answerEnd: Int32,
         inNewSession: Bool
     ) throws(DeviceError) -> pid_t {
@@ -45,7 +53,13 @@ struct ChildProcess: ~Copyable {
         // of the one end as ``answerFD`` and no other, or the other end would never see an end.
         try? SystemCall.closeOnExec(from: 3)
         var child = pid_t()
-        let result = spawn(&child, words, answerEnd, inNewSession ? setNewSession : 0)
+        let result = spawn(
+            &child,
+            words,
+            input,
+            answerEnd,
+            inNewSession ? setNewSession : 0
+        )
         guard result == 0 else {
             throw .system(call: "posix_spawn", path: "/proc/self/exe", Errno(rawValue: result))
         }
@@ -55,6 +69,7 @@ struct ChildProcess: ~Copyable {
     private static func spawn(
         _ pid: inout pid_t,
         _ words: [String],
+        _ input: Int32?,
         _ pipeEnd: Int32,
         _ flags: Int16
     ) -> Int32 {
@@ -66,6 +81,7 @@ struct ChildProcess: ~Copyable {
         for fd in 0...2 as ClosedRange<Int32> {
             unsafe posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0)
         }
+        if let input { unsafe posix_spawn_file_actions_adddup2(&actions, input, 0) }
         var attributes = posix_spawnattr_t()
         unsafe posix_spawnattr_init(&attributes)
         defer { unsafe posix_spawnattr_destroy(&attributes) }

@@ -9,21 +9,6 @@ extension DeviceServer {
         seats.contains { $0.control.wantsStop.load(ordering: .relaxed) }
     }
 
-    /// The counters, summed over the queues, and what each rule did.
-    func statistics() -> String {
-        var lines = QueueCounters.Kind.allCases.map { kind in
-            "\(kind.name) \(seats.reduce(0) { $0 + $1.control.counters[kind] })"
-        }
-        for (index, rule) in plan.rules.enumerated() {
-            let name = rule.name.isEmpty ? "" : " \(rule.name)"
-            let off = ruleCounters.isOn(index) ? "" : " off"
-            lines.append(
-                "rule \(request.source.name):\(rule.line)\(name) acted \(ruleCounters.acted(index))\(off)"
-            )
-        }
-        return lines.joined(separator: "\n")
-    }
-
     var readableLines: Int32 { lines.readFD }
     func takeLines() -> [String] { lines.takeLines() }
     var state: StateDirectory { request.state }

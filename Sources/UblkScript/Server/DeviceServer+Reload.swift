@@ -8,21 +8,21 @@ extension DeviceServer {
     /// A load phase is stopped after 5 s, and waits for the one before it.
     private static let prepareSeconds = 10.0
 
-    /// - Parameter words: the script, or "" for the one that runs, which is read again; then settings. What the
+    /// - Parameter words: `same` or `other`, the script as ``ScriptSource/asWords``, then settings. What the
     ///   device was added with stays: all of it for the same script, for another what is of `device{}`.
     func reload(_ words: [String]) -> ControlAnswer {
         do {
-            let isOther = words.first != ""
-            var source = try ScriptSource(
-                named: isOther ? words.first ?? "" : record?.script ?? request.source.path
-            )
+            guard var source = ScriptSource(words: words.dropFirst().prefix(4)) else {
+                return ControlAnswer(isOK: false, text: "reload: a script is expected")
+            }
+            let isOther = words[0] == "other"
             // Paths mean what they meant to add.
             source.directory = request.source.directory
             let settings = ReloadSettings(
                 source,
                 isOther: isOther,
                 running: request.overrides,
-                new: try Setting.arguments(Array(words.dropFirst())),
+                new: try Setting.arguments(Array(words.dropFirst(5))),
                 sizeBytes: sizeBytes
             )
             var plan = try planAside(source, settings.planned)
@@ -152,7 +152,8 @@ extension DeviceServer {
 
     private func writeRecord(_ overrides: [Setting]) {
         guard var record else { return }
-        record.script = plan.source.path
+        record.script = plan.source.recordedPath
+        record.origin = plan.source.origin
         record.settings = overrides.map { "\($0.key)=\($0.plainText)" }
         do throws(DeviceError) { try keep(record) } catch {
             logger.warning("the record of the device could not be written: \(error)")

@@ -7,23 +7,11 @@ extension DeviceServer {
         seats.reduce(0) { $0 + $1.control.counters[.heldNow] + $1.control.counters[.delayedNow] }
     }
 
-    /// Lets go of held IOs on every queue; how many there were.
-    func release(_ release: Release) -> ControlAnswer {
-        let (counts, silent) = askQueues { .release(release, $0) }
-        return answer("released \(counts.reduce(0, +))", silent)
-    }
-
-    /// A line for each held IO of every queue.
-    func heldLines() -> ControlAnswer {
-        let (lines, silent) = askQueues { .held($0) }
-        return answer(lines.flatMap(\.self).joined(separator: "\n"), silent)
-    }
-
     private static let answerSeconds = 5.0
 
     /// What the queues say to a message, and which of them do not answer in time: one is in a handler, or its
     /// CPU is another's.
-    private func askQueues<Answer>(
+    func askQueues<Answer>(
         _ message: (Promise<Answer>) -> QueueMessage
     ) -> (answers: [Answer], silent: [QueueID]) {
         let promises = seats.map { seat in
@@ -46,8 +34,9 @@ extension DeviceServer {
     }
 
     /// Part of an answer is none: what a silent queue would add comes later, or is not known.
-    private func answer(_ text: String, _ silent: [QueueID]) -> ControlAnswer {
-        guard !silent.isEmpty else { return ControlAnswer(isOK: true, text: text) }
+    func answer(_ report: ControlReport, _ silent: [QueueID]) -> ControlAnswer {
+        guard !silent.isEmpty else { return ControlAnswer(report) }
+        let text = report.text
         let queues = silent.map { "queue \($0.rawValue)" }.joined(separator: ", ")
         let problem =
             "\(queues) did not answer within \(Int(Self.answerSeconds)) s, and gets to it later"
@@ -57,10 +46,10 @@ extension DeviceServer {
     /// Whether something has come so far.
     ///
     /// - Parameter words: `rule NAME COUNT`, `mark NAME COUNT`, `held COUNT` or `state NAME`.
-    /// - Returns: `yes` or `no`, then how far it is.
+    /// - Returns: `yes` or `no`, how often so far, then the same as a sentence.
     func reached(_ words: [String]) -> ControlAnswer {
-        func answer(_ isReached: Bool, _ text: String) -> ControlAnswer {
-            ControlAnswer(isOK: true, text: (isReached ? "yes " : "no ") + text)
+        func answer(_ isReached: Bool, _ count: UInt64, _ text: String) -> ControlAnswer {
+            ControlAnswer(isOK: true, text: "\(isReached ? "yes" : "no") \(count) \(text)")
         }
         let name = words.count > 1 ? words[1] : ""
         let count = words.count > 2 ? UInt64(words[2]) ?? 1 : 1
@@ -69,17 +58,21 @@ extension DeviceServer {
             do throws(LiveControl.Refusal) {
                 let acted = try LiveControl.chosen(name, of: plan.rules)
                     .reduce(0) { $0 + ruleCounters.acted($1) }
-                return answer(acted >= count, "rule \(name) acted \(acted) times")
+                return answer(acted >= count, acted, "rule \(name) acted \(acted) times")
             } catch { return ControlAnswer(isOK: false, text: error.text) }
         case "mark":
             let times = seats.first?.shared.countOfMark(name) ?? 0
-            return answer(times >= count, "mark \(name) was set \(times) times")
+            return answer(times >= count, times, "mark \(name) was set \(times) times")
         case "held":
             let held = seats.reduce(0) { $0 + $1.control.counters[.heldNow] }
-            return answer(held >= UInt64(name) ?? 1, "\(held) IOs are held")
+            return answer(held >= UInt64(name) ?? 1, held, "\(held) IOs are held")
         case "state":
             let state = seats.first?.shared.stateName
-            return answer(state == name, "the state is \(state ?? "not set")")
+            return answer(
+                state == name,
+                state == name ? 1 : 0,
+                "the state is \(state ?? "not set")"
+            )
         default: return ControlAnswer(isOK: false, text: "reached: rule, mark, held or state")
         }
     }

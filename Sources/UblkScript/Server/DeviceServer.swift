@@ -26,7 +26,7 @@ final class DeviceServer {
         var patienceSeconds = OutsideControl.patienceSeconds
         var state = StateDirectory.standard
         /// Encodes the record; JSON lives above this folder.
-        var encode: (DeviceRecord) -> [UInt8]
+        var encode: (any Encodable) -> [UInt8]
     }
 
     var request: Request
@@ -119,7 +119,10 @@ final class DeviceServer {
             try NewDevice.setParams(plan.config.params(sizeBytes: sizeBytes), of: id)
             let record = firstRecord()
             try keep(record)
-            callers = try AdminCallers(path: request.state.socketPath(id))
+            callers = try AdminCallers(
+                path: request.state.socketPath(id),
+                requestBytesMax: AdminSocket.reloadBytesMax
+            )
             characterFD = try NewDevice.open(id)
             try startQueues()
             try start()
@@ -195,8 +198,8 @@ final class DeviceServer {
             id: id.rawValue,
             serverPID: getpid(),
             cookie: cookie,
-            script: request.source.isShipped
-                ? request.source.path : AbsolutePath.of(request.source.path),
+            script: request.source.recordedPath,
+            origin: request.source.origin,
             backing: plan.config.backing.rawValue,
             file: file,
             sizeBytes: sizeBytes,

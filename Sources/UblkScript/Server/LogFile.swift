@@ -88,7 +88,7 @@ struct LineLogHandler: LogHandler {
     }
 
     func log(event: LogEvent) {
-        sink.write("\(SystemCall.timestamp) \(event.level) \(event.message)")
+        sink.write(Printable.text("\(SystemCall.timestamp) \(event.level) \(event.message)"))
     }
 }
 

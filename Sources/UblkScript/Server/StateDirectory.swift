@@ -8,8 +8,10 @@ struct DeviceRecord: Codable, Sendable, Equatable {
     var serverPID: Int32
     /// ``DeviceInfo/cookie`` of the device this record is about.
     var cookie: UInt64
-    /// Absolute path of the script.
+    /// Absolute path of the script; the name of a shipped one, or where another text came from.
     var script: String
+    /// nil in a record of an older server: a file, or a shipped one.
+    var origin: ScriptSource.Origin?
     /// `memory`, `null` or `file`.
     var backing: String
     /// Absolute path of the backing file.
@@ -114,7 +116,7 @@ struct StateDirectory: Sendable {
         defer { close(fd) }
         var bytes = [UInt8](repeating: 0, count: 1 << 20)
         let got = unsafe bytes.withUnsafeMutableBytes { unsafe read(fd, $0.baseAddress, $0.count) }
-        return got > 0 ? Array(bytes.prefix(got)) : nil
+        return got >= 0 ? Array(bytes.prefix(got)) : nil
     }
 
     /// Takes away everything that is left of a deleted device.
@@ -136,6 +138,11 @@ struct StateDirectory: Sendable {
 
 /// Names in a directory, without Foundation.
 enum DirectoryListing {
+    static func isDirectory(_ path: String) -> Bool {
+        var status = stat()
+        return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    }
+
     /// Empty when it cannot be read.
     static func names(_ path: String) -> [String] {
         guard let directory = unsafe opendir(path) else { return [] }

@@ -43,7 +43,7 @@ struct ScriptTestRun {
     /// Runs them all.
     ///
     /// - Parameter report: called after each.
-    /// - Throws: ``ScriptProblem``, ENOMEM as `Errno`.
+    /// - Throws: ``ScriptProblem``, ``MemoryStore/NoMemory``.
     func run(_ report: (Outcome) -> Void = { _ in }) throws -> [Outcome] {
         try tests.map { test, plan in
             var bench = try TestBench(plan, logFD: logFD)
@@ -240,11 +240,10 @@ private struct TestBench: ~Copyable {
             return ControlAnswer(isOK: true, text: "")
         case "release": return release(Array(words.dropFirst()))
         case "held":
-            let promise = Promise<[String]>()
+            let promise = Promise<[HeldReport]>()
             device.control.send(.held(promise))
             device.turn()
-            let lines = promise.wait(seconds: 0) ?? []
-            return ControlAnswer(isOK: true, text: lines.joined(separator: "\n"))
+            return ControlAnswer(.held(promise.wait(seconds: 0) ?? []))
         case "stats":
             return ControlAnswer(
                 isOK: false,

@@ -9,7 +9,7 @@ struct SimulatedBackings {
     /// In the order of ``FileStore/View/file``.
     private(set) var files: [SimulatedFile] = []
 
-    /// - Throws: ENOMEM as `Errno`.
+    /// - Throws: ``MemoryStore/NoMemory``.
     init(_ config: DeviceConfig, sizeBytes: UInt64, faults: FileFaults, seed: UInt64) throws {
         for (index, backing) in config.backings.enumerated() {
             let least = index + 1 == config.ownBacking ? sizeBytes : 0

@@ -31,7 +31,7 @@ struct SimulatedDevice: ~Copyable {
     private let backings: SimulatedBackings
 
     /// - Parameter application: makes the one that uses the device; told whether what it reads is what was stored.
-    /// - Throws: ``ScriptProblem``, ENOMEM as `Errno`.
+    /// - Throws: ``ScriptProblem``, ``MemoryStore/NoMemory``.
     init(
         _ plan: LoadedScript.Plan,
         _ options: Options,
@@ -131,7 +131,8 @@ struct SimulatedDevice: ~Copyable {
 
     /// The workload came to its end, and what it read was compared.
     var canReadBack: Bool {
-        queue.transport.isIdle && !log.isStopped && queue.transport.application.oracle != nil
+        queue.transport.isIdle && !log.isStopped && !log.isInterrupted
+            && queue.transport.application.oracle != nil
     }
 
     /// Reads what was written as it is on the medium: no fault acts, handlers only say where data is.

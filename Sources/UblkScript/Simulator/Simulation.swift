@@ -22,6 +22,10 @@ struct Simulation {
     var isArmed = true
     /// Where the script's `log()` goes; -1: nowhere.
     var logFD: Int32 = -1
+    /// Asked again and again, on a thread of its own, with the IOs that arrived so far: true ends the run early.
+    ///
+    /// It waits between two answers itself, and may be asked once more when the run is over.
+    var observer: (@Sendable (UInt64) -> Bool)?
 
     /// Size of a device whose script leaves that to its backing file.
     static let fileBytes: UInt64 = 1 << 30
@@ -38,12 +42,13 @@ struct Simulation {
         /// Records of the workload; later ones are of the reading back.
         let ledgerTotal: UInt64
         let counters: QueueCounters
+        let times: IOTimes
     }
 
     /// Runs the workload to its end.
     ///
-    /// - Throws: ``ScriptProblem``, ``ConfigError`` for a workload that does not fit, ENOMEM as
-    ///   `Errno`.
+    /// - Throws: ``ScriptProblem``, ``ConfigError`` for a workload that does not fit,
+    ///   ``MemoryStore/NoMemory``.
     func run(_ plan: LoadedScript.Plan) throws -> Result {
         let sizeBytes = SimulatedDevice.sizeBytes(plan)
         try workload.check(plan.config, sizeBytes: sizeBytes)
@@ -69,7 +74,8 @@ struct Simulation {
             },
             ledger: device.ledger,
             ledgerTotal: ledgerTotal,
-            counters: device.control.counters
+            counters: device.control.counters,
+            times: device.control.times
         )
     }
 
@@ -97,6 +103,8 @@ struct Simulation {
         _ device: inout SimulatedDevice,
         _ watchdog: Watchdog?
     ) -> (SimulationReport, ledgerTotal: UInt64) {
+        let observation = observer.map { Observation($0, device.control, device.log) }
+        defer { observation?.end() }
         guard let watchdog else { return serve(&device) }
         watchdog.add(device.queue.script)
         let thread = OSThread(name: "sim-watchdog") { watchdog.run() }
@@ -162,7 +170,8 @@ struct Simulation {
             sizeBytes: device.sizeBytes,
             backing: plan.config.backing.rawValue,
             depth: min(workload.depth, Int(plan.config.depth)),
-            end: log.isStopped ? .stopped : heldForEver == nil ? .finished : .held,
+            end: log.isInterrupted
+                ? .interrupted : log.isStopped ? .stopped : heldForEver == nil ? .finished : .held,
             heldForEver: heldForEver ?? 0,
             requestsWanted: workload.nanoseconds == nil ? workload.requests : nil,
             requests: IOOp.allCases.compactMap { op in

@@ -5,6 +5,7 @@ final class SimulationLog: QueueReport {
     private struct State {
         var errors = SimulationReport.ScriptErrors()
         var isStopped = false
+        var isInterrupted = false
     }
 
     private static let textsMax = 10
@@ -19,6 +20,20 @@ final class SimulationLog: QueueReport {
 
     var errors: SimulationReport.ScriptErrors { state.withLock { $0.errors } }
     var isStopped: Bool { state.withLock { $0.isStopped } }
+
+    var isInterrupted: Bool { state.withLock { $0.isInterrupted } }
+
+    /// Ends the run with what there is; any thread.
+    func interrupt() {
+        let isFirst = state.withLock { state in
+            defer { state.isInterrupted = true }
+            return !state.isInterrupted
+        }
+        // Whoever asked goes on asking; one message does.
+        guard isFirst else { return }
+        bell.stop()
+        control.send(.drain)
+    }
 
     func scriptChanged() {}
 

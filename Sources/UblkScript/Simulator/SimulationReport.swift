@@ -42,6 +42,8 @@ struct SimulationReport: Codable, Equatable, Sendable {
         case held
         /// A script error under `on_error = "stop"`.
         case stopped
+        /// Somebody had seen enough.
+        case interrupted
     }
 
     let script: String

@@ -15,12 +15,13 @@ struct SimulationText {
             line(
                 "time",
                 "\(Self.seconds(report.virtualSeconds)) virtual; the server kept a request for "
-                    + Self.time(report.latency.medianNanoseconds) + " (median), "
-                    + Self.time(report.latency.p99Nanoseconds) + " (p99), "
-                    + Self.time(report.latency.maxNanoseconds) + " (longest)"
+                    + Rounded.time(report.latency.medianNanoseconds) + " (median), "
+                    + Rounded.time(report.latency.p99Nanoseconds) + " (p99), "
+                    + Rounded.time(report.latency.maxNanoseconds) + " (longest)"
             )
         )
-        lines.append(line("plot", plot))
+        lines.append(line("plot", "|\(ThroughputCounts.plot(report.throughput.requests))|"))
+        lines.append(line("", columns))
         lines.append(line("script", script))
         for rule in report.rules {
             let name = rule.name.isEmpty ? "rule" : "rule \(rule.name)"
@@ -41,16 +42,14 @@ struct SimulationText {
             lines += report.scriptErrors.texts.map { line("", $0) }
         }
         if let end { lines.append(line("ended", end)) }
-        return lines.joined(separator: "\n")
+        return lines.map { Wrap.text($0) }.joined(separator: "\n")
     }
 
-    /// Requests over time.
-    private var plot: String {
-        let columns = report.throughput.requests
+    /// What a column of the plot is.
+    private var columns: String {
         let width = report.throughput.columnNanoseconds
-        let most = Double(columns.max() ?? 0) * 1e9 / Double(width)
-        return "|\(ThroughputCounts.plot(columns))| \(Self.time(width)) each, "
-            + "at most \(Int(most.rounded())) requests a second"
+        let most = Double(report.throughput.requests.max() ?? 0) * 1e9 / Double(width)
+        return "\(Rounded.time(width)) a column, at most \(Int(most.rounded())) requests a second"
     }
 
     private var script: String {
@@ -81,6 +80,8 @@ struct SimulationText {
             "\(report.heldForEver) requests were held for ever, until the device was stopped; "
                 + "\(report.requestCount) \(report.requestsWanted.map { "of \($0) " } ?? "")were made"
         case .stopped: "early: on_error = \"stop\" and the script raised"
+        case .interrupted:
+            "early: interrupted; \(report.requestCount) requests were made"
         }
     }
 
@@ -94,14 +95,5 @@ struct SimulationText {
 
     private static func seconds(_ seconds: Double) -> String {
         "\((seconds * 1000).rounded() / 1000) s"
-    }
-
-    /// Three digits or so of a time.
-    private static func time(_ nanoseconds: UInt64) -> String {
-        let units: [(String, Double)] = [("s", 1e9), ("ms", 1e6), ("us", 1e3)]
-        for (unit, size) in units where Double(nanoseconds) >= size {
-            return "\((Double(nanoseconds) / size * 10).rounded() / 10) \(unit)"
-        }
-        return "\(nanoseconds) ns"
     }
 }

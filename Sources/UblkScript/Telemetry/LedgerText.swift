@@ -60,25 +60,11 @@ struct LedgerText {
         (rest.delay_ns, rest.hangs, rest.hang_ns) = (0, 0, 0)
         var parts = rest.isNothing ? [] : [rest.text]
         let decision = record.decision
-        if decision.delay_ns != 0 { parts.append("delay " + Self.time(decision.delay_ns)) }
+        if decision.delay_ns != 0 { parts.append("delay " + Rounded.time(decision.delay_ns)) }
         if decision.hangs != 0 {
-            parts.append(decision.hang_ns == 0 ? "hang" : "hang " + Self.time(decision.hang_ns))
+            parts.append(decision.hang_ns == 0 ? "hang" : "hang " + Rounded.time(decision.hang_ns))
         }
         return parts.isEmpty ? nil : parts.joined(separator: " + ")
-    }
-
-    /// `1.95 s`, `50 ms`: three digits, or as few as say it all.
-    static func time(_ nanoseconds: UInt64) -> String {
-        let units: [(name: String, size: UInt64)] = [
-            ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000),
-        ]
-        guard let unit = units.first(where: { nanoseconds >= $0.size }) else {
-            return "\(nanoseconds) ns"
-        }
-        let value = Double(nanoseconds) / Double(unit.size)
-        let scale = value >= 100 ? 1.0 : value >= 10 ? 10 : 100
-        let text = "\((value * scale).rounded() / scale)"
-        return (text.hasSuffix(".0") ? String(text.dropLast(2)) : text) + " " + unit.name
     }
 
     // MARK: What is not there any more

@@ -79,6 +79,30 @@ enum SystemCall {
         _ = try check(sys_rescan_partitions(fd))
     }
 
+    /// A file in memory with these bytes, to be read from its start.
+    static func memoryFile(_ bytes: [UInt8], name: String) throws(Errno) -> Int32 {
+        let fd = try check(unsafe sys_memory_file(name))
+        var sent = 0
+        while sent < bytes.count {
+            let count = unsafe bytes.withUnsafeBytes { bytes in
+                unsafe pwrite(
+                    fd,
+                    bytes.baseAddress.map { unsafe $0 + sent },
+                    bytes.count - sent,
+                    off_t(sent)
+                )
+            }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else {
+                let problem = Errno(rawValue: errno)
+                close(fd)
+                throw problem
+            }
+            sent += count
+        }
+        return fd
+    }
+
     private static func check(_ result: Int32) throws(Errno) -> Int32 {
         guard result >= 0 else { throw Errno(rawValue: -result) }
         return result

@@ -40,6 +40,25 @@ struct ProgramRun {
         output outputPath: String? = nil,
         input: String = "/dev/null"
     ) {
+        self.init(
+            argv: [Self.program ?? ""] + words,
+            in: directory,
+            output: outputPath,
+            input: input
+        )
+    }
+
+    /// Runs a line of bash the same way.
+    init(shell line: String, in directory: ScratchDirectory) {
+        self.init(argv: ["/bin/bash", "-c", line], in: directory, output: nil, input: "/dev/null")
+    }
+
+    private init(
+        argv: [String],
+        in directory: ScratchDirectory,
+        output outputPath: String?,
+        input: String
+    ) {
         let output = outputPath ?? directory.file(".output")
         let errors = directory.file(".errors")
         var actions = unsafe posix_spawn_file_actions_t()
@@ -49,11 +68,12 @@ struct ProgramRun {
         unsafe posix_spawn_file_actions_addopen(&actions, 0, input, O_RDONLY, 0)
         unsafe posix_spawn_file_actions_addopen(&actions, 1, output, flags, 0o644)
         unsafe posix_spawn_file_actions_addopen(&actions, 2, errors, flags, 0o644)
-        var argv = unsafe ([Self.program ?? ""] + words).map { unsafe strdup($0) }
+        let program = argv[0]
+        var argv = unsafe argv.map { unsafe strdup($0) }
         defer { unsafe argv.forEach { unsafe free($0) } }
         unsafe argv.append(nil)
         var pid = pid_t()
-        let result = unsafe posix_spawn(&pid, Self.program ?? "", &actions, nil, argv, environ)
+        let result = unsafe posix_spawn(&pid, program, &actions, nil, argv, environ)
         precondition(result == 0, "posix_spawn: \(result)")
         var status: Int32 = 0
         while unsafe waitpid(pid, &status, 0) < 0, errno == EINTR {}

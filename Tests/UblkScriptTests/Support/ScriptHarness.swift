@@ -65,7 +65,7 @@ final class ScriptHarness {
         shared: SharedObjects = SharedObjects(queues: 1),
         options: Script.Options = Script.Options()
     ) throws(ScriptError) {
-        let source = ScriptSource(path: "/somewhere/test.lua", text: text)
+        let source = ScriptSource(path: "test.lua", text: text)
         script = try Script(source, shared: shared, options: options)
         self.shared = shared
         unsafe ios = .allocate(capacity: Self.tags)

@@ -41,6 +41,9 @@ enum SourceTree {
         return found
     }
 
+    /// The text of a file; nil when it is not there.
+    static func text(of path: String) -> String? { contents(of: "\(root)/\(path)") }
+
     static let swift = files(below: "Sources/UblkScript", endings: [".swift"])
     static let clang = files(below: "Sources", endings: [".c", ".h"])
     static let tests = files(below: "Tests", endings: [".swift"])

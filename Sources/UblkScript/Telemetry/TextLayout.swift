@@ -1,44 +1,3 @@
-/// What a terminal shows as it is: control characters are written as `\xNN`, but for line ends and tabs.
-enum Printable {
-    /// - Parameter allowing: sequences that are meant, such as colours.
-    static func text(_ text: String, allowing sequences: [String] = []) -> String {
-        guard text.unicodeScalars.contains(where: isControl) else { return text }
-        var result = String.UnicodeScalarView()
-        var rest = text[...]
-        while let scalar = rest.unicodeScalars.first {
-            if let sequence = sequences.first(where: { rest.hasPrefix($0) }) {
-                result.append(contentsOf: sequence.unicodeScalars)
-                rest =
-                    rest[
-                        rest.unicodeScalars.index(
-                            rest.startIndex,
-                            offsetBy: sequence.unicodeScalars.count
-                        )...
-                    ]
-                continue
-            }
-            if isControl(scalar) {
-                let digits = String(scalar.value, radix: 16)
-                result.append(
-                    contentsOf: ("\\x" + (digits.count < 2 ? "0" : "") + digits).unicodeScalars
-                )
-            } else {
-                result.append(scalar)
-            }
-            rest = rest[rest.unicodeScalars.index(after: rest.startIndex)...]
-        }
-        return String(result)
-    }
-
-    private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
-        switch scalar.value {
-        case 0x09, 0x0a: false
-        case 0..<0x20, 0x7f..<0xa0: true
-        default: false
-        }
-    }
-}
-
 /// Text broken into lines at words.
 enum Wrap {
     /// What every terminal has.
@@ -46,17 +5,20 @@ enum Wrap {
 
     /// Breaks each line that is too long between two words; a word that is too long stays whole.
     ///
-    /// - Parameter hanging: blanks before what goes on in the next line, besides those the line begins with.
-    static func text(_ text: String, columns: Int = columns, hanging: Int = 0) -> String {
+    /// - Parameter hanging: blanks before what goes on in the next line, besides those the line begins with;
+    ///   nil: as many as bring it below the line's last column, if it has columns.
+    static func text(_ text: String, columns: Int = columns, hanging: Int? = nil) -> String {
         text.split(separator: "\n", omittingEmptySubsequences: false)
             .map { line($0, columns, hanging) }
             .joined(separator: "\n")
     }
 
-    private static func line(_ line: Substring, _ columns: Int, _ hanging: Int) -> String {
+    private static func line(_ line: Substring, _ columns: Int, _ hanging: Int?) -> String {
         guard line.count > columns else { return String(line) }
         let indent = line.prefix { $0 == " " }
-        let next = indent + String(repeating: " ", count: hanging)
+        let hangs =
+            hanging.map { indent.count + $0 } ?? lastColumn(line, columns / 2) ?? indent.count
+        let next = String(repeating: " ", count: hangs)
         var lines: [String] = []
         var current = String(indent)
         var isEmpty = true
@@ -69,7 +31,7 @@ enum Wrap {
             }
             if !isEmpty, current.count + blanks.count + word.count > columns {
                 lines.append(current)
-                current = String(next)
+                current = next
                 blanks = ""
             }
             current += blanks + word
@@ -77,6 +39,19 @@ enum Wrap {
             blanks = ""
         }
         return (lines + [current]).joined(separator: "\n")
+    }
+
+    /// Where text begins behind two blanks or more, for the last time before `limit`; nil: nowhere.
+    private static func lastColumn(_ line: Substring, _ limit: Int) -> Int? {
+        var column = 0
+        var found: Int?
+        for part in words(line) {
+            if part.first == " ", part.count > 1, column + part.count < limit {
+                found = column + part.count
+            }
+            column += part.count
+        }
+        return found
     }
 
     /// Words and the blanks between them, in turns.

@@ -1,0 +1,16 @@
+/// For the shell: what can stand where a script is expected.
+enum ScriptCompletion {
+    /// Scripts of this program, and files and folders that begin so.
+    static func words(_ prefix: String) -> [String] {
+        let slash = prefix.lastIndex(of: "/")
+        let folder = slash.map { String(prefix[...$0]) } ?? ""
+        let files = DirectoryListing.names(folder.isEmpty ? "." : folder).compactMap { name in
+            let path = folder + name
+            if name.hasPrefix(".") { return String?.none }
+            return DirectoryListing.isDirectory(path)
+                ? path + "/" : name.hasSuffix(".lua") ? path : nil
+        }
+        let shipped = slash == nil ? ShippedScript.all.map(\.name) : []
+        return (shipped + files).filter { $0.hasPrefix(prefix) }.sorted()
+    }
+}

@@ -1,0 +1,76 @@
+import ArgumentParser
+
+/// `stats [ID ...]`: what devices have done so far.
+struct StatsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "stats",
+        abstract: "Print what devices have done so far: IOs, times, faults, rules.",
+        discussion: """
+            Without a device, of every one. Times are those between the moment a queue got an IO
+            and its answer, by the clock that a queue reads once a turn: what is answered at once
+            took no time. A median or p99 is at most an eighth too high.
+            """
+    )
+
+    @Argument(help: "Only these devices.", completion: DeviceArgument.completion)
+    var devices: [String] = []
+
+    @Option(name: [.customShort("n"), .long], help: "Only this device.")
+    var number: String?
+
+    @Flag(help: "Print JSON, one array.")
+    var json = false
+
+    @Flag(help: "Print the text exposition format of Prometheus.")
+    var prometheus = false
+
+    func validate() throws {
+        if json, prometheus { throw ValidationError("--json or --prometheus, not both") }
+    }
+
+    func run() throws {
+        let named = try (devices + (number.map { [$0] } ?? [])).map(DeviceArgument.parse)
+        if let twice = named.first(where: { id in named.count { $0 == id } > 1 }) {
+            throw ValidationError("device \(twice) is named twice")
+        }
+        var problems: [String] = []
+        var found: [DeviceStatistics] = []
+        for id in named.isEmpty ? StateDirectory.standard.recordedIDs() : named {
+            do { found.append(try Self.ask(id)) } catch let failure as Failure {
+                problems.append(failure.text)
+            }
+        }
+        if json {
+            Output.line(JSON.text(found))
+        } else if prometheus {
+            try Output.now(PrometheusText(found).text)
+        } else {
+            for statistics in found { Output.line(StatisticsText(statistics).text) }
+            if found.isEmpty, problems.isEmpty {
+                throw Failure("there is no device: ublk-script add SCRIPT makes one")
+            }
+        }
+        guard problems.isEmpty else { throw Failure(problems.joined(separator: "\n")) }
+    }
+
+    static func ask(_ id: DeviceID) throws -> DeviceStatistics {
+        let record = try Removal.ownRecord(id)
+        let answer = try Removal.ask(
+            ["ctl-json", "stats"],
+            id,
+            record,
+            seconds: Removal.questionSeconds
+        )
+        guard let statistics = JSON.decode(DeviceStatistics.self, Array(answer.utf8)) else {
+            throw Removal.isOfAnotherVersion(id)
+        }
+        return statistics
+    }
+}
+
+extension Removal {
+    /// An answer that makes no sense.
+    static func isOfAnotherVersion(_ id: DeviceID) -> Failure {
+        Failure("the server of device \(id) gave an answer that is none: is it of another version?")
+    }
+}

@@ -1,0 +1,17 @@
+import CLua
+
+/// How long the queue had its requests, for `stats`.
+extension Queue where Transport: ~Copyable {
+    /// Counts a request that ends.
+    ///
+    /// By the clock that the queue reads once a turn: what is answered in the turn that brought it took
+    /// no time.
+    @inline(__always)
+    func count(_ request: UnsafeMutablePointer<Request>, _ result: Int32) {
+        unsafe control.times.add(
+            request.pointee.io.op,
+            nanoseconds: transport.now.nanoseconds(since: request.pointee.arrivedAt),
+            bytes: result < 0 ? 0 : request.pointee.io.length
+        )
+    }
+}

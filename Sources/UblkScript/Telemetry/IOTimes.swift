@@ -1,0 +1,80 @@
+import Synchronization
+
+/// How long the IOs of one queue took, by operation, and how many bytes they moved.
+///
+/// Written by its thread, read by any; a number is one writer's, as in ``QueueCounters``.
+@safe
+final class IOTimes: Sendable {
+    /// One operation's share of a queue, or of several.
+    struct Sum: Equatable, Sendable {
+        var counts = [UInt64](repeating: 0, count: LatencySteps.count)
+        var bytes: UInt64 = 0
+        var nanoseconds: UInt64 = 0
+        var maxNanoseconds: UInt64 = 0
+
+        static func + (a: Sum, b: Sum) -> Sum {
+            Sum(
+                counts: zip(a.counts, b.counts).map(&+),
+                bytes: a.bytes &+ b.bytes,
+                nanoseconds: a.nanoseconds &+ b.nanoseconds,
+                maxNanoseconds: max(a.maxNanoseconds, b.maxNanoseconds)
+            )
+        }
+    }
+
+    /// Operations, of which the fifth is any other one.
+    static let operations = 6
+    private static let bytesCell = LatencySteps.count
+    private static let nanosecondsCell = LatencySteps.count + 1
+    private static let maxCell = LatencySteps.count + 2
+    private static let cellsEach = LatencySteps.count + 3
+
+    // Safety: `cellsEach` an operation, freed in deinit; indices are checked against both.
+    private nonisolated(unsafe) let cells: UnsafeMutablePointer<Atomic<UInt64>>
+
+    init() {
+        let count = Self.operations * Self.cellsEach
+        unsafe cells = .allocate(capacity: count)
+        for index in 0..<count { unsafe (cells + index).initialize(to: Atomic(0)) }
+    }
+
+    deinit {
+        unsafe cells.deinitialize(count: Self.operations * Self.cellsEach)
+        unsafe cells.deallocate()
+    }
+
+    /// Counts an IO that ended; the queue's thread only.
+    ///
+    /// - Parameter bytes: that it moved; 0 for one that failed.
+    @inline(__always)
+    func add(_ op: UInt8, nanoseconds: UInt64, bytes: UInt64) {
+        let op = op < Self.operations ? Int(op) : Int(QueueCounters.Kind.otherOp.rawValue)
+        let own = unsafe cells + op &* Self.cellsEach
+        let step = min(LatencySteps.step(nanoseconds), LatencySteps.count &- 1)
+        unsafe Self.raise(own + step, by: 1)
+        unsafe Self.raise(own + Self.bytesCell, by: bytes)
+        guard nanoseconds != 0 else { return }
+        unsafe Self.raise(own + Self.nanosecondsCell, by: nanoseconds)
+        if unsafe nanoseconds > own[Self.maxCell].load(ordering: .relaxed) {
+            unsafe own[Self.maxCell].store(nanoseconds, ordering: .relaxed)
+        }
+    }
+
+    @inline(__always)
+    private static func raise(_ cell: UnsafeMutablePointer<Atomic<UInt64>>, by amount: UInt64) {
+        let value = unsafe cell.pointee.load(ordering: .relaxed)
+        unsafe cell.pointee.store(value &+ amount, ordering: .relaxed)
+    }
+
+    subscript(_ op: Int) -> Sum {
+        precondition(op < Self.operations)
+        let own = unsafe cells + op * Self.cellsEach
+        func value(_ cell: Int) -> UInt64 { unsafe own[cell].load(ordering: .relaxed) }
+        return Sum(
+            counts: (0..<LatencySteps.count).map(value),
+            bytes: value(Self.bytesCell),
+            nanoseconds: value(Self.nanosecondsCell),
+            maxNanoseconds: value(Self.maxCell)
+        )
+    }
+}

@@ -1,0 +1,81 @@
+import CUring
+import Glibc
+import SystemPackage
+
+/// The bytes of a file that somebody names, read once and whole.
+///
+/// Any thread. A file is opened without blocking, so that a fifo that nobody writes, or a device, holds nothing up.
+enum WholeFile {
+    /// What was read.
+    struct Content {
+        let bytes: [UInt8]
+        /// A regular file, which can be read again; else a pipe, which cannot.
+        let isRegular: Bool
+    }
+
+    enum Problem: Error {
+        case cannotOpen(Errno)
+        case cannotRead(Errno)
+        /// A directory, a device, a socket.
+        case wrongKind
+        case tooLong
+        /// A fifo without a writer.
+        case nobodyWrites
+    }
+
+    /// - Parameter takesPipe: what a shell makes of `<(...)` will do, too.
+    static func read(
+        _ path: String,
+        bytesMax: Int,
+        takesPipe: Bool = false
+    ) throws(Problem) -> Content {
+        let fd = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard fd >= 0 else { throw .cannotOpen(Errno(rawValue: errno)) }
+        defer { close(fd) }
+        switch try kind(fd) {
+        case S_IFREG: return try read(fd, bytesMax, isRegular: true)
+        case S_IFIFO where takesPipe:
+            let content = try read(fd, bytesMax, isRegular: false)
+            guard !content.bytes.isEmpty else { throw .nobodyWrites }
+            return content
+        default: throw .wrongKind
+        }
+    }
+
+    /// Standard input to its end, whatever it is.
+    static func readInput(bytesMax: Int) throws(Problem) -> Content {
+        guard try kind(STDIN_FILENO) != S_IFDIR else { throw .wrongKind }
+        return try read(STDIN_FILENO, bytesMax, isRegular: false)
+    }
+
+    private static func kind(_ fd: Int32) throws(Problem) -> mode_t {
+        var status = stat()
+        guard unsafe fstat(fd, &status) == 0 else { throw .cannotRead(Errno(rawValue: errno)) }
+        return status.st_mode & S_IFMT
+    }
+
+    private static func read(
+        _ fd: Int32,
+        _ bytesMax: Int,
+        isRegular: Bool
+    ) throws(Problem) -> Content {
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 64 << 10)
+        while true {
+            let got = unsafe chunk.withUnsafeMutableBytes {
+                unsafe Glibc.read(fd, $0.baseAddress, $0.count)
+            }
+            if got == 0 { return Content(bytes: bytes, isRegular: isRegular) }
+            guard got > 0 else {
+                if errno == EINTR { continue }
+                guard errno == EAGAIN else { throw .cannotRead(Errno(rawValue: errno)) }
+                // The writer takes its time.
+                var event = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
+                unsafe poll(&event, 1, -1)
+                continue
+            }
+            bytes += chunk.prefix(got)
+            guard bytes.count <= bytesMax else { throw .tooLong }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+#!/bin/bash
+# time limit: 120
+# The command line around a real device: names, JSON, scripts that are no files, output that cannot be written.
+# shellcheck source-path=SCRIPTDIR disable=SC2154 # id, dev, server and output are set in lib.sh
+. "$(dirname "$0")/lib.sh"
+
+faulty_script() {
+  script faulty <<'LUA'
+    device { size = "16M" }
+    local bad = ranges("bad")
+    rule { name = "bad", op = "read", range = bad, error = "ENODATA" }
+    rule { name = "slow", op = "read", delay = "3ms" }
+    function ctl(word, ...)
+      if word == "table" then return { bad = 3, list = { 1, 2, ... } } end
+      return word, ...
+    end
+LUA
+}
+
+t_a_device_has_short_names_and_a_sole_one_needs_none() {
+  faulty_script
+  ublk-script add faulty.lua -n 5 --quiet
+  id=5
+  expect_status 0 ublk-script ctl ublkb5 seed
+  expect_status 0 ublk-script ctl seed
+  expect_status 0 ublk-script ctl mark go
+  expect_status 0 ublk-script wait mark go --timeout 10s
+  expect_status 0 ublk-script stats
+  expect_output "/dev/ublkb5 faulty.lua"
+  expect_status 0 ublk-script reload
+  expect_status 0 ublk-script ledger
+  expect_status 2 ublk-script del
+  ublk-script add faulty.lua -n 6 --quiet
+  expect_status 2 ublk-script ctl seed
+  expect_output "There are 5, 6"
+  expect_status 0 ublk-script stats
+  expect_output "/dev/ublkb5" "/dev/ublkb6"
+}
+
+t_answers_come_as_JSON() {
+  faulty_script
+  add_device faulty
+  ublk-script ctl ranges bad add 8M 4K
+  expect_equal error "$(read_errno "$dev" 8388608 4096)" ENODATA
+  expect_equal slow "$(read_errno "$dev" 0 4096)" ok
+  expect_status 0 ublk-script ctl "$id" rule --json
+  expect_output '{"acted":1,"isOn":true,"line":3,"name":"bad"}'
+  expect_status 0 ublk-script ctl ranges --json
+  expect_equal sets "$output" '[{"bytes":4096,"name":"bad","ranges":1}]'
+  expect_status 0 ublk-script ctl ranges bad list --json
+  expect_equal list "$output" '{"extents":[{"length":4096,"offset":8388608}],"more":0}'
+  expect_status 0 ublk-script ctl held --json
+  expect_equal held "$output" '[]'
+  expect_status 0 ublk-script ctl table 7
+  expect_equal table "$output" '{"bad":3,"list":[1,2,"7"]}'
+  expect_status 0 ublk-script ctl --json other -- -5
+  expect_equal words "$output" '{"answer":["other","-5"]}'
+  expect_status 0 ublk-script wait rule bad --json
+  expect_output '"count":1,"isReached":true,"name":"bad"'
+  expect_status 1 ublk-script wait rule bad 2 --timeout 50ms --json
+  expect_output '"isReached":false' "after 50ms: rule bad acted 1 times"
+  expect_status 0 ublk-script stats --json
+  expect_output '"counters":{' '"failed":1' '"operation":"read"'
+}
+
+t_stats_tell_times_and_Prometheus_gets_them() {
+  faulty_script
+  add_device faulty
+  local reads
+  reads=$(counter read)
+  read_errno "$dev" 4096 4096
+  expect_equal reads "$(counter read)" $((reads + 1))
+  expect_status 0 ublk-script stats "$id" --prometheus
+  expect_output "# TYPE ublk_script_latency_seconds histogram" "le=\"+Inf\"" \
+    "ublk_script_ios_total{device=\"ublkb$id\",operation=\"read\"} $((reads + 1))" \
+    "ublk_script_rule_acted_total{device=\"ublkb$id\",rule=\"slow\",line=\"4\"} 1"
+  # 3 ms are over 1 ms and, even on a slow machine, under a minute
+  local below above
+  below=$(sed -n 's/.*bucket{.*"read",le="0.001048576"} //p' <<<"$output")
+  above=$(sed -n 's/.*bucket{.*"read",le="68.719476736"} //p' <<<"$output")
+  expect_equal "reads that took longer than 1 ms" $((above - below > 0)) 1
+}
+
+t_words_that_are_none_are_refused() {
+  faulty_script
+  add_device faulty
+  expect_status 1 ublk-script ctl "$id" stats foo
+  expect_output "stats takes no argument" foo
+  expect_status 1 ublk-script ctl "$id" held foo
+  expect_status 1 ublk-script ctl "$id" seed 5
+  expect_status 2 ublk-script ctl "$id" stats --frobnicate
+  expect_output "Unknown option '--frobnicate'" "Usage: ublk-script ctl"
+  expect_status 2 ublk-script stats "$id" --json --prometheus
+}
+
+t_a_script_from_standard_input_is_served_and_cannot_be_read_again() {
+  faulty_script
+  ublk-script add - size=8M --quiet <faulty.lua
+  id=0
+  dev=/dev/ublkb0
+  [ -b $dev ] || fail "$dev is no block device"
+  ublk-script ctl ranges bad add 0 4K
+  expect_equal error "$(read_errno $dev 0 4096)" ENODATA
+  expect_status 1 ublk-script reload 0
+  expect_output "the script of device 0 came from stdin, and cannot be read again" "reload 0 SCRIPT"
+  expect_status 0 ublk-script reload 0 -e 'rule { name = "new", op = "read", error = "EILSEQ" }'
+  expect_equal error "$(read_errno $dev 0 4096)" EILSEQ
+  expect_status 1 ublk-script reload 0
+  expect_output "came from (command line)"
+  # what <(...) gives can be read only once
+  expect_status 0 ublk-script reload 0 <(echo 'rule { op = "read", error = "EREMOTEIO" }')
+  expect_equal error "$(read_errno $dev 0 4096)" EREMOTEIO
+  expect_status 0 ublk-script reload 0 faulty.lua
+  expect_status 0 ublk-script reload 0
+  expect_status 0 ublk-script ctl rule --json
+  expect_output '"name":"slow"'
+}
+
+t_an_add_whose_output_is_lost_leaves_no_device() {
+  faulty_script
+  expect_status 1 bash -c 'ublk-script add faulty.lua >/dev/full'
+  expect_output "standard output: No space left on device (ENOSPC)"
+  no_leftovers
+  add_device faulty
+  local command
+  for command in list "list --json" stats "stats --prometheus" "ctl stats" "ctl rule" "ctl seed" features ledger; do
+    [ "$command" != ledger ] || read_errno "$dev" 0 4096
+    expect_status 1 bash -c "ublk-script $command >/dev/full"
+    expect_output "standard output: No space left on device"
+  done
+}
+
+t_a_damaged_record_is_called_damaged_everywhere() {
+  faulty_script
+  add_device faulty
+  local record=/run/ublk-script/$id.json command
+  cp "$record" kept
+  for command in 'echo {' true; do
+    $command >"$record"
+    expect_status 0 ublk-script list "$id"
+    expect_output "(its record is damaged)"
+    expect_status 1 ublk-script stats "$id"
+    expect_output "$record is damaged"
+    expect_status 1 ublk-script del "$id"
+    expect_output "$record is damaged"
+  done
+  cp kept "$record"
+}
+
+run_cases "$@"

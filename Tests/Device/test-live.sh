@@ -33,7 +33,7 @@ t_ctl_changes_faults_while_the_device_runs() {
 t_ctl_passes_words_as_they_are() {
   talking_script
   add_device talking
-  expect_status 0 ublk-script ctl "$id" one "two words" --option -x ""
+  expect_status 0 ublk-script ctl "$id" one -- "two words" --option -x ""
   expect_equal answer "$output" $'one\ttwo words\t--option\t-x\t'
   expect_status 0 ublk-script ctl "$id" count "" "" ""
   expect_equal answer "$output" 3

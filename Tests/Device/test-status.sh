@@ -16,7 +16,7 @@ LUA
   expect_status 0 ublk-script list "$id"
   expect_output "script errors 1, backing errors 1"
   expect_equal "list as JSON" "$(ublk-script list "$id" --json | json_value backingErrors)" 1
-  grep -q "script: odd.lua:4: oh" "$state_directory/$id.log" || fail "the log does not tell of the script"
+  grep -q "script: .*odd.lua:4: oh" "$state_directory/$id.log" || fail "the log does not tell of the script"
   grep -q "backing: EIO" "$state_directory/$id.log" || fail "the log does not tell of the backing"
   ublk-script ledger "$id" --json >ledger
   grep -q '"action":"script_error"' ledger || fail "the ledger does not tell of the script: $(<ledger)"

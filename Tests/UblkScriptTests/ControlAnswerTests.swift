@@ -54,9 +54,9 @@ import Testing
     @Test func `times are counted by operation, with what they moved`() throws {
         let times = IOTimes()
         for nanoseconds in [0, 1000, 1024, 5000, 2_000_000] as [UInt64] {
-            times.add(IOOp.write.rawValue, nanoseconds: nanoseconds, bytes: 4096)
+            times.writer.add(IOOp.write.rawValue, nanoseconds: nanoseconds, bytes: 4096)
         }
-        times.add(77, nanoseconds: .max, bytes: 0)
+        times.writer.add(77, nanoseconds: .max, bytes: 0)
         let counters = QueueCounters()
         counters.add(.write)
         let all = DeviceStatistics.operations([(counters, times), (counters, times)])
@@ -86,7 +86,7 @@ import Testing
 
     @Test func `Prometheus gets each metric once, with its labels`() throws {
         let times = IOTimes()
-        times.add(0, nanoseconds: 2_000_000, bytes: 512)
+        times.writer.add(0, nanoseconds: 2_000_000, bytes: 512)
         let device = DeviceStatistics(
             id: 3,
             path: "/dev/ublkb3",
@@ -114,7 +114,7 @@ import Testing
 
     @Test func `stats for people has columns within 80`() throws {
         let times = IOTimes()
-        times.add(0, nanoseconds: 1_950_000_000, bytes: 1 << 40)
+        times.writer.add(0, nanoseconds: 1_950_000_000, bytes: 1 << 40)
         let statistics = DeviceStatistics(
             id: 3,
             path: "/dev/ublkb3",

@@ -190,7 +190,13 @@ import Testing
         let text = text(.startDevice, 4, .invalidArgument)
         #expect(text.contains("START_DEV of device 4"))
         #expect(text.contains("EINVAL"))
-        #expect(self.text(.addDevice, nil, .noMemory).contains("(new)"))
+        #expect(self.text(.addDevice, nil, .invalidArgument).contains("(new)"))
+    }
+
+    @Test func `a device for which there is no memory is told how to become smaller`() {
+        let text = text(.addDevice, nil, .noMemory)
+        #expect(text.contains("no memory for this device's queues (ENOMEM)"))
+        #expect(text.contains("fewer queues (-q), less depth (-d), a smaller max_io="))
     }
 
     @Test func `a time-out names command, device, limit and likely reason`() {

@@ -106,7 +106,7 @@ struct JSONDocumentTests {
 
     @Test func `stats, list and wait print what is documented`() throws {
         let times = IOTimes()
-        times.add(0, nanoseconds: 5000, bytes: 4096)
+        times.writer.add(0, nanoseconds: 5000, bytes: 4096)
         let statistics = DeviceStatistics(
             id: 0,
             path: "/dev/ublkb0",

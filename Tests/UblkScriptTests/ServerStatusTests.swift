@@ -31,14 +31,14 @@ import Testing
         #expect(listing.text == before, "nothing happened, nothing is said")
         var status = ServerStatus(failures: [.scriptErrors: 3, .backingErrors: 2])
         listing.take(status)
-        #expect(listing.text.contains("\n\tscript errors 3, backing errors 2\n"))
+        #expect(listing.text.contains("\n        script errors 3, backing errors 2\n"))
         #expect(JSON.text(listing).contains("\"scriptErrors\":3"))
         #expect(JSON.text(listing).contains("\"faults\":\"on\""))
         status = ServerStatus()
         status.faultsAreOn = false
         status.remark = "it is being stopped"
         listing.take(status)
-        #expect(listing.text.contains("\n\tfaults are off: it is being stopped\n"))
+        #expect(listing.text.contains("\n        faults are off: it is being stopped\n"))
         #expect(!listing.text.contains("errors"))
     }
 

@@ -104,6 +104,7 @@ struct ShippedScriptTests {
         #expect(shipped.isShipped && shipped.path == "faulty" && shipped.name == "faulty.lua")
         let file = try ScriptSource(named: own)
         #expect(!file.isShipped && file.path == own && file.name == own)
+        #expect(file.shortName == "faulty" && shipped.shortName == "faulty.lua")
         for word in ["faulty.lua", "faultier", "./faulty"] {
             #expect(throws: ConfigError.self, "\(word)") { try ScriptSource(named: word) }
         }

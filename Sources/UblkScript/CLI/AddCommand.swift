@@ -82,7 +82,9 @@ struct AddCommand: ParsableCommand {
             )
         }
         guard !quiet else { return }
-        let listing = DeviceListing(info, id: DeviceID(record.id), record: record)
+        var listing = DeviceListing(info, id: DeviceID(record.id), record: record)
+        // Its server, which waits for us, has nothing else to say yet.
+        listing.take(ServerStatus())
         try Output.now((json ? JSON.text(listing) : listing.text) + "\n")
     }
 }

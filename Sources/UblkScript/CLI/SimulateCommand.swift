@@ -283,7 +283,7 @@ struct SimulateCommand: ParsableCommand {
     private func lines(_ result: Simulation.Result, _ plan: LoadedScript.Plan) -> [String] {
         let ledger = result.ledger
         let format = LedgerText(
-            script: plan.source.name,
+            script: plan.source.shortName,
             rules: plan.rules,
             seed: plan.seed,
             isJSON: json

@@ -8,7 +8,7 @@ extension Queue where Transport: ~Copyable {
     /// no time.
     @inline(__always)
     func count(_ request: UnsafeMutablePointer<Request>, _ result: Int32) {
-        unsafe control.times.add(
+        unsafe times.add(
             request.pointee.io.op,
             nanoseconds: transport.now.nanoseconds(since: request.pointee.arrivedAt),
             bytes: result < 0 ? 0 : request.pointee.io.length

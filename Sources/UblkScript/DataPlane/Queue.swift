@@ -25,6 +25,8 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     let backings: BackingTable
     let shared: SharedObjects
     let control: QueueControl
+    /// Those of `control`.
+    let times: IOTimes.Writer
     let report: any QueueReport
     var live: LiveControl
     /// A script that is ready to take the place of the one that runs, and what it is of.
@@ -59,6 +61,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         backings = BackingTable(configuration.backings)
         self.shared = shared
         self.control = control
+        times = control.times.writer
         self.report = report
         live = LiveControl(
             rules: configuration.rules,

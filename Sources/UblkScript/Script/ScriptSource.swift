@@ -33,6 +33,11 @@ struct ScriptSource: Sendable {
 
     var isShipped: Bool { origin == .shipped }
 
+    /// Name in the ledger and in `stats`, which have one line for many things: without the folder.
+    var shortName: String {
+        isShipped ? name : path.split(separator: "/").last.map(String.init) ?? path
+    }
+
     /// Name in messages: the path, of a very long one its end.
     var name: String {
         if isShipped { return path + ".lua" }

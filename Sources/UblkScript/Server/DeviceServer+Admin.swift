@@ -12,7 +12,6 @@ extension DeviceServer {
     var readableLines: Int32 { lines.readFD }
     func takeLines() -> [String] { lines.takeLines() }
     var state: StateDirectory { request.state }
-    var scriptName: String { request.source.name }
     var rules: [RuleLabel] { plan.rules }
     var seed: UInt64 { plan.seed }
 }

@@ -71,7 +71,7 @@ extension DeviceServer {
         DeviceStatistics(
             id: id.rawValue,
             path: id.blockPath,
-            script: scriptName,
+            script: request.source.shortName,
             seed: seed,
             operations: DeviceStatistics.operations(
                 seats.map { ($0.control.counters, $0.control.times) }

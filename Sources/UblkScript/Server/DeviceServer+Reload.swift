@@ -103,13 +103,15 @@ extension DeviceServer {
     /// Behind a label for the script's handlers; a script that ran before has one already.
     private func number(_ plan: inout LoadedScript.Plan) {
         plan.bank = 1 - self.plan.bank
-        let same = ledgerScripts.first { $0.name == plan.source.name && $0.rules == plan.rules }
+        let same = ledgerScripts.first {
+            $0.name == plan.source.shortName && $0.rules == plan.rules
+        }
         plan.firstRule = same?.firstRule ?? Int32(ledgerRules.count) + 1
     }
 
     private func remember(_ plan: LoadedScript.Plan) {
         guard Int(plan.firstRule) > ledgerRules.count else { return }
-        let name = plan.source.name
+        let name = plan.source.shortName
         ledgerRules.append(RuleLabel(line: 0, name: "", script: name))
         ledgerRules += plan.rules
         ledgerScripts.append(

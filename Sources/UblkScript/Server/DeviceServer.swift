@@ -83,7 +83,9 @@ final class DeviceServer {
         backings = try BackingStores(plan.config)
         ruleCounters = RuleCounters(count: plan.ruleCount)
         ledgerRules = plan.rules
-        ledgerScripts = [LedgerScript(name: request.source.name, rules: plan.rules, firstRule: 0)]
+        ledgerScripts = [
+            LedgerScript(name: request.source.shortName, rules: plan.rules, firstRule: 0)
+        ]
         endedFD = try Self.makeEventFD()
         let name = request.source.name
         let sink = sink

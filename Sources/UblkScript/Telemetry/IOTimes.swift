@@ -24,10 +24,10 @@ final class IOTimes: Sendable {
 
     /// Operations, of which the fifth is any other one.
     static let operations = 6
-    private static let bytesCell = LatencySteps.count
-    private static let nanosecondsCell = LatencySteps.count + 1
-    private static let maxCell = LatencySteps.count + 2
-    private static let cellsEach = LatencySteps.count + 3
+    fileprivate static let bytesCell = LatencySteps.count
+    fileprivate static let nanosecondsCell = LatencySteps.count + 1
+    fileprivate static let maxCell = LatencySteps.count + 2
+    fileprivate static let cellsEach = LatencySteps.count + 3
 
     // Safety: `cellsEach` an operation, freed in deinit; indices are checked against both.
     private nonisolated(unsafe) let cells: UnsafeMutablePointer<Atomic<UInt64>>
@@ -43,25 +43,36 @@ final class IOTimes: Sendable {
         unsafe cells.deallocate()
     }
 
-    /// Counts an IO that ended; the queue's thread only.
+    /// Counts; the queue's thread only.
     ///
-    /// - Parameter bytes: that it moved; 0 for one that failed.
-    @inline(__always)
-    func add(_ op: UInt8, nanoseconds: UInt64, bytes: UInt64) {
-        let op = op < Self.operations ? Int(op) : Int(QueueCounters.Kind.otherOp.rawValue)
-        let own = unsafe cells + op &* Self.cellsEach
-        let step = min(LatencySteps.step(nanoseconds), LatencySteps.count &- 1)
-        unsafe Self.raise(own + step, by: 1)
-        unsafe Self.raise(own + Self.bytesCell, by: bytes)
-        guard nanoseconds != 0 else { return }
-        unsafe Self.raise(own + Self.nanosecondsCell, by: nanoseconds)
-        if unsafe nanoseconds > own[Self.maxCell].load(ordering: .relaxed) {
-            unsafe own[Self.maxCell].store(nanoseconds, ordering: .relaxed)
+    /// A value, because the IO path counts no references: whoever keeps one keeps the times too.
+    @safe
+    struct Writer {
+        // Safety: see ``IOTimes/cells``.
+        fileprivate let cells: UnsafeMutablePointer<Atomic<UInt64>>
+
+        /// Counts an IO that ended.
+        ///
+        /// - Parameter bytes: that it moved; 0 for one that failed.
+        @inline(__always)
+        func add(_ op: UInt8, nanoseconds: UInt64, bytes: UInt64) {
+            let op = op < operations ? Int(op) : QueueCounters.Kind.otherOp.rawValue
+            let own = unsafe cells + op &* cellsEach
+            let step = min(LatencySteps.step(nanoseconds), LatencySteps.count &- 1)
+            unsafe IOTimes.raise(own + step, by: 1)
+            unsafe IOTimes.raise(own + bytesCell, by: bytes)
+            guard nanoseconds != 0 else { return }
+            unsafe IOTimes.raise(own + nanosecondsCell, by: nanoseconds)
+            if unsafe nanoseconds > own[maxCell].load(ordering: .relaxed) {
+                unsafe own[maxCell].store(nanoseconds, ordering: .relaxed)
+            }
         }
     }
 
+    var writer: Writer { unsafe Writer(cells: cells) }
+
     @inline(__always)
-    private static func raise(_ cell: UnsafeMutablePointer<Atomic<UInt64>>, by amount: UInt64) {
+    fileprivate static func raise(_ cell: UnsafeMutablePointer<Atomic<UInt64>>, by amount: UInt64) {
         let value = unsafe cell.pointee.load(ordering: .relaxed)
         unsafe cell.pointee.store(value &+ amount, ordering: .relaxed)
     }

@@ -93,8 +93,8 @@ struct Removal {
         }
         try checkUnused(id)
         do { try askServer("stop", id, record) } catch let failure as Failure {
-            let isKilled = try killServer(record, failure)
-            guard isKilled || !ServerProcess.isAlive(record.serverPID) else { throw failure }
+            // One that ended by itself may have had something to write back.
+            guard try killServer(record, failure) else { throw failure }
             // It takes the disk with it, except on kernels that notice late.
             do { try ControlDevice().stop(id, seconds: 75) } catch { throw Failure(error) }
         }

@@ -123,6 +123,15 @@ processes() {
   done
 }
 
+# Prints the pids of servers, without the process beside each that gives its control commands.
+servers() {
+  local pid parent
+  for pid in $(processes); do
+    parent=$(ps -o ppid= -p "$pid" | tr -d ' ')
+    [ "$(cat "/proc/$parent/comm" 2>/dev/null)" = ublk-script ] || echo "$pid"
+  done
+}
+
 mounts() { awk -v work="${work:-/nonexistent}/" 'index($2, work) == 1 { print $2 }' /proc/mounts; }
 
 remove_by_force() {

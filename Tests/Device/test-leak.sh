@@ -156,7 +156,7 @@ t_many_refused_adds_leave_nothing() {
   files=$(open_files)
   for ((i = 0; i < refusals; i++)); do ! ublk-script add plain.lua -n 0 --file disk.img --quiet 2>/dev/null || fail "round $i succeeded"; done
   [ ! -e disk.img ]
-  expect_equal processes "$(processes)" "$server"
+  expect_equal "servers" "$(servers)" "$server"
   expect_between "open files that were not closed" $(($(open_files) - files)) -1000000 50
 }
 

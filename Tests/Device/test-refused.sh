@@ -27,7 +27,7 @@ t_a_second_add_with_the_same_number_is_refused_and_the_first_device_goes_on() {
   expect_equal "record" "$(<"$state_directory/5.json")" "$record"
   expect_equal "state" "$(state_of 5)" LIVE
   ublk-script ctl 5 stats >/dev/null
-  expect_equal "processes" "$(processes)" "$server"
+  expect_equal "servers" "$(servers)" "$server"
 }
 
 t_del_of_a_missing_device_says_that_there_is_none() {
@@ -240,7 +240,7 @@ t_more_buffers_than_memory_are_refused() {
 t_a_size_that_memory_or_file_cannot_have_is_refused() {
   plain_script
   expect_refused plain.lua size=500000T
-  expect_output 500000T ENOMEM
+  expect_output 500000 TiB ENOMEM
   truncate -s 64M ext4.img
   mkfs.ext4 -q ext4.img
   mkdir mnt

@@ -16,7 +16,7 @@ LUA
 
 expect_bystander_well() {
   expect_equal "what the other device holds" "$(bytes_in "$dev" 0 4096)" 77
-  expect_equal "processes" "$(processes)" "$server"
+  expect_equal "servers" "$(servers)" "$server"
   ublk-script del "$id"
   no_leftovers
 }

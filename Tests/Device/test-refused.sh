@@ -240,7 +240,7 @@ t_more_buffers_than_memory_are_refused() {
 t_a_size_that_memory_or_file_cannot_have_is_refused() {
   plain_script
   expect_refused plain.lua size=500000T
-  expect_output 500000 TiB ENOMEM
+  expect_output "500000 TiB" ENOMEM
   truncate -s 64M ext4.img
   mkfs.ext4 -q ext4.img
   mkdir mnt

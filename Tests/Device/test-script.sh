@@ -196,7 +196,8 @@ LUA
   expect_output mistake.lua:4: interrupted
   expect_status 1 ublk-script ctl "$id" memory
   expect_output mistake.lua "out of memory"
-  expect_status 0 ublk-script ctl "$id" many
+  expect_status 1 ublk-script ctl "$id" many
+  expect_output "longer than 64 KiB"
   expect_status 0 ublk-script ctl "$id" hello
   expect_equal "the answer" "$output" hello
   expect_status 2 ublk-script ctl "$id"

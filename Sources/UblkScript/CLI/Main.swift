@@ -27,6 +27,8 @@ struct UblkScript: ParsableCommand {
     static let version = "0.1.0"
 
     static func main() {
+        // A write that a limit forbids (RLIMIT_FSIZE) is an error of that write.
+        signal(SIGXFSZ, SIG_IGN)
         OutsideProcess.runIfAsked(CommandLine.arguments)
         LoadWatch.setOnStuck { text in
             Output.error(text)

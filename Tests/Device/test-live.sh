@@ -103,7 +103,7 @@ LUA
   wait_for_rate_limit
   expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ENODATA
   expect_status 0 ublk-script ledger "$id"
-  expect_output "read 8388608+4096  proven.lua:3 bad: fail(\"ENODATA\")"
+  expect_output "read 8388608+4096  $work/proven.lua:3 bad: fail(\"ENODATA\")"
   expect_equal "lines" "$(wc -l <<<"$output")" 1
   dmesg | tail -20 | grep -q "critical medium error, dev ublkb$id, sector 16384" || fail "the kernel log has no such line"
   expect_status 1 ublk-script ledger "$id" --since healed
@@ -186,7 +186,7 @@ t_list_and_add_tell_the_same_in_text_and_JSON() {
   done
   [ -d "/proc/$(json_value serverPID <<<"$added")" ] || fail "serverPID is no process"
   expect_status 0 ublk-script list
-  expect_output "/dev/ublkb2: 16M state LIVE script $work/talking.lua" "queues 2 depth 16 block size 4096 max io 64K" \
+  expect_output "/dev/ublkb2: 16M state LIVE script" "$work/talking.lua" "queues 2 depth 16 block size 4096 max io 64K" \
     "backing file $work/disk.img seed 7"
 }
 

@@ -45,9 +45,7 @@ struct ControlScriptCommand: ParsableCommand {
     )
     var number: String?
 
-    // What looks like an option and is none of ours is a word for the script, which refuses what it does not know.
     @Argument(
-        parsing: .allUnrecognized,
         help: ArgumentHelp(
             "The device (0, ublkb0, /dev/ublkb0 or /dev/ublkc0), and what to say.",
             valueName: "device> <word"

@@ -32,7 +32,7 @@ struct DeviceListing: Encodable {
     /// There is a record of ours that cannot be read.
     var isRecordDamaged: Bool?
 
-    static let statusSeconds = 3
+    static let statusSeconds = 2
 
     /// Never blocks: the driver's lock-free query, sysfs and our own record.
     ///

@@ -103,7 +103,7 @@ LUA
   wait_for_rate_limit
   expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ENODATA
   expect_status 0 ublk-script ledger "$id"
-  expect_output "read 8388608+4096  $work/proven.lua:3 bad: fail(\"ENODATA\")"
+  expect_output "read 8388608+4096  proven.lua:3 bad: fail(\"ENODATA\")"
   expect_equal "lines" "$(wc -l <<<"$output")" 1
   dmesg | tail -20 | grep -q "critical medium error, dev ublkb$id, sector 16384" || fail "the kernel log has no such line"
   expect_status 1 ublk-script ledger "$id" --since healed

@@ -81,6 +81,12 @@ struct ScriptInputTests {
         #expect(name.utf8.count <= 56 && name.hasPrefix(".../folder/") && name.hasSuffix("/a.lua"))
     }
 
+    @Test func `the ledger names a script without its folder`() {
+        let path = script("rule { nth = 1, error = \"EIO\" }")
+        let ledger = run("simulate", path, "--ops", "20", "--seed", "1", "--ledger").output
+        #expect(ledger.contains("  faulty.lua:2: fail(\"EIO\")"), "\(ledger)")
+    }
+
     @Test func `the version, and what the shell completes`() {
         #expect(run("--version").output == "ublk-script \(UblkScript.version)\n")
         _ = scratch.write("deliver.lua", "")

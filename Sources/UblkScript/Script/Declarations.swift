@@ -73,7 +73,7 @@ extension Script {
                         line: rule.line,
                         name: name ?? "",
                         trigger: trigger,
-                        script: sourceName,
+                        script: sourceShortName,
                         number: number
                     )
                 )

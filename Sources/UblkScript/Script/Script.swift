@@ -97,6 +97,9 @@ struct Script: ~Copyable {
     /// The script's name in messages.
     var sourceName: String { source.name }
 
+    /// Its name in the ledger.
+    var sourceShortName: String { source.shortName }
+
     /// What a path that it names means in any folder.
     func resolve(_ path: String) -> String { source.resolve(path) }
 

@@ -129,11 +129,21 @@ struct ScriptInputTests {
     }
 
     @Test func `simulate that is interrupted prints what there is so far`() {
-        let path = script("rule { nth = 1, error = \"EIO\" }")
-        let program = ProgramRun.program ?? ""
+        let path = script(
+            "local n = 0 function read() n = n + 1 if n == 1 then log(\"begun\") end end"
+        )
+        // A shell's background process ignores SIGINT, for which SIGTERM stands here.
         let run = ProgramRun(
-            shell:
-                "timeout --preserve-status -s INT -k 60 3 \(program) simulate \(path) --ops 100000000",
+            shell: """
+                cd \(scratch.path)
+                \(ProgramRun.program ?? "") simulate \(path) --ops 100000000 2>said &
+                until grep -q begun said || ! kill -0 $!; do sleep 0.1; done
+                kill $!
+                wait $!
+                status=$?
+                cat said >&2
+                exit $status
+                """,
             in: scratch
         )
         #expect(run.exitCode == 1, "\(run.errors)")

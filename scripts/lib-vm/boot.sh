@@ -149,7 +149,8 @@ report() {
     else
       echo "vm: the guest died while its command ran; its console log ends with:" >&2
     fi
-    state=$(sed -n '/vm: the time is up/,$p' "$log" | wc -l)
+    # back to where the kernel died or was asked: a call trace alone may have more than 40 lines
+    state=$(sed -nE '/vm: the time is up|Kernel panic|Oops: |BUG: /,$p' "$log" | wc -l)
     tail -n $((40 + state)) "$log" >&2
     cat "$scratch/emulator" >&2
     exit 124

@@ -52,7 +52,7 @@ LUA
   expect_equal "what del says" "$output" ""
 }
 
-t_list_says_after_a_second_that_a_stopped_server_does_not_answer() {
+t_list_says_after_two_seconds_that_a_stopped_server_does_not_answer() {
   script plain <<'LUA'
     device { size = "16M" }
 LUA
@@ -62,8 +62,8 @@ LUA
   started=$(now_ms)
   expect_status 0 ublk-script list "$id"
   kill -CONT "$server"
-  expect_within "list" "$started" 3000
-  expect_output "$dev" "the server does not answer within 1 s"
+  expect_within "list" "$started" 4000
+  expect_output "$dev" "the server does not answer within 2 s"
 }
 
 has_more_reads_than() { [ "$(counter read)" -gt "$1" ]; }

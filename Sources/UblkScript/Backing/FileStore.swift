@@ -13,8 +13,6 @@ final class FileStore: Sendable {
     ///
     /// Absolute: a server changes its folder.
     let newPath: String?
-    /// Of a block device: open for nobody else, a mount included, as long as this is; otherwise -1.
-    private let exclusiveFD: Int32
 
     enum Problem: Error, CustomStringConvertible {
         case system(call: String, path: String, Errno)
@@ -80,7 +78,7 @@ final class FileStore: Sendable {
             if let wanted, size < wanted {
                 throw Problem.tooSmall(path: path, has: size, needs: wanted)
             }
-            exclusiveFD = try Self.claim(fd, path: path, readOnly: readOnly)
+            fd = try Self.claim(fd, path: path, readOnly: readOnly)
             sizeBytes = size
         } catch {
             close(fd)
@@ -91,10 +89,7 @@ final class FileStore: Sendable {
         newPath = isNew ? AbsolutePath.of(path) : nil
     }
 
-    deinit {
-        close(fd)
-        if exclusiveFD >= 0 { close(exclusiveFD) }
-    }
+    deinit { close(fd) }
 
     func removeIfNew() {
         if let newPath { unsafe unlink(newPath) }
@@ -102,25 +97,29 @@ final class FileStore: Sendable {
 
     /// Nobody else may use the backing: two devices on one file would corrupt it.
     ///
-    /// A lock that goes with the server; for a block device the kernel's exclusive open, which a
-    /// mounted filesystem holds too.
+    /// A lock that goes with the server; for a block device also the kernel's exclusive open, which
+    /// a mounted filesystem holds too. IO has to go through the exclusive descriptor itself: to write
+    /// zeroes the kernel claims the device, which fails with EBUSY beside another's claim
+    /// (`blkdev_fallocate`).
     ///
-    /// - Returns: what holds the block device, or -1. Readers share one.
+    /// - Returns: the descriptor to use, which replaces `fd`. Readers share a device.
     private static func claim(
         _ fd: Int32,
         path: String,
         readOnly: Bool
     ) throws(Problem) -> Int32 {
-        guard flock(fd, (readOnly ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 else {
+        var status = stat()
+        var claimed = fd
+        if !readOnly, unsafe fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFBLK {
+            claimed = unsafe open(path, O_RDWR | O_EXCL | O_CLOEXEC)
+            guard claimed >= 0 else { throw .inUse(path: path) }
+        }
+        guard flock(claimed, (readOnly ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 else {
+            if claimed != fd { close(claimed) }
             throw .inUse(path: path)
         }
-        var status = stat()
-        guard !readOnly, unsafe fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFBLK else {
-            return -1
-        }
-        let exclusive = unsafe open(path, O_RDONLY | O_EXCL | O_CLOEXEC)
-        guard exclusive >= 0 else { throw .inUse(path: path) }
-        return exclusive
+        if claimed != fd { close(fd) }
+        return claimed
     }
 
     /// A name below `/dev` has to be a device, and a ublk one that device of the driver's.

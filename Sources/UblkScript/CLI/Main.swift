@@ -52,7 +52,11 @@ struct UblkScript: ParsableCommand {
     /// What the parser threw, or a command that found its words wrong only when it ran.
     private static func end(_ error: any Error, of kind: any ParsableCommand.Type) -> Never {
         let code = exitCode(for: error)
-        guard code != .failure else { Glibc.exit(1) }
+        guard code != .failure else {
+            // An exit code that a command threw stands for what it has said itself.
+            if !(error is ExitCode) { Output.error("\(error)") }
+            Glibc.exit(1)
+        }
         if code == .success {
             // Help, or what the shell asked for to complete a word.
             let text = fullMessage(for: error)

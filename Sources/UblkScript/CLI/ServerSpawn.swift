@@ -1,4 +1,5 @@
 import Glibc
+import SystemPackage
 
 /// Starts the server process of a device and waits for its word.
 enum ServerSpawn {
@@ -12,7 +13,17 @@ enum ServerSpawn {
         report: (String) throws -> Void
     ) throws {
         // The text itself, in memory: what was checked is what runs, and a pipe cannot be read again.
-        let text = try SystemCall.memoryFile(source.text, name: "ublk-script")
+        let text: Int32
+        do throws(Errno) {
+            text = try SystemCall.memoryFile(source.text, name: "ublk-script")
+        } catch {
+            throw Failure(
+                """
+                the script could not be handed to its server by a file in memory: \(error) (\(error.name)). \
+                See: ulimit -f (a limit on files holds for it, too), free -m
+                """
+            )
+        }
         defer { close(text) }
         let cookie = DeviceServer.newCookie()
         let server = try ChildProcess(

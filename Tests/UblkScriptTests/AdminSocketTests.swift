@@ -183,6 +183,8 @@ import Testing
         for _ in 0..<3 { #expect(try ask(["x"]) == (true, "")) }
         #expect(silent.say("x"))
         #expect(deaf.hear().hasPrefix("+line"))
+        // Else the server would wait for it to take the rest.
+        shutdown(deaf.fd, Int32(SHUT_RDWR))
         server.stop()
     }
 

@@ -185,7 +185,7 @@ import Testing
         let ledgers = (0..<2).map { Ledger(queue: QueueID(UInt16($0)), capacity: 64) }
         let file = try LedgerFile(path: path)
         file.tell(format(isJSON: true))
-        file.start(ledgers, try LinePipe())
+        try file.start(ledgers, try LinePipe())
         body(ledgers)
         #expect(file.finish() == nil)
         return (contents(of: path) ?? "").split(separator: "\n").map(String.init)

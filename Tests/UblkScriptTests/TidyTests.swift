@@ -100,6 +100,18 @@ struct TidyTests {
         }
     }
 
+    /// `OSThread(name:)` ends the process when a thread cannot be made: a server would lose its device.
+    @Test func `a server outlives a thread that cannot be made`() {
+        let servesNothing = ["OSThread.swift", "OutsideProcess.swift"]
+        expectNone(
+            offenders(SourceTree.swift, "use OSThread(trying:)") { file, line in
+                ["Server", "DataPlane"].contains(file.folder ?? "")
+                    && !servesNothing.contains { file.path.hasSuffix($0) }
+                    && line.contains("OSThread(name:")
+            }
+        )
+    }
+
     // MARK: How long
 
     @Test func `files have at most 400 lines`() {

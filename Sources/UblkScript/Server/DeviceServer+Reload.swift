@@ -1,4 +1,5 @@
 import Logging
+import SystemPackage
 
 /// `reload`: the device goes on with another script.
 ///
@@ -59,14 +60,17 @@ extension DeviceServer {
         let begun = Promise<ThreadClock>()
         let promise = Promise<Result<LoadedScript.Plan, ScriptProblem>>()
         let seed = plan.seed
-        let thread = OSThread(name: "ublk-loader") {
-            begun.fulfil(ThreadClock())
-            promise.fulfil(
-                Result { () throws(ScriptProblem) in
-                    try LoadedScript.plan(source, overrides: overrides, usualSeed: seed)
-                }
-            )
-        }
+        let thread: OSThread
+        do throws(Errno) {
+            thread = try OSThread(trying: "ublk-loader") {
+                begun.fulfil(ThreadClock())
+                promise.fulfil(
+                    Result { () throws(ScriptProblem) in
+                        try LoadedScript.plan(source, overrides: overrides, usualSeed: seed)
+                    }
+                )
+            }
+        } catch { throw Self.noThread("the loader of the script", error) }
         // A plan may load the script twice.
         let limit = Script.Options().loadLimitNanoseconds
         let most = 2 * LoadWatch.nanosecondsMax(limit: limit)

@@ -258,7 +258,7 @@ final class DeviceServer {
             }
             if let problem { throw Self.noThread("queue \(index)", problem) }
         }
-        startLedgerFile()
+        try startLedgerFile()
         if plan.needsWatchdog { try startWatchdog() }
         // START_DEV would wait for ever for a queue that did not come up.
         for seat in seats {

@@ -69,9 +69,11 @@ final class LedgerFile: Sendable {
     func tell(_ format: LedgerText) { self.format.withLock { $0 = format } }
 
     /// Begins to write; once.
-    func start(_ ledgers: [Ledger], _ lines: LinePipe) {
+    func start(_ ledgers: [Ledger], _ lines: LinePipe) throws(DeviceError) {
+        do throws(Errno) {
+            _ = try OSThread(trying: "ublk-ledger") { self.run(ledgers, lines) }
+        } catch { throw DeviceServer.noThread("the ledger file", error) }
         isStarted.store(true, ordering: .relaxed)
-        _ = OSThread(name: "ublk-ledger") { self.run(ledgers, lines) }
     }
 
     /// Writes what is left.
@@ -157,9 +159,9 @@ final class LedgerFile: Sendable {
 
 /// The file of a device's ledger, if `add` was given one.
 extension DeviceServer {
-    func startLedgerFile() {
+    func startLedgerFile() throws(DeviceError) {
         ledgerFile?.tell(ledgerText(isJSON: true))
-        ledgerFile?.start(seats.map(\.control.ledger), lines)
+        try ledgerFile?.start(seats.map(\.control.ledger), lines)
     }
 
     /// The queues have ended.

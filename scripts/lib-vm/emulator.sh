@@ -4,6 +4,11 @@
 # 8.1 may go on with what it had translated of the old text when each processor has a thread of its own, and the guest
 # dies of `Oops: int3` at any moment. The installed QEMU is used when it is new enough; otherwise the one in the
 # backports suite of this machine's release, kept in $cache/emulator. Delete that folder to get a newer one.
+#
+# A small gap is in every QEMU: a store to translated text first drops the translations, then stores, and nothing holds
+# off a translation between the two (notdirty_write in accel/tcg/cputlb.c). It takes a host that stops one processor's
+# thread right there, within some hundred nanoseconds: seen once, on a host with several times the work it could do. So a
+# kernel under TCG should patch itself as little as possible while it runs.
 # shellcheck shell=bash
 
 emulator_fit=8.1
@@ -13,6 +18,9 @@ emulator_fit=8.1
 emulator_choose() {
   local threads=multi version why=
   accel=tcg accel_boot=
+  # The watchdog of the TSC takes a processor that the host has stopped for a bad clock, and marking the clock so patches
+  # sched_clock_cpu, at the worst moment there is. The TSC of QEMU is the host's clock.
+  [ "$arch" != amd64 ] || accel_boot=tsc=reliable
   if ! emulator_is_fit "$(emulator_version)"; then
     if why=$(emulator_get); then
       qemu=$cache/emulator/usr/bin/$qemu
@@ -29,7 +37,7 @@ emulator_choose() {
   accel_options=(-accel "tcg,thread=$threads,tb-size=512" -cpu max)
   # QEMU before 8.0 leaves garbage in EFLAGS after cmpxchg16b, and 6.12 runs one in each allocation:
   # guests died of impossible faults. The kernel must do without; programs hardly use it.
-  if [ "$arch" = amd64 ] && ! emulator_is_at_least 8.0 "$version"; then accel_boot=clearcpuid=cx16; fi
+  if [ "$arch" = amd64 ] && ! emulator_is_at_least 8.0 "$version"; then accel_boot+=" clearcpuid=cx16"; fi
 }
 
 # The version of qemu; nothing when it does not run.

@@ -255,7 +255,11 @@ import Testing
         ("content = \"zero\"", "op = \"write\""),
         ("op = \"write\", content = { hex = \"5\" }", "1 to 16 bytes"),
         ("op = \"write\", content = { at = 1 }", "1 to 16 bytes"), ("once = true", "range"),
-        ("skip = 0", "skip = 0"), ("name = \"a b\"", "without blanks"),
+        ("skip = 0", "skip = 0"),
+        ("name = \"a b\"", "without blanks and control characters (this has a blank)"),
+        ("name = \"\\t\\27 \"", "(this has \\x09, \\x1b, a blank)"),
+        ("name = \"a\\u{9b}\"", "(this has \\x9b)"),
+        ("name = (\"x\"):rep(65)", "1 to 64 bytes"),
         ("name = \"12\"", "not a number"), ("set_state = 3", "set_state = 3"),
     ])
     func `what is no condition is refused with the line and what is accepted`(

@@ -139,11 +139,18 @@ extension Rule {
     /// What people call the rule: on the command line, in `stats` and in the ledger.
     static func name(_ setting: Setting) throws(ConfigError) -> String {
         let text = try setting.text()
-        let isPlain = text.utf8.allSatisfy { $0 > UInt8(ascii: " ") && $0 != 0x7f }
         // "ctl rule off all" means all rules.
         guard text != "all" else { throw setting.refused("another name: all means every rule,") }
-        guard text.utf8.count <= 64, isPlain, Int(text) == nil else {
-            throw setting.refused("a name of 1 to 64 bytes without blanks, and not a number,")
+        let wrong = text.unicodeScalars.filter { $0 == " " || Printable.isControl($0) }
+            .reduce(into: [String]()) { names, scalar in
+                let name = scalar == " " ? "a blank" : Printable.escape(scalar)
+                if !names.contains(name) { names.append(name) }
+            }
+        guard text.utf8.count <= 64, wrong.isEmpty, Int(text) == nil else {
+            let has = wrong.isEmpty ? "" : " (this has \(wrong.joined(separator: ", ")))"
+            throw setting.refused(
+                "a name of 1 to 64 bytes without blanks and control characters\(has), and not a number,"
+            )
         }
         return text
     }

@@ -2,7 +2,9 @@
 enum Printable {
     /// - Parameter allowing: sequences that are meant, such as colours.
     static func text(_ text: String, allowing sequences: [String] = []) -> String {
-        guard text.unicodeScalars.contains(where: isControl) else { return text }
+        guard text.unicodeScalars.contains(where: { isControl($0) && !isLayout($0) }) else {
+            return text
+        }
         var result = String.UnicodeScalarView()
         var rest = text[...]
         while let scalar = rest.unicodeScalars.first {
@@ -17,24 +19,28 @@ enum Printable {
                     ]
                 continue
             }
-            if isControl(scalar) {
-                let digits = String(scalar.value, radix: 16)
-                result.append(
-                    contentsOf: ("\\x" + (digits.count < 2 ? "0" : "") + digits).unicodeScalars
-                )
-            } else {
+            if isLayout(scalar) || !isControl(scalar) {
                 result.append(scalar)
+            } else {
+                result.append(contentsOf: escape(scalar).unicodeScalars)
             }
             rest = rest[rest.unicodeScalars.index(after: rest.startIndex)...]
         }
         return String(result)
     }
 
-    private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
-        switch scalar.value {
-        case 0x09, 0x0a: false
-        case 0..<0x20, 0x7f..<0xa0: true
-        default: false
-        }
+    /// `\xNN`.
+    static func escape(_ scalar: Unicode.Scalar) -> String {
+        let digits = String(scalar.value, radix: 16)
+        return "\\x" + (digits.count < 2 ? "0" : "") + digits
+    }
+
+    /// Those of C0 and C1, and DEL.
+    static func isControl(_ scalar: Unicode.Scalar) -> Bool {
+        scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value)
+    }
+
+    private static func isLayout(_ scalar: Unicode.Scalar) -> Bool {
+        scalar == "\t" || scalar == "\n"
     }
 }

@@ -94,6 +94,6 @@ struct ScriptSummary: Codable {
         lines.append("  handlers: \(handlers.isEmpty ? "none" : handlers.joined(separator: " "))")
         lines.append("  ctl: \(hasControl ? "yes" : "no")")
         lines += warnings.map { "  warning: \($0.origin): \($0.text)" }
-        return lines.joined(separator: "\n")
+        return lines.map { Wrap.text($0, hanging: 2) }.joined(separator: "\n")
     }
 }

@@ -17,6 +17,15 @@ enum Output {
 
     static func line(_ text: String) { put(text + "\n", atOnce: Terminal.output) }
 
+    /// A line that programs read as well: broken at words on a terminal, whole everywhere else.
+    ///
+    /// - Parameter style: of its first word.
+    static func record(_ text: String, painted style: Style? = nil) {
+        let lines = Terminal.output ? Wrap.text(text) : text
+        let word = lines.prefix { $0 != " " && $0 != "\n" }
+        line((style?.paint(String(word)) ?? String(word)) + lines.dropFirst(word.count))
+    }
+
     /// Writes at once, also into a pipe.
     static func now(_ text: String) throws {
         put(text, atOnce: true)

@@ -50,7 +50,10 @@ final class Progress: Sendable {
         }
     }
 
-    /// Takes the line away; signals do what they usually do.
+    /// Takes the line away until the next turn: something is to be printed.
+    func clear() { state.withLock { erase(&$0) } }
+
+    /// Takes the line away for good; signals do what they usually do.
     func finish() {
         state.withLock { state in
             guard !state.isOver else { return }

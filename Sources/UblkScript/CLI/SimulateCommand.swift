@@ -140,7 +140,7 @@ struct SimulateCommand: ParsableCommand {
             if let expected {
                 try expected.compare(lines)
             } else {
-                for line in lines { Output.line(line) }
+                for line in lines { if json { Output.line(line) } else { Output.record(line) } }
             }
             if report.end == .interrupted {
                 throw Failure("interrupted: this is what there is so far")
@@ -253,14 +253,19 @@ struct SimulateCommand: ParsableCommand {
 
     private func runTests(_ source: ScriptSource, _ overrides: [Setting]) throws {
         let run = try ScriptTestRun(source, overrides: overrides, logFD: 2)
-        let outcomes = try run.run { outcome in
+        let progress = Progress(of: run.count, "tests")
+        defer { progress.finish() }
+        let outcomes = try run.run(observer: { progress.turn($0) }) { outcome in
             guard !json else { return }
-            let failed = outcome.failure.map {
-                "\(Style.bad.paint("FAIL")) - \(outcome.name): \($0)"
-            }
-            // At once: whoever interrupts the run has seen what there was.
-            try? Output.now((failed ?? "\(Style.good.paint("ok")) - \(outcome.name)") + "\n")
+            progress.clear()
+            Output.record(
+                outcome.failure.map { "FAIL - \(outcome.name): \($0)" } ?? "ok - \(outcome.name)",
+                painted: outcome.failure == nil ? .good : .bad
+            )
+            // At once: whoever waits sees what there is.
+            try? Output.flush()
         }
+        progress.finish()
         let failed = outcomes.count { $0.failure != nil }
         let report = TestReport(
             script: source.path,
@@ -272,6 +277,9 @@ struct SimulateCommand: ParsableCommand {
         Output.line(
             json ? JSON.text(report) : "\(report.passed) passed, \(failed) failed"
         )
+        if run.isInterrupted {
+            throw Failure("interrupted: \(outcomes.count) of \(run.count) tests were over")
+        }
         if outcomes.isEmpty {
             throw Failure("\(source.name) has no test: test(\"name\", function(disk) ... end)")
         }

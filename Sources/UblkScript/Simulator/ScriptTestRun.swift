@@ -1,3 +1,5 @@
+import Synchronization
+
 /// Runs the tests that a script carries, one after the other in the calling thread.
 ///
 /// Each gets a fresh ``SimulatedDevice`` of the script, with the settings it asks for and one seed for all, and a fresh
@@ -20,6 +22,19 @@ struct ScriptTestRun {
     private let tests: [(test: ScriptTest, plan: LoadedScript.Plan)]
     /// Where the script's `log()` goes; -1: nowhere.
     private let logFD: Int32
+    /// What whoever looks on wants and sees.
+    private let course = Course()
+
+    /// How far a run is, for a thread beside it.
+    private final class Course: Sendable {
+        let done = Atomic<UInt64>(0)
+        let isInterrupted = Atomic(false)
+        let isOver = Atomic(false)
+    }
+
+    var count: Int { tests.count }
+    /// It was ended before all tests were over.
+    var isInterrupted: Bool { course.isInterrupted.load(ordering: .relaxed) }
 
     /// Finds the tests, and checks the settings of each.
     ///
@@ -42,11 +57,31 @@ struct ScriptTestRun {
 
     /// Runs them all.
     ///
-    /// - Parameter report: called after each.
+    /// - Parameters:
+    ///   - observer: called again and again by a thread beside, with how many are over; true ends the run.
+    ///   - report: called after each.
+    /// - Returns: what came of those that were over.
     /// - Throws: ``ScriptProblem``, ``MemoryStore/NoMemory``.
-    func run(_ report: (Outcome) -> Void = { _ in }) throws -> [Outcome] {
-        try tests.map { test, plan in
-            var bench = try TestBench(plan, logFD: logFD)
+    func run(
+        observer: (@Sendable (UInt64) -> Bool)? = nil,
+        _ report: (Outcome) -> Void = { _ in }
+    ) throws -> [Outcome] {
+        if let observer {
+            // Nobody waits for the thread: what it looks at lives as long as it does.
+            _ = OSThread(name: "test-observer") { [course] in
+                while !course.isOver.load(ordering: .relaxed) {
+                    if observer(course.done.load(ordering: .relaxed)) {
+                        course.isInterrupted.store(true, ordering: .relaxed)
+                    }
+                }
+            }
+        }
+        defer { course.isOver.store(true, ordering: .relaxed) }
+        var outcomes: [Outcome] = []
+        for (test, plan) in tests {
+            var bench = try TestBench(plan, logFD: logFD) { [course] in
+                course.isInterrupted.load(ordering: .relaxed)
+            }
             // The test's settings may have changed what there is.
             guard let index = bench.tests.firstIndex(of: test) else {
                 throw ScriptProblem.config(
@@ -57,10 +92,14 @@ struct ScriptTestRun {
                 )
             }
             let failure = bench.run(index).map { place($0, test) }
+            // What was done to one that did not end says nothing about the script.
+            guard !isInterrupted else { break }
             let outcome = Outcome(name: test.name, line: test.line, failure: failure)
+            outcomes.append(outcome)
+            course.done.store(UInt64(outcomes.count), ordering: .relaxed)
             report(outcome)
-            return outcome
         }
+        return outcomes
     }
 
     /// With the test's own place where a failure names none.
@@ -76,8 +115,14 @@ private struct TestBench: ~Copyable {
     private let script: Script
     /// Numbers of the requests that are over.
     private var over: Set<UInt64> = []
+    private let isInterrupted: () -> Bool
 
-    init(_ plan: LoadedScript.Plan, logFD: Int32) throws {
+    init(
+        _ plan: LoadedScript.Plan,
+        logFD: Int32,
+        isInterrupted: @escaping () -> Bool
+    ) throws {
+        self.isInterrupted = isInterrupted
         let options = SimulatedDevice.Options(logFD: logFD)
         let device = try SimulatedDevice(plan, options) { _ in
             SimulatedApplication(handedTo: Int(plan.config.depth))
@@ -120,6 +165,8 @@ private struct TestBench: ~Copyable {
     /// The time budget is one of each stretch between two calls; this ends what waits for ever.
     private static let callsMax = 200_000
 
+    private static let interrupted = "interrupted"
+
     private mutating func follow(_ index: Int) -> String? {
         let config = device.plan.config
         let disk = ScriptTest.Disk(
@@ -129,6 +176,7 @@ private struct TestBench: ~Copyable {
         )
         var step = script.beginTest(index, disk: disk, now: now)
         for _ in 0..<Self.callsMax {
+            if isInterrupted() { return Self.interrupted }
             switch step {
             case .passed: return nil
             case .failed(let error): return error.text
@@ -163,6 +211,7 @@ private struct TestBench: ~Copyable {
         case .advance(let nanoseconds):
             device.queue.transport.wait(nanoseconds: nanoseconds)
             while device.queue.transport.alarm != nil {
+                if isInterrupted() { return .refused(Self.interrupted) }
                 device.turn()
                 precondition(!device.queue.transport.isStuck, "a wait with an end has none")
             }
@@ -204,6 +253,7 @@ private struct TestBench: ~Copyable {
         while true {
             try collect()
             if over.contains(number) { return .nothing }
+            if isInterrupted() { return .refused(Self.interrupted) }
             device.turn()
             guard device.queue.transport.isStuck else { continue }
             try collect()

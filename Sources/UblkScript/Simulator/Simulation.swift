@@ -88,7 +88,7 @@ struct Simulation {
             let text = "ctl \(word.words.joined(separator: " ")): \(answer.text)"
             guard answer.isOK else { throw ConfigError(origin: word.origin, text: text) }
             guard logFD >= 0, !answer.text.isEmpty, word.words.first != "mark" else { continue }
-            let line = Array("\(word.origin): \(text)\n".utf8)
+            let line = Array(Printable.text("\(word.origin): \(text)\n").utf8)
             _ = unsafe line.withUnsafeBytes { unsafe write(logFD, $0.baseAddress, $0.count) }
         }
     }

@@ -165,9 +165,16 @@ import Testing
         ("range=-1+4K", "--range: \"-1+4K\" is none"),
         ("from=soon", "--from: \"soon\" is none: a time"),
         ("rule=", "--rule: \"\" is none"),
+        ("until=1s", "--until: \"1s\" is none: a time that leaves --from before --until"),
     ])
     func `a filter that is none is refused`(word: String, why: String) {
-        #expect { try LedgerFilter([word]) } throws: { "\($0)".hasPrefix(why) }
+        #expect { try LedgerFilter(["from=2s", word]) } throws: { "\($0)".hasPrefix(why) }
+    }
+
+    @Test func `a mark that was set after the end of the times wanted leaves nothing`() throws {
+        var filter = try LedgerFilter(["until=2s"])
+        filter.from = 3_000_000_000
+        #expect(!some().contains { filter.admits($0, rules: Self.rules) })
     }
 
     @Test func `a name that no rule had is found out`() throws {

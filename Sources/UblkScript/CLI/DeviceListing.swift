@@ -83,9 +83,16 @@ struct DeviceListing: Encodable {
         let path = StateDirectory.standard.socketPath(DeviceID(id))
         let connection = AdminConnection(connectingTo: path, seconds: Self.statusSeconds)
         // Gone meanwhile, or not allowed to ask, is no silence.
-        guard connection != nil || Glibc.errno == EAGAIN else { return }
-        guard let answer = try? connection?.ask(["status"]) else { return isSilent = true }
-        if answer.ok { take(ServerStatus(lines: answer.text)) }
+        guard let connection else {
+            if Glibc.errno == EAGAIN { isSilent = true }
+            return
+        }
+        do throws(AdminConnection.Silence) {
+            let answer = try connection.ask(["status"])
+            if answer.ok { take(ServerStatus(lines: answer.text)) }
+        } catch {
+            if case .late = error { isSilent = true }
+        }
     }
 
     mutating func take(_ status: ServerStatus) {

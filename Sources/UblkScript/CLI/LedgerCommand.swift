@@ -59,7 +59,10 @@ struct LedgerCommand: ParsableCommand {
             guard let piece = try ask(id, record, cursor, filter) else { return }
             cursor = piece.cursor
             if piece.lost > 0 { (lost, overwritten) = (lost + piece.lost, piece.overwritten) }
-            if !piece.text.isEmpty { try Output.now(piece.text + "\n") }
+            if !piece.text.isEmpty {
+                if json { Output.line(piece.text) } else { Output.record(piece.text) }
+                try Output.flush()
+            }
             guard !piece.hasMore else { continue }
             if lost > 0 {
                 Output.error(
@@ -100,31 +103,24 @@ struct LedgerCommand: ParsableCommand {
         let isFirst = cursor.isEmpty
         if follow, !isFirst, !ServerProcess.isAlive(record.serverPID) { return nil }
         let words = ["ledger", json ? "json" : "text", since ?? "", cursor] + filter
-        let answer: (ok: Bool, text: String)?
+        let answer: String
         do {
-            let connection = try Removal.connect(id, record, seconds: Removal.questionSeconds)
-            answer = try? connection.ask(words)
+            answer = try Removal.ask(words, id, record, seconds: Removal.questionSeconds)
         } catch {
-            if follow, !isFirst { return nil }
+            // The device may be going away, which is where following ends.
+            if follow, !isFirst, ServerProcess.waitForExit(record.serverPID, seconds: 5) {
+                return nil
+            }
             throw error
         }
-        guard let answer else {
-            if follow, !isFirst { return nil }
-            throw Failure(
-                "the server of device \(id) did not answer within \(Removal.questionSeconds) s"
-            )
-        }
-        guard answer.ok else { throw Failure(answer.text) }
-        let parts = answer.text.split(
+        let parts = answer.split(
             separator: "\n",
             maxSplits: 2,
             omittingEmptySubsequences: false
         )
         let head = parts.first?.split(separator: " ") ?? []
         guard head.count == 3, let lost = UInt64(head[1]) else {
-            throw Failure(
-                "the server of device \(id) gave an answer that is none: is it of another version?"
-            )
+            throw Removal.isOfAnotherVersion(id)
         }
         return Piece(
             cursor: String(head[0]),

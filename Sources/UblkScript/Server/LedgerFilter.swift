@@ -48,6 +48,8 @@ struct LedgerFilter: Sendable {
                 if key == "from" { from = time } else { until = time }
             default: throw refuse("one of " + Self.keys.joined(separator: ", "))
             }
+            // Before a mark that is the time to begin, too, there may be nothing: that is no contradiction.
+            if from > until { throw refuse("a time that leaves --from before --until") }
         }
     }
 
@@ -69,7 +71,7 @@ struct LedgerFilter: Sendable {
     }
 
     func admits(_ record: LedgerRecord, rules labels: [RuleLabel]) -> Bool {
-        guard (from...until).contains(record.time) else { return false }
+        guard from <= record.time, record.time <= until else { return false }
         if !ops.isEmpty, !ops.contains(where: { $0.rawValue == record.op }) { return false }
         if !actions.isEmpty, !actions.contains(where: record.has) { return false }
         if !ranges.isEmpty {

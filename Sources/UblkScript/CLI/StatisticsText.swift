@@ -77,14 +77,17 @@ struct PrometheusText {
     }
 
     private static func escaped(_ text: String) -> String {
-        text.reduce(into: "") { result, character in
-            switch character {
-            case "\\": result += "\\\\"
-            case "\"": result += "\\\""
-            case "\n": result += "\\n"
-            default: result.append(character)
+        // By scalars: a quote with an accent above it is another character, and "\r\n" is one.
+        String(
+            text.unicodeScalars.reduce(into: String.UnicodeScalarView()) { result, scalar in
+                switch scalar {
+                case "\\": result.append(contentsOf: "\\\\".unicodeScalars)
+                case "\"": result.append(contentsOf: "\\\"".unicodeScalars)
+                case "\n": result.append(contentsOf: "\\n".unicodeScalars)
+                default: result.append(scalar)
+                }
             }
-        }
+        )
     }
 
     private func perOperation(
@@ -159,11 +162,17 @@ struct PrometheusText {
         return metric("waiting_ios", "gauge", "IOs that wait at this moment.", samples)
     }
 
+    /// Rules of one name and line, as a loop makes them, are one series.
     private var rules: [String] {
         let samples = devices.flatMap { device in
-            device.rules.map {
-                "\(labels(device, [("rule", $0.name ?? ""), ("line", "\($0.line)")])) \($0.acted)"
+            var all: [String] = []
+            var sums: [String: UInt64] = [:]
+            for rule in device.rules {
+                let series = labels(device, [("rule", rule.name ?? ""), ("line", "\(rule.line)")])
+                if sums[series] == nil { all.append(series) }
+                sums[series, default: 0] += rule.acted
             }
+            return all.map { "\($0) \(sums[$0, default: 0])" }
         }
         return metric("rule_acted_total", "counter", "IOs that a rule acted on.", samples)
     }

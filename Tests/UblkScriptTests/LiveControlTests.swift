@@ -63,6 +63,22 @@ import Testing
         #expect(outcomes == "...xxx..")
     }
 
+    @Test func `of several ranges all are taken or none`() throws {
+        let script = "local bad = ranges(\"bad\"):add(0, 4096)"
+        let (answers, _) = try run(
+            script,
+            [
+                ["ranges", "bad", "add", "8K", "4K", "16K", "x"],
+                ["ranges", "bad", "remove", "0", "4K", "16K", "0"],
+                ["ranges", "bad", "add", "18446744073709551615", "4K"],
+                ["ranges", "bad", "add", "9223372036854775807", "1"],
+                ["ranges", "bad", "list"],
+            ]
+        )
+        #expect(answers.prefix(4).allSatisfy { $0?.isOK == false }, "\(answers)")
+        #expect(answers[4] == ok("0 4096"))
+    }
+
     @Test func `marks, the state and the seed`() throws {
         let script = """
             rule { after = { mark = "go" }, error = "EIO" }

@@ -85,20 +85,20 @@ struct LiveControl {
             guard unsafe us_ranges_clear(set) else { throw Refusal(text: "ranges: out of memory") }
         case (let count, "add"), (let count, "remove"):
             guard count >= 4, count % 2 == 0 else { throw Refusal(text: Self.rangesUsage) }
-            for place in stride(from: 2, to: count, by: 2) {
-                try unsafe edit(set, words[1] == "add", words[place], words[place + 1])
+            // All of them are read before the first is done.
+            let extents = try stride(from: 2, to: count, by: 2).map { place throws(Refusal) in
+                try Self.extent(words[place], words[place + 1])
             }
+            for extent in extents { try unsafe edit(set, words[1] == "add", extent) }
         default: throw Refusal(text: Self.rangesUsage)
         }
         return .sets([summary(name)])
     }
 
-    private func edit(
-        _ set: OpaquePointer,
-        _ adds: Bool,
+    private static func extent(
         _ first: String,
         _ second: String
-    ) throws(Refusal) {
+    ) throws(Refusal) -> ExtentReport {
         guard let offset = Quantity.bytes(first), let length = Quantity.bytes(second),
             length > 0, length <= UInt64(Int64.max) - offset
         else {
@@ -108,9 +108,18 @@ struct LiveControl {
                     + "as bytes or \"4K\", \"1M\", \"8s\""
             )
         }
+        return ExtentReport(offset: offset, length: length)
+    }
+
+    private func edit(
+        _ set: OpaquePointer,
+        _ adds: Bool,
+        _ extent: ExtentReport
+    ) throws(Refusal) {
         let isDone =
             unsafe adds
-            ? us_ranges_add(set, offset, length) : us_ranges_remove(set, offset, length)
+            ? us_ranges_add(set, extent.offset, extent.length)
+            : us_ranges_remove(set, extent.offset, extent.length)
         guard isDone else { throw Refusal(text: "ranges: out of memory, or too many ranges") }
     }
 

@@ -10,7 +10,8 @@ struct JSONDocumentTests {
     private enum Shape: Decodable {
         case object([String: Shape])
         case array([Shape])
-        case value
+        /// The document's word for it.
+        case value(String)
 
         init(from decoder: any Decoder) throws {
             let container = try decoder.singleValueContainer()
@@ -18,58 +19,88 @@ struct JSONDocumentTests {
                 self = .object(fields)
             } else if let elements = try? container.decode([Shape].self) {
                 self = .array(elements)
+            } else if (try? container.decode(Bool.self)) != nil {
+                self = .value("boolean")
+            } else if (try? container.decode(Double.self)) != nil {
+                self = .value("number")
             } else {
-                self = .value
+                self = .value(container.decodeNil() ? "null" : "string")
             }
         }
 
-        /// Every field, as the document spells it.
-        func paths(_ prefix: String = "") -> Set<String> {
+        private var kind: String {
+            switch self {
+            case .object: "object"
+            case .array: "array"
+            case .value(let kind): kind
+            }
+        }
+
+        /// Every field and its type, as the document spells them.
+        func fields(_ prefix: String = "") -> Set<Field> {
             switch self {
             case .value: []
             case .array(let elements):
                 elements.reduce(into: []) {
-                    $0.formUnion($1.paths(prefix.isEmpty ? "" : prefix + "[]"))
+                    $0.formUnion($1.fields(prefix.isEmpty ? "" : prefix + "[]"))
                 }
             case .object(let fields):
-                fields.reduce(into: []) { paths, field in
+                fields.reduce(into: []) { found, field in
                     let own = prefix == "counters" ? "*" : field.key
                     let path = prefix.isEmpty ? own : prefix + "." + own
-                    paths.insert(path)
-                    paths.formUnion(field.value.paths(path))
+                    found.insert(Field(path: path, type: field.value.kind))
+                    found.formUnion(field.value.fields(path))
                 }
             }
         }
     }
 
+    private struct Field: Hashable { let path, type: String }
+
+    /// What holds a field: `rules[]` of `rules[].line`.
+    private static func parent(of path: String) -> Substring {
+        path[..<(path.lastIndex(of: ".") ?? path.startIndex)]
+    }
+
     /// The fields of a section: all, and those that are always there.
-    private func documented(_ section: String) throws -> (all: Set<String>, always: Set<String>) {
+    private func documented(_ section: String) throws -> (all: Set<Field>, always: Set<Field>) {
+        var all: Set<Field> = []
+        var always: Set<Field> = []
+        for row in try rows(section) {
+            let cells = row.split(separator: "|", omittingEmptySubsequences: false)
+            let types = cells[2].split(separator: ",").map { $0.filter { $0 != " " } }
+            let names = cells[1].split(separator: ",").map {
+                $0.filter { $0 != "`" && $0 != " " }
+            }
+            let fields = names.map { Field(path: $0, type: types[0]) }
+            all.formUnion(fields)
+            if !types.contains("maybe") { always.formUnion(fields) }
+        }
+        return (all, always)
+    }
+
+    private func rows(_ section: String) throws -> [Substring] {
         let text = try #require(SourceTree.text(of: "docs/json.md"))
         let lines = text.split(separator: "\n")
         let start = try #require(
             lines.firstIndex { $0 == "## \(section)" },
             "no section \(section)"
         )
-        var all: Set<String> = []
-        var always: Set<String> = []
-        for line in lines[(start + 1)...].prefix(while: { !$0.hasPrefix("## ") })
-        where line.hasPrefix("| `") {
-            let cells = line.split(separator: "|", omittingEmptySubsequences: false)
-            let names = cells[1].split(separator: ",").map {
-                $0.filter { $0 != "`" && $0 != " " }
-            }
-            all.formUnion(names)
-            if !cells[2].contains("maybe") { always.formUnion(names) }
-        }
-        return (all, always)
+        return lines[(start + 1)...].prefix { !$0.hasPrefix("## ") }.filter { $0.hasPrefix("| `") }
     }
 
     private func check(_ section: String, _ json: String) throws {
         let shape = try #require(JSON.decode(Shape.self, Array(json.utf8)), "\(json)")
         let (all, always) = try documented(section)
-        let printed = shape.paths()
-        #expect(printed.subtracting(all).isEmpty, "\(section): printed, but not documented")
-        #expect(always.subtracting(printed).isEmpty, "\(section): documented, but not printed")
+        let printed = shape.fields()
+        let new = printed.subtracting(all)
+        #expect(new.isEmpty, "\(section): printed, but not documented: \(new)")
+        // Of what is left out, or of an array that is empty, nothing is expected.
+        let parents = Set(printed.map { Self.parent(of: $0.path) })
+        let missing = always.filter {
+            !printed.contains($0) && parents.contains(Self.parent(of: $0.path))
+        }
+        #expect(missing.isEmpty, "\(section): documented, but not printed: \(missing)")
     }
 
     private let rule = RuleReport(line: 3, name: "bad", isOn: true, acted: 2)
@@ -128,7 +159,7 @@ struct JSONDocumentTests {
         (full.story, full.nodeProblem) = ("deleted", "no block device")
         (full.scriptErrors, full.backingErrors, full.drainedIOs, full.unsupportedIOs) = (1, 1, 1, 1)
         try check("list", JSON.text([full]))
-        #expect(try documented("list").all == paths(JSON.text(full)))
+        #expect(try documented("list").all == fields(JSON.text(full)))
         let report = WaitCommand.Report(
             what: "rule",
             name: "bad",
@@ -139,8 +170,69 @@ struct JSONDocumentTests {
         try check("wait", JSON.text(report))
     }
 
-    private func paths(_ json: String) -> Set<String> {
-        JSON.decode(Shape.self, Array(json.utf8))?.paths() ?? []
+    private func fields(_ json: String) -> Set<Field> {
+        JSON.decode(Shape.self, Array(json.utf8))?.fields() ?? []
+    }
+
+    /// The words in backquotes of the row that has `field`.
+    private func words(_ section: String, _ field: String) throws -> Set<String> {
+        let row = try #require(try rows(section).first { $0.contains("`\(field)`") })
+        let parts = row.split(separator: "|")[2].split(
+            separator: "`",
+            omittingEmptySubsequences: false
+        )
+        return Set(parts.enumerated().filter { $0.offset % 2 == 1 }.map { String($0.element) })
+    }
+
+    @Test func `the words that a field can have are all documented`() throws {
+        let states =
+            (UInt16(0)...3).compactMap { DeviceState(rawValue: $0)?.name }
+        #expect(try words("list", "state") == Set(states + ["DELETED"]))
+        let counters = DeviceStatistics.counters([QueueCounters()]).keys
+        #expect(try words("stats", "counters.*") == Set(counters))
+        let operations = DeviceStatistics.operations([(QueueCounters(), IOTimes())])
+        #expect(
+            try words("stats", "operations[].operation") == Set(operations.map(\.operation))
+        )
+        #expect(try words("check", "backing") == Set(["memory", "file", "null"]))
+        #expect(try words("faults", "kind") == Set(ShippedScript.Kind.allCases.map(\.rawValue)))
+    }
+
+    @Test func `map, features and the ledger print what is documented`() throws {
+        let file = MapCommand.MappedFile(
+            file: "/mnt/a",
+            extents: [.init(offset: 4096, length: 512, at: 0)]
+        )
+        try check("map", JSON.text([file]))
+        try check("features", JSON.text(FeaturesCommand.Report(features: 1, names: ["A"])))
+        let script = """
+            rule { name = "slow", op = "read", p = 0.9, delay = "1ms", error = "EIO" }
+            rule { op = "write", hang = "1ms" }
+            function discard() return to(0) end
+            function flush() error("no") end
+            """
+        var durable = SimulatedRequest.write(4096)
+        durable.flags = .fua
+        let result = try simulate(script, settings: ["cache": "volatile", "fua": "true"]) {
+            $0.workload = Workload(
+                Array(repeating: .read(0), count: 20)
+                    + [durable, .discard(8192), SimulatedRequest(op: .flush)]
+            )
+        }
+        let plan = try LoadedScript.plan(
+            ScriptSource(path: "test.lua", text: script),
+            overrides: [.test("size", "16M")]
+        )
+        let format = LedgerText(script: "a.lua", rules: plan.rules, seed: 1, isJSON: true)
+        let records = result.ledger.read(from: 0, limit: .max).records
+        let lines = records.map { format.line($0, queue: QueueID(0)) }
+        for line in lines { try check("ledger", line) }
+        let all = lines.reduce(into: Set<Field>()) { $0.formUnion(fields($1)) }
+        let missing = try documented("ledger").all.subtracting(all)
+        #expect(missing.isEmpty, "\(missing)")
+        let ledger = Ledger(queue: QueueID(0), capacity: 1)
+        for record in records { ledger.append(record) }
+        try check("ledger, what was overwritten", format.overwrittenLine(3, [ledger]))
     }
 
     @Test(.enabled(if: ProgramRun.program != nil, "ublk-script is not beside the test bundle"))
@@ -154,6 +246,11 @@ struct JSONDocumentTests {
             test("fails", function() error("no") end)
             """
         )
+        let suggesting = scratch.write(
+            "suggesting.lua",
+            "-- A fault.\n-- Simulate: --ops 50 size=1M\nfunction read() error('no') end"
+        )
+        let workload = scratch.write("workload", "read 0 4K\n")
         let warned = scratch.write(
             "warned.lua",
             """
@@ -167,6 +264,9 @@ struct JSONDocumentTests {
             ("faults", ["faults", "error", "--source"]),
             ("check", ["check", warned, "-f", "x.img"]),
             ("simulate", ["simulate", failing, "--ops", "200", "--seed", "1"]),
+            ("simulate", ["simulate", suggesting]),
+            ("simulate", ["simulate", failing, "--workload", workload, "size=2M"]),
+            ("simulate", ["simulate", failing, "--time", "1s", "--rate", "9", "backing=null"]),
             ("simulate --test", ["simulate", failing, "--test"]),
             ("simulate --bench", ["simulate", failing, "--bench", "--ops", "100"]),
         ]
@@ -179,7 +279,7 @@ struct JSONDocumentTests {
 
     @Test func `every command that prints takes --json and is documented`() throws {
         // What they print is one word or another command's.
-        let silent = ["del", "stop", "reload", "serve", "ledger", "map"]
+        let silent = ["del", "stop", "reload", "serve"]
         for command in UblkScript.configuration.subcommands {
             let name = command.configuration.commandName ?? ""
             if silent.contains(name) || !command.configuration.shouldDisplay { continue }

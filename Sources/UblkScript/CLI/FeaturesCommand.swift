@@ -10,7 +10,7 @@ struct FeaturesCommand: ParsableCommand {
     @Flag(help: "Print JSON.")
     var json = false
 
-    private struct Report: Encodable {
+    struct Report: Encodable {
         var features: UInt64
         var names: [String]
     }

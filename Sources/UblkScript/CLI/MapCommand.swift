@@ -39,7 +39,7 @@ struct MapCommand: ParsableCommand {
     @Flag(help: "Print the extents as JSON.")
     var json = false
 
-    private struct MappedFile: Encodable {
+    struct MappedFile: Encodable {
         struct Extent: Encodable {
             let offset: UInt64
             let length: UInt64

@@ -68,6 +68,33 @@ struct ScriptInputTests {
         }
     }
 
+    @Test func `a pipe that nothing comes from for a while is waited for, and that is said`() {
+        let path = script("rule { error = \"EIO\" }")
+        let program = ProgramRun.program ?? ""
+        let late = ProgramRun(
+            shell: "\(program) check <(sleep 3; cat \(path); sleep 3)",
+            in: scratch
+        )
+        #expect(late.exitCode == 0 && late.output.contains(": ok"), "\(late.errors)")
+        let lines = late.errors.split(separator: "\n").count { $0.contains("waiting for /dev/fd") }
+        #expect(lines == 1, "\(late.errors)")
+        #expect(late.errors.contains("nothing has come for 2 s"))
+    }
+
+    @Test(arguments: [
+        "check <(exec sleep 60)", "simulate error --workload <(exec sleep 60)",
+        "check - < <(exec sleep 60)", "simulate error --seed 1 --expect - < <(exec sleep 60)",
+    ])
+    func `Ctrl-C ends the wait for a pipe`(words: String) {
+        // With 124 timeout says that its signal ended it, with 137 that SIGKILL had to.
+        let run = ProgramRun(
+            shell: "timeout -s INT -k 10 6 \(ProgramRun.program ?? "") \(words)",
+            in: scratch
+        )
+        #expect(run.exitCode == 124, "\(run.output)\(run.errors)")
+        #expect(run.errors.contains("waiting for "), "\(run.errors)")
+    }
+
     @Test func `the folder of a script stays in its errors`() {
         unsafe mkdir(scratch.file("sub"), 0o700)
         let path = scratch.file("sub/a.lua")

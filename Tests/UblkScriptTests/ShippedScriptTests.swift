@@ -100,13 +100,15 @@ struct ShippedScriptTests {
     @Test func `a word is a file, else a shipped script`() throws {
         let scratch = ScratchDirectory()
         let own = scratch.write("faulty", "device { size = \"3M\" }")
-        let shipped = try ScriptSource(named: "faulty")
+        let shipped = try ScriptSource(named: "faulty") { _ in }
         #expect(shipped.isShipped && shipped.path == "faulty" && shipped.name == "faulty.lua")
-        let file = try ScriptSource(named: own)
+        let file = try ScriptSource(named: own) { _ in }
         #expect(!file.isShipped && file.path == own && file.name == own)
         #expect(file.shortName == "faulty" && shipped.shortName == "faulty.lua")
         for word in ["faulty.lua", "faultier", "./faulty"] {
-            #expect(throws: ConfigError.self, "\(word)") { try ScriptSource(named: word) }
+            #expect(throws: ConfigError.self, "\(word)") {
+                try ScriptSource(named: word) { _ in }
+            }
         }
     }
 }

@@ -63,7 +63,7 @@ struct ScriptOptions: ParsableArguments {
     /// Reads the script; once, because a pipe has nothing to say a second time.
     func source() throws(ConfigError) -> ScriptSource {
         guard execute.isEmpty else { return ScriptSource(lines: execute) }
-        return try ScriptSource(named: scriptWord ?? "")
+        return try ScriptSource(named: scriptWord ?? "", whenSilent: InputFile.tellOfSilence)
     }
 
     func id() throws -> DeviceID? {

@@ -2,6 +2,14 @@ import SystemPackage
 
 /// A text file that an option names: read once, so that a pipe will do.
 enum InputFile {
+    /// Says what is waited for: whoever writes a pipe may take its time, and a person at a terminal may not know
+    /// that a text is expected.
+    static func tellOfSilence(_ path: String) {
+        Output.error(
+            "waiting for \(path): nothing has come for 2 s. Ctrl-C gives up; Ctrl-D ends what is typed on a terminal"
+        )
+    }
+
     /// Larger ones are not what was meant.
     static let bytesMax = 1 << 30
 
@@ -11,8 +19,10 @@ enum InputFile {
         do throws(WholeFile.Problem) {
             let content =
                 path == "-"
-                ? try WholeFile.readInput(bytesMax: bytesMax)
-                : try WholeFile.read(path, bytesMax: bytesMax, takesPipe: true)
+                ? try WholeFile.readInput(bytesMax: bytesMax) { tellOfSilence("standard input") }
+                : try WholeFile.read(path, bytesMax: bytesMax, takesPipe: true) {
+                    tellOfSilence(path)
+                }
             return String(decoding: content.bytes, as: UTF8.self)
         } catch {
             switch error {

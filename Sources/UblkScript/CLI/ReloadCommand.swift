@@ -57,7 +57,7 @@ struct ReloadCommand: ParsableCommand {
             if !execute.isEmpty {
                 source = ScriptSource(lines: execute)
             } else if let first = words.first, !first.contains("=") {
-                source = try ScriptSource(named: first)
+                source = try ScriptSource(named: first, whenSilent: InputFile.tellOfSilence)
                 settings.removeFirst()
             } else {
                 source = try own(id, record)
@@ -84,7 +84,8 @@ struct ReloadCommand: ParsableCommand {
                 throw Failure("this program has no script \"\(record.script)\" any more")
             }
             return ScriptSource(shipped)
-        case .file, nil: return try ScriptSource(named: record.script)
+        case .file, nil:
+            return try ScriptSource(named: record.script, whenSilent: InputFile.tellOfSilence)
         }
     }
 

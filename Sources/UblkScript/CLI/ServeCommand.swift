@@ -55,7 +55,7 @@ struct ServeCommand: ParsableCommand {
 
     private func source() throws -> ScriptSource {
         do throws(WholeFile.Problem) {
-            let content = try WholeFile.readInput(bytesMax: ScriptSource.bytesMax)
+            let content = try WholeFile.readInput(bytesMax: ScriptSource.bytesMax) {}
             // Its memory is not needed any more.
             let null = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
             dup2(null, STDIN_FILENO)

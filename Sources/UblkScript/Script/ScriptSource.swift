@@ -78,15 +78,21 @@ struct ScriptSource: Sendable {
 
     /// The script that a word of the command line means: a file, `-` for standard input, or a shipped
     /// one of that name.
-    init(named word: String) throws(ConfigError) {
+    ///
+    /// - Parameter whenSilent: told, once, what has given nothing for a while and is waited for.
+    init(named word: String, whenSilent: (String) -> Void) throws(ConfigError) {
         if word == "-" {
             try self.init(path: "stdin") { () throws(WholeFile.Problem) in
-                try WholeFile.readInput(bytesMax: Self.bytesMax)
+                try WholeFile.readInput(bytesMax: Self.bytesMax) { whenSilent("standard input") }
             }
         } else if !Self.isFile(word), let shipped = ShippedScript.named(word) {
             self.init(shipped)
         } else {
-            try self.init(reading: word)
+            try self.init(path: word) { () throws(WholeFile.Problem) in
+                try WholeFile.read(word, bytesMax: Self.bytesMax, takesPipe: true) {
+                    whenSilent(word)
+                }
+            }
         }
     }
 
@@ -115,12 +121,6 @@ struct ScriptSource: Sendable {
     }
 
     init(path: String, text: String) { self.init(path: path, text: Array(text.utf8)) }
-
-    init(reading path: String) throws(ConfigError) {
-        try self.init(path: path) { () throws(WholeFile.Problem) in
-            try WholeFile.read(path, bytesMax: Self.bytesMax, takesPipe: true)
-        }
-    }
 
     private init(
         path: String,

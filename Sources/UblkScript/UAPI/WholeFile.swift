@@ -5,7 +5,11 @@ import SystemPackage
 /// The bytes of a file that somebody names, read once and whole.
 ///
 /// Any thread. A file is opened without blocking, so that a fifo that nobody writes, or a device, holds nothing up.
+/// A pipe that somebody holds open is read to its end, however long that takes, as every program does: what writes it
+/// may have to work first. So that nobody wonders, the caller is told when nothing comes.
 enum WholeFile {
+    static let silenceMilliseconds: Int32 = 2000
+
     /// What was read.
     struct Content {
         let bytes: [UInt8]
@@ -23,19 +27,22 @@ enum WholeFile {
         case nobodyWrites
     }
 
-    /// - Parameter takesPipe: what a shell makes of `<(...)` will do, too.
+    /// - Parameters:
+    ///   - takesPipe: what a shell makes of `<(...)` will do, too.
+    ///   - whenSilent: called once, when nothing has come for ``silenceMilliseconds``.
     static func read(
         _ path: String,
         bytesMax: Int,
-        takesPipe: Bool = false
+        takesPipe: Bool,
+        whenSilent: () -> Void
     ) throws(Problem) -> Content {
         let fd = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard fd >= 0 else { throw .cannotOpen(Errno(rawValue: errno)) }
         defer { close(fd) }
         switch try kind(fd) {
-        case S_IFREG: return try read(fd, bytesMax, isRegular: true)
+        case S_IFREG: return try read(fd, bytesMax, isRegular: true, whenSilent)
         case S_IFIFO where takesPipe:
-            let content = try read(fd, bytesMax, isRegular: false)
+            let content = try read(fd, bytesMax, isRegular: false, whenSilent)
             guard !content.bytes.isEmpty else { throw .nobodyWrites }
             return content
         default: throw .wrongKind
@@ -43,9 +50,9 @@ enum WholeFile {
     }
 
     /// Standard input to its end, whatever it is.
-    static func readInput(bytesMax: Int) throws(Problem) -> Content {
+    static func readInput(bytesMax: Int, whenSilent: () -> Void) throws(Problem) -> Content {
         guard try kind(STDIN_FILENO) != S_IFDIR else { throw .wrongKind }
-        return try read(STDIN_FILENO, bytesMax, isRegular: false)
+        return try read(STDIN_FILENO, bytesMax, isRegular: false, whenSilent)
     }
 
     private static func kind(_ fd: Int32) throws(Problem) -> mode_t {
@@ -57,11 +64,23 @@ enum WholeFile {
     private static func read(
         _ fd: Int32,
         _ bytesMax: Int,
-        isRegular: Bool
+        isRegular: Bool,
+        _ whenSilent: () -> Void
     ) throws(Problem) -> Content {
         var bytes: [UInt8] = []
+        var hasTold = false
         var chunk = [UInt8](repeating: 0, count: 64 << 10)
+        func wait() {
+            var event = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
+            if unsafe poll(&event, 1, hasTold ? -1 : silenceMilliseconds) == 0 {
+                hasTold = true
+                whenSilent()
+                unsafe poll(&event, 1, -1)
+            }
+        }
         while true {
+            // Another file is read first: the end of a fifo that nobody writes is no event.
+            if fd == STDIN_FILENO { wait() }
             let got = unsafe chunk.withUnsafeMutableBytes {
                 unsafe Glibc.read(fd, $0.baseAddress, $0.count)
             }
@@ -69,9 +88,7 @@ enum WholeFile {
             guard got > 0 else {
                 if errno == EINTR { continue }
                 guard errno == EAGAIN else { throw .cannotRead(Errno(rawValue: errno)) }
-                // The writer takes its time.
-                var event = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
-                unsafe poll(&event, 1, -1)
+                wait()
                 continue
             }
             bytes += chunk.prefix(got)

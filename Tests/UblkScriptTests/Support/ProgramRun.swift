@@ -68,12 +68,25 @@ struct ProgramRun {
         unsafe posix_spawn_file_actions_addopen(&actions, 0, input, O_RDONLY, 0)
         unsafe posix_spawn_file_actions_addopen(&actions, 1, output, flags, 0o644)
         unsafe posix_spawn_file_actions_addopen(&actions, 2, errors, flags, 0o644)
+        // Signals as in a terminal, whatever the test's thread has.
+        var attributes = posix_spawnattr_t()
+        unsafe posix_spawnattr_init(&attributes)
+        defer { unsafe posix_spawnattr_destroy(&attributes) }
+        var signals = sigset_t()
+        unsafe sigemptyset(&signals)
+        unsafe posix_spawnattr_setsigmask(&attributes, &signals)
+        unsafe sigaddset(&signals, SIGINT)
+        unsafe posix_spawnattr_setsigdefault(&attributes, &signals)
+        unsafe posix_spawnattr_setflags(
+            &attributes,
+            Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF)
+        )
         let program = argv[0]
         var argv = unsafe argv.map { unsafe strdup($0) }
         defer { unsafe argv.forEach { unsafe free($0) } }
         unsafe argv.append(nil)
         var pid = pid_t()
-        let result = unsafe posix_spawn(&pid, program, &actions, nil, argv, environ)
+        let result = unsafe posix_spawn(&pid, program, &actions, &attributes, argv, environ)
         precondition(result == 0, "posix_spawn: \(result)")
         var status: Int32 = 0
         while unsafe waitpid(pid, &status, 0) < 0, errno == EINTR {}

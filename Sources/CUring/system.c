@@ -159,6 +159,11 @@ int sys_file_extents(int fd, uint64_t from, struct sys_extent *extents, unsigned
     return result;
 }
 
+int sys_find_file(const char *path) {
+    int fd = open(path, O_PATH | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 int sys_memory_file(const char *name) {
     int fd = memfd_create(name, MFD_CLOEXEC);
     if (fd >= 0 && fd < 10) { /* not one of those that a child gets something else as */

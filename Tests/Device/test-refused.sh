@@ -126,8 +126,11 @@ t_a_file_that_is_none_is_refused() {
   expect_refused plain.lua --file missing/disk.img
   expect_output missing/disk.img ENOENT
   mkfifo fifo
-  expect_status 1 timeout 10 ublk-script add plain.lua --file fifo
-  expect_output fifo
+  local words
+  for words in "" read_only=true; do
+    expect_status 1 timeout 10 ublk-script add plain.lua --file fifo $words
+    expect_output fifo "neither a regular file nor a block device"
+  done
   no_leftovers
 }
 

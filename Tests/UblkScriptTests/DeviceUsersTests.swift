@@ -61,6 +61,38 @@ import Testing
         } throws: { "\($0)".contains("no file is made") }
     }
 
+    @Test(arguments: [false, true])
+    func `a fifo is no backing, and nobody waits for its writer`(readOnly: Bool) {
+        let fifo = scratch.file("fifo")
+        #expect(unsafe mkfifo(fifo, 0o600) == 0)
+        let outcome = Promise<String>()
+        // Not this thread: it would wait for ever.
+        OSThread(name: "test-open") {
+            do throws(FileStore.Problem) {
+                _ = try FileStore(path: fifo, sizeBytes: 4096, readOnly: readOnly)
+                outcome.fulfil("it was opened")
+            } catch { outcome.fulfil("\(error)") }
+        }.detach()
+        let text = outcome.wait(seconds: 5) ?? "nothing within 5 s"
+        #expect(text.contains("neither a regular file nor a block device"), "\(text)")
+    }
+
+    @Test func `a backing is one device's, and readers share it`() throws {
+        let path = scratch.write("disk", String(repeating: "x", count: 4096))
+        func open(readOnly: Bool) throws(FileStore.Problem) -> FileStore {
+            try FileStore(path: path, sizeBytes: 4096, readOnly: readOnly)
+        }
+        do {
+            let readers = (try open(readOnly: true), try open(readOnly: true))
+            #expect { _ = try open(readOnly: false) } throws: { "\($0)".contains("in use") }
+            #expect(readers.0.sizeBytes == readers.1.sizeBytes)
+        }
+        let writer = try open(readOnly: false)
+        #expect { _ = try open(readOnly: true) } throws: { "\($0)".contains("in use") }
+        #expect(fcntl(writer.fd, F_GETFL) & (O_NONBLOCK | O_ACCMODE) == O_RDWR)
+        #expect(fcntl(writer.fd, F_GETFD) & FD_CLOEXEC != 0)
+    }
+
     @Test func `a file that was made is removed from wherever it was made`() throws {
         let store = try FileStore(path: scratch.file("disk"), sizeBytes: 4096, readOnly: false)
         #expect(store.newPath == scratch.file("disk"))

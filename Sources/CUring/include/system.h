@@ -52,6 +52,9 @@ void sys_lift_limits(void);
 int sys_rwf_dsync(void);
 
 
+/* What has that name, found but not opened (O_PATH): no fifo waits, no device does anything. */
+int sys_find_file(const char *path);
+
 /* A file that is nothing but memory; the descriptor. */
 int sys_memory_file(const char *name);
 

@@ -53,40 +53,26 @@ final class FileStore: Sendable {
     /// An existing file is never changed here: one that is too small is refused. What was made is
     /// unmade by ``removeIfNew()`` when the device does not come up.
     init(path: String, sizeBytes wanted: UInt64?, readOnly: Bool) throws(Problem) {
-        var fd = unsafe open(path, (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC)
-        var isNew = false
-        if fd < 0, Glibc.errno == ENOENT {
-            if let folder = AbsolutePath.kernelFolder(of: path) {
-                throw .noPlaceForFiles(path: path, folder: folder)
-            }
-            guard let wanted else { throw .noSize(path: path) }
-            fd = unsafe open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-            isNew = fd >= 0
-            if isNew, ftruncate(fd, off_t(wanted)) != 0 {
-                let errno = Errno(rawValue: Glibc.errno)
-                close(fd)
-                unsafe unlink(path)
-                throw .system(call: "ftruncate to \(wanted) bytes", path: path, errno)
-            }
-        }
-        guard fd >= 0 else {
-            throw .system(call: "open", path: path, Errno(rawValue: Glibc.errno))
-        }
+        let found = try Self.open(path, readOnly: readOnly)
+        let fd: Int32
+        if let found { fd = found } else { fd = try Self.make(path, sizeBytes: wanted) }
         do throws(Problem) {
-            try Self.checkIdentity(fd, path: path)
+            guard flock(fd, (readOnly ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 else {
+                throw .inUse(path: path)
+            }
             let size = try Self.size(of: fd, path: path)
             if let wanted, size < wanted {
-                throw Problem.tooSmall(path: path, has: size, needs: wanted)
+                throw .tooSmall(path: path, has: size, needs: wanted)
             }
-            fd = try Self.claim(fd, path: path, readOnly: readOnly)
             sizeBytes = size
         } catch {
             close(fd)
+            if found == nil { unsafe unlink(path) }
             throw error
         }
         self.path = path
         self.fd = fd
-        newPath = isNew ? AbsolutePath.of(path) : nil
+        newPath = found == nil ? AbsolutePath.of(path) : nil
     }
 
     deinit { close(fd) }
@@ -95,42 +81,64 @@ final class FileStore: Sendable {
         if let newPath { unsafe unlink(newPath) }
     }
 
-    /// Nobody else may use the backing: two devices on one file would corrupt it.
+    /// Opens what is there; nil when nothing is.
     ///
-    /// A lock that goes with the server; for a block device also the kernel's exclusive open, which
-    /// a mounted filesystem holds too. IO has to go through the exclusive descriptor itself: to write
-    /// zeroes the kernel claims the device, which fails with EBUSY beside another's claim
-    /// (`blkdev_fallocate`).
-    ///
-    /// - Returns: the descriptor to use, which replaces `fd`. Readers share a device.
-    private static func claim(
-        _ fd: Int32,
-        path: String,
-        readOnly: Bool
-    ) throws(Problem) -> Int32 {
+    /// What it is, is known before it is opened: a fifo would wait for a writer, and other devices do
+    /// something when they are opened. Nobody else may use the backing, two devices on one file would
+    /// corrupt it: a lock that goes with the server, and for a block device the kernel's exclusive open,
+    /// which a mounted filesystem holds too; readers share it. IO has to go through the exclusive
+    /// descriptor itself: to write zeroes the kernel claims the device, which fails with EBUSY beside
+    /// another's claim (`blkdev_fallocate`).
+    private static func open(_ path: String, readOnly: Bool) throws(Problem) -> Int32? {
+        let place: Int32
+        do throws(Errno) { place = try SystemCall.findFile(path) } catch {
+            if error == .noSuchFileOrDirectory { return nil }
+            throw .system(call: "open", path: path, error)
+        }
+        defer { close(place) }
         var status = stat()
-        var claimed = fd
-        if !readOnly, unsafe fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFBLK {
-            claimed = unsafe open(path, O_RDWR | O_EXCL | O_CLOEXEC)
-            guard claimed >= 0 else { throw .inUse(path: path) }
+        guard unsafe fstat(place, &status) == 0 else {
+            throw .system(call: "fstat", path: path, Errno(rawValue: Glibc.errno))
         }
-        guard flock(claimed, (readOnly ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 else {
-            if claimed != fd { close(claimed) }
-            throw .inUse(path: path)
+        try checkIdentity(status, path: path)
+        let isDevice = status.st_mode & S_IFMT == S_IFBLK
+        guard isDevice || status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(path: path) }
+        var flags = (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC
+        if isDevice, !readOnly { flags |= O_EXCL }
+        let fd = unsafe Glibc.open("/proc/self/fd/\(place)", flags)
+        guard fd >= 0 else {
+            if isDevice, Glibc.errno == EBUSY { throw .inUse(path: path) }
+            throw .system(call: "open", path: path, Errno(rawValue: Glibc.errno))
         }
-        if claimed != fd { close(fd) }
-        return claimed
+        return fd
+    }
+
+    private static func make(_ path: String, sizeBytes: UInt64?) throws(Problem) -> Int32 {
+        if let folder = AbsolutePath.kernelFolder(of: path) {
+            throw .noPlaceForFiles(path: path, folder: folder)
+        }
+        guard let sizeBytes else { throw .noSize(path: path) }
+        let fd = unsafe Glibc.open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard fd >= 0 else {
+            throw .system(call: "open", path: path, Errno(rawValue: Glibc.errno))
+        }
+        guard ftruncate(fd, off_t(sizeBytes)) == 0 else {
+            let errno = Errno(rawValue: Glibc.errno)
+            close(fd)
+            unsafe unlink(path)
+            throw .system(call: "ftruncate to \(sizeBytes) bytes", path: path, errno)
+        }
+        return fd
     }
 
     /// A name below `/dev` has to be a device, and a ublk one that device of the driver's.
-    private static func checkIdentity(_ fd: Int32, path: String) throws(Problem) {
+    private static func checkIdentity(_ file: stat, path: String) throws(Problem) {
         do throws(DeviceNode.Problem) { try DeviceNode.check(path) } catch {
             throw .notTheDevice(error)
         }
-        var file = stat()
         var devices = stat()
         var root = stat()
-        guard unsafe fstat(fd, &file) == 0, file.st_mode & S_IFMT == S_IFREG,
+        guard file.st_mode & S_IFMT == S_IFREG,
             unsafe stat("/dev", &devices) == 0, unsafe stat("/", &root) == 0,
             file.st_dev == devices.st_dev, devices.st_dev != root.st_dev
         else { return }

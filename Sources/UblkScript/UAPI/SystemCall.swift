@@ -79,6 +79,11 @@ enum SystemCall {
         _ = try check(sys_rescan_partitions(fd))
     }
 
+    /// What has that name, to be looked at by `fstat` and opened through `/proc/self/fd`.
+    static func findFile(_ path: String) throws(Errno) -> Int32 {
+        try check(unsafe sys_find_file(path))
+    }
+
     /// A file in memory with these bytes, to be read from its start.
     static func memoryFile(_ bytes: [UInt8], name: String) throws(Errno) -> Int32 {
         let fd = try check(unsafe sys_memory_file(name))

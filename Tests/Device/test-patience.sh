@@ -113,8 +113,8 @@ nothing_is_there() { [ -z "$(leftovers)" ]; }
 
 # At any moment while the server comes up.
 kill_add() { # SIGNAL AFTER-SECONDS
-  rm -f made.img
-  ublk-script add slow.lua --file made.img --quiet -n 3 >/dev/null 2>&1 &
+  rm -f made.img made.json
+  ublk-script add slow.lua --file made.img --ledger made.json --quiet -n 3 >/dev/null 2>&1 &
   local add=$! status=0
   sleep "$2"
   kill "-$1" $add 2>/dev/null || true
@@ -157,6 +157,7 @@ t_SIGTERM_to_a_server_that_comes_up_leaves_nothing() {
 t_a_limit_on_the_size_of_files_costs_log_lines_and_no_server() {
   script lg <<'LUA'
     device { size = "16M" }
+    [ ! -e made.json ] || fail "after $2 s: the file of the ledger is still there"
     function write(io) log(string.rep("x", 900) .. io.offset) end
 LUA
   (ulimit -f 64 && ublk-script add lg.lua -n 4 --quiet)

@@ -148,8 +148,11 @@ LUA
 t_a_file_that_add_made_is_removed_when_add_fails() {
   plain_script
   add_device plain -n 3
-  expect_status 1 ublk-script add plain.lua -n 3 --file disk.img
+  expect_status 1 ublk-script add plain.lua -n 3 --file disk.img --ledger faults.json
   [ ! -e disk.img ] || fail "the file is still there"
+  [ ! -e faults.json ] || fail "the file of the ledger is still there"
+  expect_status 1 ublk-script add plain.lua --file missing/disk.img --ledger faults.json
+  [ ! -e faults.json ] || fail "the file of the ledger is still there, no device was made"
   head -c 16M /dev/zero >own.img
   expect_status 1 ublk-script add plain.lua -n 3 --file own.img
   [ -e own.img ] || fail "a file that was there before is gone"

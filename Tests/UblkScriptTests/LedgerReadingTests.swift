@@ -236,7 +236,12 @@ import Testing
         #expect(throws: DeviceError.self) { try LedgerFile(path: fifo) }
         #expect(throws: DeviceError.self) { try LedgerFile(path: "/dev/null") }
         let new = try LedgerFile(path: directory.file("new"))
+        #expect(new.newPath == directory.file("new"))
         new.removeIfNew()
         #expect(contents(of: directory.file("new")) == nil)
+        directory.write("empty", "")
+        let own = try LedgerFile(path: directory.file("empty"))
+        own.removeIfNew()
+        #expect(own.newPath == nil && contents(of: directory.file("empty")) == "")
     }
 }

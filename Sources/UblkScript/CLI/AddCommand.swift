@@ -117,7 +117,7 @@ enum Serving {
                 answerFD: answerFD
             )
             defer { watch.end() }
-            let request = DeviceServer.Request(
+            var request = DeviceServer.Request(
                 source: source,
                 overrides: overrides,
                 settings: options.settingsAsWords(),
@@ -127,8 +127,8 @@ enum Serving {
                 patienceSeconds: patienceSeconds,
                 encode: { JSON.encode($0) }
             )
+            request.noteNewFiles = { watch.add($0) }
             let server = try DeviceServer(request)
-            watch.add(server.newFiles)
             let record = try server.bringUp(sink: sink)
             watch.end()
             do { try ready(record, server.info) } catch {

@@ -25,6 +25,8 @@ final class DeviceServer {
         /// How long a signal waits for a stop that makes no progress.
         var patienceSeconds = OutsideControl.patienceSeconds
         var state = StateDirectory.standard
+        /// Told of files that were made for the device, at once.
+        var noteNewFiles: ([String]) -> Void = { _ in }
         /// Encodes the record; JSON lives above this folder.
         var encode: (any Encodable) -> [UInt8]
     }
@@ -74,19 +76,24 @@ final class DeviceServer {
         // this name.
         SystemCall.setThreadName("ublk-script")
         plan = try LoadedScript.plan(request.source, overrides: request.overrides)
+        endedFD = try Self.makeEventFD()
         driver = try DriverQueries()
         outside = try OutsideControl()
         lines = try LinePipe()
         ledgerFile = try request.ledgerFile.map { path throws(DeviceError) in
             try LedgerFile(path: path)
         }
-        backings = try BackingStores(plan.config)
+        request.noteNewFiles([ledgerFile?.newPath].compactMap(\.self))
+        do { backings = try BackingStores(plan.config) } catch {
+            ledgerFile?.removeIfNew()
+            throw error
+        }
+        request.noteNewFiles(backings.files.compactMap(\.newPath))
         ruleCounters = RuleCounters(count: plan.ruleCount)
         ledgerRules = plan.rules
         ledgerScripts = [
             LedgerScript(name: request.source.shortName, rules: plan.rules, firstRule: 0)
         ]
-        endedFD = try Self.makeEventFD()
         let name = request.source.name
         let sink = sink
         watchdog = Watchdog(budgetNanoseconds: plan.config.budgetNanoseconds) {
@@ -189,9 +196,11 @@ final class DeviceServer {
     static func newCookie() -> UInt64 { UInt64.random(in: 1..<(1 << 53)) }
     /// What has to be done should this process have to end at once.
     var aftermath: Aftermath { Aftermath(cookie: cookie) }
-    /// Files that were made for the device.
-    var newFiles: [String] { backings.files.compactMap(\.newPath) }
-    func removeNewFiles() { backings.removeIfNew() }
+    /// Takes away what was made for a device that did not come up.
+    func removeNewFiles() {
+        backings.removeIfNew()
+        ledgerFile?.removeIfNew()
+    }
 
     private func firstRecord() -> DeviceRecord {
         var file: String?
@@ -346,8 +355,7 @@ final class DeviceServer {
     private func undo() {
         endThreads()
         closeFiles()
-        backings.removeIfNew()
-        ledgerFile?.removeIfNew()
+        removeNewFiles()
         guard isAdded else { return }
         // Before DEL: afterwards the number, and with it these names, may be another device's.
         request.state.remove(id)

@@ -11,7 +11,10 @@ import SystemPackage
 final class LedgerFile: Sendable {
     let path: String
     private let fd: Int32
-    private let isNew: Bool
+    /// Where the file is that this object made; nil: it was there.
+    ///
+    /// Absolute: a server changes its folder.
+    let newPath: String?
     /// Made when the last record is in the rings.
     private let stopFD: Int32
     /// nil, or what could not be written at the end.
@@ -29,21 +32,21 @@ final class LedgerFile: Sendable {
     /// Makes the file; one that has something in it is not touched.
     init(path: String) throws(DeviceError) {
         self.path = path
+        do throws(Errno) { stopFD = try SystemCall.makeEventFD() } catch {
+            throw .system(call: "eventfd", path: "", error)
+        }
         if let folder = AbsolutePath.kernelFolder(of: path), unsafe access(path, F_OK) != 0 {
             throw .unsupported("\(path): no file is made below \(folder)")
         }
         // Not O_EXCL alone: an empty file may have been made with the owner and the mode that somebody wants.
         let flags = O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC
         var fd = unsafe open(path, flags | O_CREAT | O_EXCL, 0o600)
-        isNew = fd >= 0
+        newPath = fd >= 0 ? AbsolutePath.of(path) : nil
         if fd < 0, Glibc.errno == EEXIST { fd = unsafe open(path, flags) }
         guard fd >= 0 else {
             throw .system(call: "open", path: path, Errno(rawValue: Glibc.errno))
         }
         self.fd = fd
-        do throws(Errno) { stopFD = try SystemCall.makeEventFD() } catch {
-            throw .system(call: "eventfd", path: "", error)
-        }
         var status = stat()
         guard unsafe fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             throw .unsupported("\(path): the ledger is written to a regular file")
@@ -62,7 +65,7 @@ final class LedgerFile: Sendable {
 
     /// Takes the file away again: the device did not come up.
     func removeIfNew() {
-        if isNew { unsafe unlink(path) }
+        if let newPath { unsafe unlink(newPath) }
     }
 
     /// How records are told from now on.

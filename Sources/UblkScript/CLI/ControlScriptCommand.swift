@@ -38,12 +38,7 @@ struct ControlScriptCommand: ParsableCommand {
     @Flag(help: "Print the answer as JSON, see docs/json.md.")
     var json = false
 
-    @Option(
-        name: [.customShort("n"), .long],
-        help: "The device's number.",
-        completion: DeviceArgument.completion
-    )
-    var number: String?
+    @OptionGroup var option: DeviceNumberOption
 
     @Argument(
         help: ArgumentHelp(
@@ -55,7 +50,7 @@ struct ControlScriptCommand: ParsableCommand {
     var words: [String] = []
 
     func run() throws {
-        let (id, words) = try DeviceArgument.first(of: self.words, number: number)
+        let (id, words) = try DeviceArgument.first(of: self.words, option)
         guard !words.isEmpty else {
             throw ValidationError("what to say? It takes words, for example: stats")
         }

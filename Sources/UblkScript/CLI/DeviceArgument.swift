@@ -1,5 +1,15 @@
 import ArgumentParser
 
+/// `-n 0`: the number of a device that is there.
+struct DeviceNumberOption: ParsableArguments {
+    @Option(
+        name: [.customShort("n"), .long],
+        help: "The device's number.",
+        completion: DeviceArgument.completion
+    )
+    var number: String?
+}
+
 /// Where a device is named: `0`, `-n 0`, `ublkb0`, `/dev/ublkb0`, `/dev/ublkc0`.
 struct DeviceArgument: ParsableArguments {
     @Argument(
@@ -8,12 +18,8 @@ struct DeviceArgument: ParsableArguments {
     )
     var device: String?
 
-    @Option(
-        name: [.customShort("n"), .long],
-        help: "The device's number.",
-        completion: DeviceArgument.completion
-    )
-    var number: String?
+    @OptionGroup var option: DeviceNumberOption
+    private var number: String? { option.number }
 
     var isGiven: Bool { number != nil || device != nil }
 
@@ -49,12 +55,12 @@ struct DeviceArgument: ParsableArguments {
 
     /// The device of a command line that begins with one, or else the sole one; and what follows it.
     ///
-    /// - Parameter number: of the option -n, with which all words are others.
+    /// - Parameter option: when it names the device, all words are others.
     static func first(
         of words: [String],
-        number: String? = nil
+        _ option: DeviceNumberOption? = nil
     ) throws -> (id: DeviceID, rest: [String]) {
-        if let number { return (try parse(number), words) }
+        if let number = option?.number { return (try parse(number), words) }
         if let id = words.first.flatMap({ DeviceID(parsing: $0) }) {
             return (id, Array(words.dropFirst()))
         }

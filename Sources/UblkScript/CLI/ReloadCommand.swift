@@ -12,12 +12,7 @@ struct ReloadCommand: ParsableCommand {
             """
     )
 
-    @Option(
-        name: [.customShort("n"), .long],
-        help: "The device's number.",
-        completion: DeviceArgument.completion
-    )
-    var number: String?
+    @OptionGroup var option: DeviceNumberOption
 
     @Option(
         name: [.customShort("e"), .customLong("execute")],
@@ -39,7 +34,7 @@ struct ReloadCommand: ParsableCommand {
     var words: [String] = []
 
     func run() throws {
-        let (id, words) = try DeviceArgument.first(of: self.words, number: number)
+        let (id, words) = try DeviceArgument.first(of: self.words, option)
         try Self.ask(id, try Removal.ownRecord(id), words, execute: execute)
     }
 

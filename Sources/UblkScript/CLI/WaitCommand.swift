@@ -21,12 +21,7 @@ struct WaitCommand: ParsableCommand {
             """
     )
 
-    @Option(
-        name: [.customShort("n"), .long],
-        help: "The device's number.",
-        completion: DeviceArgument.completion
-    )
-    var number: String?
+    @OptionGroup var option: DeviceNumberOption
 
     @Argument(
         help: ArgumentHelp(
@@ -45,7 +40,8 @@ struct WaitCommand: ParsableCommand {
 
     /// Without the device.
     private var words: [String] {
-        let isNamed = number == nil && allWords.first.flatMap { DeviceID(parsing: $0) } != nil
+        let isNamed =
+            option.number == nil && allWords.first.flatMap { DeviceID(parsing: $0) } != nil
         return Array(allWords.dropFirst(isNamed ? 1 : 0))
     }
 
@@ -81,7 +77,7 @@ struct WaitCommand: ParsableCommand {
     }
 
     func run() throws {
-        let id = try DeviceArgument.first(of: allWords, number: number).id
+        let id = try DeviceArgument.first(of: allWords, option).id
         let record = try Removal.ownRecord(id)
         let limit = timeout.flatMap(Quantity.nanoseconds) ?? .max
         let start = SystemCall.monotonicNanoseconds

@@ -43,6 +43,20 @@ LUA
   ! wait $! || fail "it had nothing to wait for"
 }
 
+t_wait_is_over_in_its_time_when_the_server_does_not_answer() {
+  script plain <<'LUA'
+    device { size = "16M" }
+LUA
+  add_device plain
+  kill -STOP "$server"
+  local started
+  started=$(now_ms)
+  expect_status 1 ublk-script wait "$id" held --timeout 1s
+  expect_within "wait" "$started" 4000
+  expect_output "after 1s: the server of device $id does not answer"
+  kill -CONT "$server"
+}
+
 t_held_IOs_are_listed_and_let_go_one_by_one() {
   script holding <<'LUA'
     device { size = "16M" }

@@ -60,7 +60,7 @@ import Testing
         unsafe poll(
             &events,
             nfds_t(events.count),
-            min(20, callers.millisecondsToDeadline ?? 20)
+            min(20, callers.millisecondsToLook ?? 20)
         )
         for caller in callers.turn() {
             guard let answer = reply(caller.words) else { return false }
@@ -237,6 +237,36 @@ import Testing
             }
         }
         other.stop()
+    }
+
+    @Test func `time in which one side stood still is not the other's`() throws {
+        let callers = try AdminCallers(path: path, limitSeconds: 1)
+        let client = SlowClient(path)
+        #expect(client.say("x"))
+        let start = SystemCall.monotonicNanoseconds
+        let minute: UInt64 = 60_000_000_000
+        // The server stood still for a minute, which counts as two steps of ten.
+        for look in [start, start + minute] { #expect(callers.turn(now: look).isEmpty) }
+        for step in 1...7 {
+            #expect(callers.turn(now: start + minute + UInt64(step) * 100_000_000).isEmpty)
+        }
+        shutdown(client.fd, Int32(SHUT_WR))
+        #expect(callers.turn(now: start + minute + 750_000_000).map(\.words) == [["x"]])
+        let server = serve(limit: 60) { _ in
+            TestHost.sleep(milliseconds: 1500)
+            return (true, "late")
+        }
+        guard let connection = AdminConnection(connectingTo: path, seconds: 1) else {
+            Issue.record("no connection")
+            return
+        }
+        // This side does nothing between two looks.
+        let answer = try connection.ask(["x"]) {
+            TestHost.sleep(milliseconds: 1000)
+            return true
+        }
+        #expect(answer == (true, "late"))
+        server.stop()
     }
 
     @Test func `a server that closes without a word gave no answer`() {

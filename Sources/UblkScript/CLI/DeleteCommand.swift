@@ -257,15 +257,20 @@ struct Removal {
     }
 
     /// Asks the device's server, which goes on.
+    ///
+    /// - Parameter goesOn: asked several times a second; false gives up before the time is over.
     static func ask(
         _ words: [String],
         _ id: DeviceID,
         _ record: DeviceRecord,
-        seconds: Int
+        seconds: Int,
+        goesOn: () -> Bool = { true }
     ) throws -> String {
-        let connection = try connect(id, record, seconds: seconds)
+        let connection = try connect(id, record, seconds: seconds, goesOn: goesOn)
         let answer: (ok: Bool, text: String)
-        do throws(AdminConnection.Silence) { answer = try connection.ask(words) } catch {
+        do throws(AdminConnection.Silence) {
+            answer = try connection.ask(words, goesOn: goesOn)
+        } catch {
             switch error {
             case .late:
                 throw Failure("the server of device \(id) did not answer within \(seconds) s")

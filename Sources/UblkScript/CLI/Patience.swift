@@ -24,41 +24,39 @@ struct PatienceOption: ParsableArguments {
 }
 
 /// Waiting for a server that takes its device away: as long as IO moves, and then for its patience.
-///
-/// Time counts in small pieces, so that a machine that stood still for a while is not taken for a server that did.
 struct Patience {
     private let id: DeviceID
     private let server: Int32
     private let seconds: Int
     private var lastIO: [Substring]?
-    private var lastLook = SystemCall.monotonicNanoseconds
-    private var idleNanoseconds: UInt64 = 0
+    private var limit: TimeLimit
+    private var quiet = TimeLimit(seconds: Self.quietSeconds)
     private var hasTold = false
 
     /// A short wait is not worth a word.
-    private static let quietNanoseconds: UInt64 = 2_000_000_000
-    private static let pieceNanoseconds: UInt64 = 500_000_000
+    private static let quietSeconds = 2.0
 
     init(_ id: DeviceID, server: Int32, seconds: Int) {
         self.id = id
         self.server = server
         self.seconds = seconds
+        limit = TimeLimit(seconds: Double(seconds))
         lastIO = Self.ioCounts(id)
     }
 
     /// To be asked several times a second; false when it is used up.
     mutating func goesOn() -> Bool {
-        let now = SystemCall.monotonicNanoseconds
         let io = Self.ioCounts(id)
-        idleNanoseconds =
-            io == lastIO ? idleNanoseconds + min(now - lastLook, Self.pieceNanoseconds) : 0
+        if io != lastIO {
+            limit = TimeLimit(seconds: Double(seconds))
+            quiet = TimeLimit(seconds: Self.quietSeconds)
+        }
         lastIO = io
-        lastLook = now
-        if idleNanoseconds >= Self.quietNanoseconds, !hasTold, seconds > 2 {
+        if quiet.isOver(), !hasTold, seconds > 2 {
             hasTold = true
             Output.error("waiting for \(who); it is killed when nothing moves for \(seconds) s")
         }
-        return idleNanoseconds < UInt64(seconds) * 1_000_000_000
+        return !limit.isOver()
     }
 
     /// The server, and what can be seen of it from outside.

@@ -79,29 +79,52 @@ struct WaitCommand: ParsableCommand {
     func run() throws {
         let id = try DeviceArgument.first(of: allWords, option).id
         let record = try Removal.ownRecord(id)
-        let limit = timeout.flatMap(Quantity.nanoseconds) ?? .max
+        var limit = timeout.flatMap(Quantity.nanoseconds).map { TimeLimit(nanoseconds: $0) }
         let start = SystemCall.monotonicNanoseconds
         while true {
-            let answer = try Removal.ask(
-                ["reached"] + words,
-                id,
-                record,
-                seconds: Removal.questionSeconds
-            )
-            let parts = answer.split(separator: " ", maxSplits: 2).map(String.init)
-            guard parts.count == 3, let count = UInt64(parts[1]) else {
-                throw Removal.isOfAnotherVersion(id)
+            var isOver = false
+            func isLate() -> Bool {
+                isOver = limit?.isOver() ?? false
+                return isOver
             }
-            let waited = SystemCall.monotonicNanoseconds - start
-            let isReached = parts[0] == "yes"
-            guard isReached || waited >= limit else {
+            let answer: (isReached: Bool, count: UInt64, text: String)
+            do { answer = try ask(id, record) { !isLate() } } catch let failure as Failure {
+                guard isOver else { throw failure }
+                throw Failure("after \(timeout ?? ""): the server of device \(id) does not answer")
+            }
+            guard answer.isReached || isLate() else {
                 usleep(20_000)
                 continue
             }
-            if json { report(count, isReached, waited) }
-            guard isReached else { throw Failure("after \(timeout ?? ""): \(parts[2])") }
+            if json {
+                report(
+                    answer.count,
+                    answer.isReached,
+                    SystemCall.monotonicNanoseconds - start
+                )
+            }
+            guard answer.isReached else { throw Failure("after \(timeout ?? ""): \(answer.text)") }
             return
         }
+    }
+
+    private func ask(
+        _ id: DeviceID,
+        _ record: DeviceRecord,
+        goesOn: () -> Bool
+    ) throws -> (isReached: Bool, count: UInt64, text: String) {
+        let answer = try Removal.ask(
+            ["reached"] + words,
+            id,
+            record,
+            seconds: Removal.questionSeconds,
+            goesOn: goesOn
+        )
+        let parts = answer.split(separator: " ", maxSplits: 2).map(String.init)
+        guard parts.count == 3, let count = UInt64(parts[1]) else {
+            throw Removal.isOfAnotherVersion(id)
+        }
+        return (parts[0] == "yes", count, parts[2])
     }
 
     private func report(_ count: UInt64, _ isReached: Bool, _ waited: UInt64) {

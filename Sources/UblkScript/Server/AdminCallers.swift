@@ -6,7 +6,7 @@ import Glibc
 /// of the answer, so that a slow one keeps nobody else from being served.
 final class AdminCallers {
     private let socket: AdminSocket
-    private let limitNanoseconds: UInt64
+    private let limitSeconds: Double
     private let requestBytesMax: Int
     private var callers: [AdminCaller] = []
 
@@ -23,7 +23,7 @@ final class AdminCallers {
         requestBytesMax: Int = AdminSocket.requestBytesMax
     ) throws(DeviceError) {
         socket = try AdminSocket(path: path)
-        limitNanoseconds = UInt64(limitSeconds * 1e9)
+        self.limitSeconds = limitSeconds
         self.requestBytesMax = requestBytesMax
     }
 
@@ -36,24 +36,22 @@ final class AdminCallers {
         return events
     }
 
-    /// Milliseconds until a caller's time is over; nil when nobody is connected.
-    var millisecondsToDeadline: Int32? {
-        guard let first = callers.map(\.deadline).min() else { return nil }
-        let now = SystemCall.monotonicNanoseconds
-        return first > now ? Int32((first - now) / 1_000_000) + 1 : 0
+    /// When to look at the callers' time again; nil when nobody is connected.
+    var millisecondsToLook: Int32? {
+        callers.map(\.limit.nextLookNanoseconds).min().map { Int32($0 / 1_000_000) + 1 }
     }
 
     /// Hears and says whatever can be heard and said now.
     ///
     /// - Returns: those who have said all of their request; each is to be answered.
-    func turn() -> [AdminCaller] {
-        let now = SystemCall.monotonicNanoseconds
+    func turn(now: UInt64 = SystemCall.monotonicNanoseconds) -> [AdminCaller] {
         while callers.count < Self.countMax, let fd = socket.accept() {
             callers.append(
                 AdminCaller(
                     fd: fd,
-                    limitNanoseconds: limitNanoseconds,
-                    requestBytesMax: requestBytesMax
+                    limitSeconds: limitSeconds,
+                    requestBytesMax: requestBytesMax,
+                    now: now
                 )
             )
         }
@@ -64,7 +62,7 @@ final class AdminCallers {
 
     /// Says what is unsent, as far as the callers take it in their time: the server ends.
     func finish() {
-        while callers.contains(where: \.isAnswered), let wait = millisecondsToDeadline {
+        while callers.contains(where: \.isAnswered), let wait = millisecondsToLook {
             var events = callers.map { pollfd(fd: $0.fd, events: $0.event, revents: 0) }
             unsafe poll(&events, nfds_t(events.count), wait)
             let now = SystemCall.monotonicNanoseconds
@@ -77,9 +75,9 @@ final class AdminCallers {
 /// One who has connected: says a request, hears an answer.
 final class AdminCaller {
     fileprivate let fd: Int32
-    private let limitNanoseconds: UInt64
+    private let limitSeconds: Double
     private let requestBytesMax: Int
-    fileprivate private(set) var deadline: UInt64
+    fileprivate private(set) var limit: TimeLimit
     private var heard: [UInt8] = []
     private var isTooLong = false
     private var unsent: [UInt8] = []
@@ -89,11 +87,11 @@ final class AdminCaller {
     /// A piece of a request; one caller may not keep the main thread longer.
     private static let pieceBytes = 64 << 10
 
-    fileprivate init(fd: Int32, limitNanoseconds: UInt64, requestBytesMax: Int) {
+    fileprivate init(fd: Int32, limitSeconds: Double, requestBytesMax: Int, now: UInt64) {
         self.fd = fd
         self.requestBytesMax = requestBytesMax
-        self.limitNanoseconds = limitNanoseconds
-        deadline = SystemCall.monotonicNanoseconds + limitNanoseconds
+        self.limitSeconds = limitSeconds
+        limit = TimeLimit(seconds: limitSeconds, now: now)
     }
 
     deinit { close(fd) }
@@ -111,26 +109,24 @@ final class AdminCaller {
     func answer(ok: Bool, _ text: String) {
         isAnswered = true
         unsent = Array(((ok ? "+" : "-") + text).utf8)
-        deadline = SystemCall.monotonicNanoseconds + limitNanoseconds
+        limit = TimeLimit(seconds: limitSeconds)
         say()
     }
 
     /// - Returns: true when the request is complete, once.
     fileprivate func turn(_ now: UInt64) -> Bool {
+        let isLate = limit.isOver(now: now)
         if isAnswered { say() }
         guard !isAnswered else {
-            if now >= deadline { isOver = true }
+            if isLate { isOver = true }
             return false
         }
         switch hear() {
         case .complete: return true
         case .refused(let reason): answer(ok: false, reason)
         case .hungUp: isOver = true
-        case .more where now >= deadline:
-            answer(
-                ok: false,
-                "the request was not complete within \(Double(limitNanoseconds) / 1e9) s"
-            )
+        case .more where isLate:
+            answer(ok: false, "the request was not complete within \(limitSeconds) s")
         case .more: break
         }
         return false

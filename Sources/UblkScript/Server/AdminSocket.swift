@@ -54,7 +54,7 @@ struct AdminSocket: ~Copyable {
 /// A connection to a server, seen from the command that asks it something.
 struct AdminConnection: ~Copyable {
     private let fd: Int32
-    private let end: UInt64
+    private let limit: TimeLimit
 
     /// Why there is no answer.
     enum Silence: Error {
@@ -74,11 +74,11 @@ struct AdminConnection: ~Copyable {
     ) {
         let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC | O_NONBLOCK, 0)
         guard fd >= 0 else { return nil }
-        let end = SystemCall.monotonicNanoseconds + UInt64(seconds) * 1_000_000_000
+        var limit = TimeLimit(seconds: Double(seconds))
         while !(unsafe withAddress(path, { unsafe connect(fd, $0, $1) == 0 }) ?? false) {
             // The queue of those who wait is full: the server is busy, or stands still.
             let isBusy = errno == EAGAIN
-            guard isBusy, SystemCall.monotonicNanoseconds < end, goesOn() else {
+            guard isBusy, !limit.isOver(), goesOn() else {
                 let reason = isBusy ? EAGAIN : errno
                 close(fd)
                 errno = reason
@@ -87,18 +87,19 @@ struct AdminConnection: ~Copyable {
             usleep(20_000)
         }
         self.fd = fd
-        self.end = end
+        self.limit = limit
     }
 
     deinit { close(fd) }
 
-    /// Asks and waits for the answer.
+    /// Asks and waits for the answer; once.
     ///
     /// - Parameter goesOn: asked ten times a second while there is none; false gives up.
     func ask(
         _ words: [String],
         goesOn: () -> Bool = { true }
     ) throws(Silence) -> (ok: Bool, text: String) {
+        var limit = limit
         var rest = Array(words.joined(separator: "\0").utf8)[...]
         while !rest.isEmpty {
             let sent = unsafe rest.withUnsafeBytes {
@@ -107,15 +108,18 @@ struct AdminConnection: ~Copyable {
             // One that has heard enough may have answered already.
             if sent < 0, errno == EPIPE { break }
             rest = rest.dropFirst(max(0, sent))
-            if sent < 0 { try wait(for: POLLOUT, goesOn) }
+            if sent < 0 { try wait(for: POLLOUT, &limit, goesOn) }
         }
         shutdown(fd, Int32(SHUT_WR))
-        let bytes = try readAll(goesOn)
+        let bytes = try readAll(&limit, goesOn)
         guard let first = bytes.first else { throw .ended }
         return (first == UInt8(ascii: "+"), String(decoding: bytes.dropFirst(), as: UTF8.self))
     }
 
-    private func readAll(_ goesOn: () -> Bool) throws(Silence) -> [UInt8] {
+    private func readAll(
+        _ limit: inout TimeLimit,
+        _ goesOn: () -> Bool
+    ) throws(Silence) -> [UInt8] {
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)
         while true {
@@ -125,17 +129,21 @@ struct AdminConnection: ~Copyable {
             if got > 0 {
                 bytes += chunk.prefix(got)
             } else if got < 0, errno == EAGAIN || errno == EINTR {
-                try wait(for: POLLIN, goesOn)
+                try wait(for: POLLIN, &limit, goesOn)
             } else {
                 return bytes
             }
         }
     }
 
-    private func wait(for event: Int32, _ goesOn: () -> Bool) throws(Silence) {
+    private func wait(
+        for event: Int32,
+        _ limit: inout TimeLimit,
+        _ goesOn: () -> Bool
+    ) throws(Silence) {
         var events = pollfd(fd: fd, events: Int16(event), revents: 0)
-        while unsafe poll(&events, 1, 100) <= 0 {
-            guard SystemCall.monotonicNanoseconds < end, goesOn() else { throw .late }
+        while unsafe poll(&events, 1, TimeLimit.stepMilliseconds) <= 0 {
+            guard !limit.isOver(), goesOn() else { throw .late }
         }
     }
 }

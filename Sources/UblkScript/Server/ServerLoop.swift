@@ -65,7 +65,7 @@ struct ServerLoop {
         let usual =
             server.rules.contains { $0.trigger != nil }
             ? Self.triggerMilliseconds : Self.watchMilliseconds
-        return min(usual, server.callers?.millisecondsToDeadline ?? usual)
+        return min(usual, server.callers?.millisecondsToLook ?? usual)
     }
 
     private func logLines() {

@@ -14,9 +14,13 @@ struct TimeLimit {
     private var left: UInt64
     private var lastLook: UInt64
 
-    init(seconds: Double, now: UInt64 = sys_monotonic_ns()) {
-        left = UInt64(seconds * 1e9)
+    init(nanoseconds: UInt64, now: UInt64 = sys_monotonic_ns()) {
+        left = nanoseconds
         lastLook = now
+    }
+
+    init(seconds: Double, now: UInt64 = sys_monotonic_ns()) {
+        self.init(nanoseconds: UInt64(seconds * 1e9), now: now)
     }
 
     /// A look at the clock.

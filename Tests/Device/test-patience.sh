@@ -88,6 +88,38 @@ t_SIGTERM_while_a_handler_is_stuck_in_C_leaves_nothing() {
   wait_until 40 is_gone "$id"
 }
 
+told_of_the_stop() { ublk-script list "$id" | grep -q "faults are off: a stop did not end within 1 s"; }
+
+# The upper device's STOP waits for a read that the lower one holds.
+t_a_stop_that_does_not_end_is_told_and_the_server_lives_on() {
+  plain_script
+  add_device plain
+  local lower=$id
+  ublk-script ctl "$lower" on
+  script upper <<'LUA'
+    device { on_error = "stop" }
+    function write() error("enough") end
+LUA
+  add_device upper --file "$dev" --patience 1s
+  (read_errno "$dev" 1M 4096 >answer) &
+  local reader=$!
+  id=$lower wait_until 10 holds 1
+  expect_equal "the write that raises" "$(write_errno "$dev" 0 4096)" EIO
+  wait_until 10 told_of_the_stop
+  expect_equal "list as JSON" "$(ublk-script list "$id" --json | json_value faults)" off
+  expect_status 0 ublk-script list "$id"
+  ! grep -qF "does not answer" <<<"$output" || fail "it is asked to stop again and again: $output"
+  kill -0 "$server" || fail "the server has ended"
+  expect_equal "times told" \
+    "$(grep -c "Until it ends device $id runs on with its faults off" "$state_directory/$id.log")" 1
+  ublk-script ctl "$lower" release
+  wait_until 10 has_died "$server"
+  wait $reader
+  expect_equal "the read" "$(<answer)" ok
+  ublk-script del "$id"
+  ublk-script del "$lower"
+}
+
 t_list_of_a_stopped_server_answers_and_says_so() {
   plain_script
   add_device plain
@@ -122,10 +154,10 @@ kill_add() { # SIGNAL AFTER-SECONDS
   if [ $status = 0 ]; then
     # it was done before
     ublk-script del 3
-    rm -f made.img
   else
     wait_until 15 nothing_is_there
     [ ! -e made.img ] || fail "after $2 s: the backing file that was made is still there"
+    [ ! -e made.json ] || fail "after $2 s: the file of the ledger is still there"
   fi
 }
 
@@ -157,7 +189,6 @@ t_SIGTERM_to_a_server_that_comes_up_leaves_nothing() {
 t_a_limit_on_the_size_of_files_costs_log_lines_and_no_server() {
   script lg <<'LUA'
     device { size = "16M" }
-    [ ! -e made.json ] || fail "after $2 s: the file of the ledger is still there"
     function write(io) log(string.rep("x", 900) .. io.offset) end
 LUA
   (ulimit -f 64 && ublk-script add lg.lua -n 4 --quiet)

@@ -19,6 +19,8 @@ struct ServerLoop {
     private var nextWatch: UInt64 = 0
     /// Somebody else was seen stopping the device.
     private var hasLetGo = false
+    /// The script wanted a stop, and got it.
+    private var hasStopped = false
 
     /// How often to look whether IOs wait while somebody else stops the device.
     private static let watchMilliseconds: Int32 = 1000
@@ -121,7 +123,11 @@ struct ServerLoop {
     }
 
     /// A handler raised, and the script wants to be stopped then; its log stays until `del`.
-    private func stopForScript() -> Ending? {
+    ///
+    /// Once: a stop that did not end in time is still under way, and asks nobody any more.
+    private mutating func stopForScript() -> Ending? {
+        guard !hasStopped else { return nil }
+        hasStopped = true
         do throws(DeviceError) {
             try server.takeDown(
                 deletes: false,

@@ -5,6 +5,7 @@ import Glibc
 /// Found in sysfs and `/proc`, as far as the caller may look there; the device itself is not asked, so nothing
 /// here waits for it. A deleted device is known to neither, only its name is left.
 struct DeviceUsers: Equatable {
+    private let root: String
     /// As in `mounted at /mnt (ext4)`, `used as swap`, `beneath dm-0 (name)`.
     private(set) var holders: [String] = []
     /// As in `1234 sleep`.
@@ -26,8 +27,10 @@ struct DeviceUsers: Equatable {
 
     private var opens: String { openers.joined(separator: ", ") }
 
-    init(of id: DeviceID) {
-        let disk = DiskNames(id)
+    /// - Parameter root: the folder that has the kernel's `sys` and `proc`.
+    init(of id: DeviceID, root: String = "") {
+        self.root = root
+        let disk = DiskNames(id, root: root)
         addMounts(of: disk)
         addSwap(of: disk)
         addLayers(on: disk)
@@ -44,12 +47,12 @@ struct DeviceUsers: Equatable {
     /// Ids of ublk disks that programs have open or mounted, deleted ones among them.
     static func usedIDs() -> Set<DeviceID> {
         var ids: Set<DeviceID> = []
-        for pid in processes() {
-            for path in openPaths(pid) {
+        for pid in processes("") {
+            for path in openPaths(pid, "") {
                 if let id = DiskNames.id(of: path) { ids.insert(id) }
             }
         }
-        for mount in mounts(of: "self") {
+        for mount in mounts(of: "self", "") {
             if let id = DiskNames.id(of: mount.source) { ids.insert(id) }
         }
         return ids
@@ -67,20 +70,21 @@ struct DeviceUsers: Equatable {
     /// Of every mount namespace that a process is in.
     private mutating func addMounts(of disk: DiskNames) {
         var seen: Set<String> = []
-        let own = Self.link("/proc/self/ns/mnt")
-        for pid in ["self"] + Self.processes() {
-            guard let namespace = Self.link("/proc/\(pid)/ns/mnt"), seen.insert(namespace).inserted
+        let own = Self.link("\(root)/proc/self/ns/mnt")
+        for pid in ["self"] + Self.processes(root) {
+            guard let namespace = Self.link("\(root)/proc/\(pid)/ns/mnt"),
+                seen.insert(namespace).inserted
             else { continue }
-            for mount in Self.mounts(of: pid)
+            for mount in Self.mounts(of: pid, root)
             where disk.numbers.contains(mount.number) || disk.has(mount.source) {
-                let whose = namespace == own ? "" : " for \(pid) \(Self.name(of: pid))"
+                let whose = namespace == own ? "" : " for \(pid) \(name(of: pid))"
                 add("mounted at \(mount.place) (\(mount.type))\(whose)")
             }
         }
     }
 
-    private static func mounts(of pid: String) -> [Mount] {
-        lines("/proc/\(pid)/mountinfo").compactMap { line in
+    private static func mounts(of pid: String, _ root: String) -> [Mount] {
+        lines("\(root)/proc/\(pid)/mountinfo").compactMap { line in
             let words = line.split(separator: " ")
             guard let end = words.firstIndex(of: "-"), end > 4, words.count > end + 2 else {
                 return nil
@@ -95,7 +99,7 @@ struct DeviceUsers: Equatable {
     }
 
     private mutating func addSwap(of disk: DiskNames) {
-        for line in Self.lines("/proc/swaps") {
+        for line in Self.lines(root + "/proc/swaps") {
             guard let path = line.split(whereSeparator: { $0 == " " || $0 == "\t" }).first else {
                 continue
             }
@@ -108,16 +112,19 @@ struct DeviceUsers: Equatable {
     private mutating func addLayers(on disk: DiskNames) {
         for folder in disk.folders {
             for name in DirectoryListing.names(folder + "/holders") {
-                let label = DeviceNode.word("/sys/block/\(name)/dm/name").map { " (\($0))" }
-                add("beneath \(name)\(label ?? "")")
+                let label = DeviceNode.word("\(root)/sys/block/\(name)/dm/name")
+                add("beneath \(name)\(label.map { " (\($0))" } ?? "")")
             }
+            // A cache has no device above it; a backing that runs is among the holders.
+            let bcache = DirectoryListing.names(folder + "/bcache")
+            if !bcache.isEmpty, !bcache.contains("dev") { add("part of a bcache") }
         }
-        for name in DirectoryListing.names("/sys/block") where name.hasPrefix("loop") {
-            let file = DeviceNode.word("/sys/block/\(name)/loop/backing_file")
+        for name in DirectoryListing.names(root + "/sys/block") where name.hasPrefix("loop") {
+            let file = DeviceNode.word("\(root)/sys/block/\(name)/loop/backing_file")
             if let file, disk.has(file) { add("beneath /dev/\(name)") }
         }
-        for name in DirectoryListing.names("/sys/fs/btrfs") {
-            for member in DirectoryListing.names("/sys/fs/btrfs/\(name)/devices")
+        for name in DirectoryListing.names(root + "/sys/fs/btrfs") {
+            for member in DirectoryListing.names("\(root)/sys/fs/btrfs/\(name)/devices")
             where disk.has("/dev/" + member)
                 && !holders.contains(where: { $0.hasPrefix("mounted") })
             {
@@ -129,8 +136,8 @@ struct DeviceUsers: Equatable {
     // MARK: Programs
 
     private mutating func addPrograms(with disk: DiskNames) {
-        for pid in Self.processes() where Self.openPaths(pid).contains(where: disk.has) {
-            let name = Self.name(of: pid)
+        for pid in Self.processes(root) where Self.openPaths(pid, root).contains(where: disk.has) {
+            let name = name(of: pid)
             // A server has no disk open but the ones its device keeps its bytes on.
             let isServer = name == "ublk-script" && ServerProcess.isServer(pid)
             if isServer {
@@ -141,16 +148,17 @@ struct DeviceUsers: Equatable {
         }
     }
 
-    private static func processes() -> [String] {
-        DirectoryListing.names("/proc").filter { $0.first?.isNumber == true }
+    private static func processes(_ root: String) -> [String] {
+        DirectoryListing.names(root + "/proc").filter { $0.first?.isNumber == true }
     }
 
-    private static func openPaths(_ pid: String) -> [String] {
-        DirectoryListing.names("/proc/\(pid)/fd").compactMap { link("/proc/\(pid)/fd/\($0)") }
+    private static func openPaths(_ pid: String, _ root: String) -> [String] {
+        let folder = "\(root)/proc/\(pid)/fd"
+        return DirectoryListing.names(folder).compactMap { link("\(folder)/\($0)") }
     }
 
-    private static func name(of pid: String) -> String {
-        lines("/proc/\(pid)/comm").first.map(String.init) ?? "?"
+    private func name(of pid: String) -> String {
+        Self.lines("\(root)/proc/\(pid)/comm").first.map(String.init) ?? "?"
     }
 
     // MARK: Reading
@@ -206,10 +214,10 @@ struct DiskNames {
     /// `MAJOR:MINOR` of each.
     let numbers: Set<Substring>
 
-    init(_ id: DeviceID) {
+    init(_ id: DeviceID, root: String = "") {
         path = id.blockPath
         let name = "ublkb\(id)"
-        let disk = "/sys/block/" + name
+        let disk = "\(root)/sys/block/\(name)"
         let partitions = DirectoryListing.names(disk).filter { $0.hasPrefix(name + "p") }
         folders = [disk] + partitions.map { "\(disk)/\($0)" }
         numbers = Set(folders.compactMap { DeviceNode.word($0 + "/dev").map { $0[...] } })

@@ -127,6 +127,17 @@ import Testing
         }
     }
 
+    @Test(arguments: [
+        (["fifo", "lifo"], "two orders are named: fifo and lifo"), (["5", "7"], "two counts"),
+        (["EIO", "lifo", "EIO"], "two errnos"), (["0:1", "0:2", "0:1"], "0:1 is named twice"),
+        (["0"], "no count above 0"), (["0:65536"], "no QUEUE:TAG"), (["EPERM"], "no errno"),
+    ])
+    func `what contradicts itself releases nothing`(words: [String], why: String) {
+        #expect { try Release(words: words) } throws: { error in
+            (error as? LiveControl.Refusal)?.text.contains(why) == true
+        }
+    }
+
     @Test func `pause holds what arrives and resume decides about it`() throws {
         let script = "rule { error = \"EIO\", before = \"15ms\" }"
         let result = try simulate(script) {

@@ -47,14 +47,27 @@ struct Release: Sendable, Equatable {
 extension Release {
     /// What follows the word `release`: an order, a count, an errno, places such as 0:17, in any order.
     init(words: some Sequence<String>) throws(LiveControl.Refusal) {
+        var given: [String: String] = [:]
+        func once(_ kind: String, _ word: String) throws(LiveControl.Refusal) {
+            guard let before = given.updateValue(word, forKey: kind) else { return }
+            throw LiveControl.Refusal(
+                text: "release: two \(kind)s are named: \(before) and \(word)"
+            )
+        }
         for word in words {
             if let order = Order(rawValue: word) {
+                try once("order", word)
                 self.order = order
             } else if let count = Int(word), count > 0 {
+                try once("count", word)
                 self.count = count
             } else if let place = Self.place(word) {
+                guard !places.contains(place) else {
+                    throw LiveControl.Refusal(text: "release: \(word) is named twice")
+                }
                 places.append(place)
             } else if let errno = Quantity.blockErrno(named: word) {
+                try once("errno", word)
                 self.errno = errno
             } else {
                 throw LiveControl.Refusal(

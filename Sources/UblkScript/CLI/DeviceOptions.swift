@@ -127,5 +127,11 @@ struct LedgerFileOption: ParsableArguments {
     )
     var path: String?
 
+    func validate() throws {
+        if path?.isEmpty == true {
+            throw ValidationError("--ledger: the name of a file is expected")
+        }
+    }
+
     func words() -> [String] { path.map { ["--ledger=" + $0] } ?? [] }
 }

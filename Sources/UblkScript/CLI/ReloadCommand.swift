@@ -6,8 +6,8 @@ struct ReloadCommand: ParsableCommand {
         commandName: "reload",
         abstract: "Give a running device another script, or its own again.",
         discussion: """
-            Without SCRIPT the device's own is read again, with the settings it was added with. The new script takes over
-            between two IOs; when it cannot be loaded, the one that runs goes on. What is held or delayed stays
+            Without SCRIPT the device's own is read again, with the settings it was added with. The new script takes over \
+            between two IOs; when it cannot be loaded, the one that runs goes on. What is held or delayed stays \
             so. Sets of ranges, counters, dicts and buckets that have names keep what is in them.
             """
     )
@@ -46,14 +46,21 @@ struct ReloadCommand: ParsableCommand {
         execute: [String] = []
     ) throws {
         var settings = words
+        let isNamed = execute.isEmpty && words.first.map { !$0.contains("=") } == true
+        for word in words.dropFirst(isNamed ? 1 : 0) where !word.contains("=") || word.first == "="
+        {
+            throw ValidationError("\"\(word)\" is no setting: key=value is expected")
+        }
         let source: ScriptSource
         var isOther = true
         do {
             if !execute.isEmpty {
                 source = ScriptSource(lines: execute)
-            } else if let first = words.first, !first.contains("=") {
-                source = try ScriptSource(named: first, whenSilent: InputFile.tellOfSilence)
-                settings.removeFirst()
+            } else if isNamed {
+                source = try ScriptSource(
+                    named: settings.removeFirst(),
+                    whenSilent: InputFile.tellOfSilence
+                )
             } else {
                 source = try own(id, record)
                 isOther = false

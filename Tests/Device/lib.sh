@@ -8,6 +8,7 @@
 
 export LC_ALL=C
 state_directory=/run/ublk-script
+tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # ---- running cases ----
 
@@ -205,6 +206,12 @@ expect_output() { # FIXED-STRING...
   for text in "$@"; do
     grep -qF -- "$text" <<<"$output" || fail "\"$text\" is expected in: $output"
   done
+}
+
+# The output of the last expect_status is JSON as that section of docs/json.md has it.
+expect_json() { # SECTION
+  awk -v document="$tests/../../docs/json.md" -v section="$1" -f "$tests/json-fits.awk" <<<"$output" ||
+    fail "JSON of $1: $output"
 }
 
 expect_equal() { # WHAT GOT WANTED

@@ -121,6 +121,9 @@ t_an_add_whose_output_is_lost_leaves_no_device() {
   expect_status 1 bash -c 'ublk-script add faulty.lua >/dev/full'
   expect_output "standard output: No space left on device (ENOSPC)"
   no_leftovers
+  expect_status 1 bash -c 'ublk-script add faulty.lua >&-'
+  expect_output "standard output: Bad file descriptor (EBADF)"
+  no_leftovers
   add_device faulty
   local command
   for command in list "list --json" stats "stats --prometheus" "ctl stats" "ctl rule" "ctl seed" features ledger; do
@@ -128,6 +131,125 @@ t_an_add_whose_output_is_lost_leaves_no_device() {
     expect_status 1 bash -c "ublk-script $command >/dev/full"
     expect_output "standard output: No space left on device"
   done
+}
+
+t_JSON_is_what_its_document_says() {
+  local words section
+  faulty_script
+  expect_status 0 ublk-script add faulty.lua --json
+  expect_json list
+  id=0 dev=/dev/ublkb0
+  mkfs.ext4 -q "$dev"
+  mkdir mnt
+  mount "$dev" mnt
+  dd if=/dev/zero of=mnt/file bs=4k count=2 conv=fsync status=none
+  ublk-script ctl ranges bad add 8M 4K
+  expect_equal error "$(read_errno "$dev" 8388608 4096)" ENODATA
+  while IFS=: read -r section words; do
+    # shellcheck disable=SC2086
+    expect_status 0 ublk-script $words --json
+    expect_json "$section"
+  done <<'END'
+list:list
+stats:stats
+stats:ctl stats
+ctl rule:ctl rule
+ctl rule:ctl rule off slow
+ctl ranges:ctl ranges
+ctl ranges:ctl ranges bad count
+ctl ranges list:ctl ranges bad list
+ctl held:ctl held
+ctl mark:ctl mark go
+ctl state:ctl state
+ctl seed:ctl seed
+ctl release:ctl release
+ctl of the script:ctl other 7
+wait:wait rule bad
+map:map mnt/file
+features:features
+END
+  umount mnt
+  expect_status 0 ublk-script ledger --json --rule bad
+  expect_json ledger
+  read_errno "$dev" 0 4096
+  ublk-script ctl rule on slow
+  ublk-script ctl pause
+  dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct status=none &
+  wait_until 10 ublk-script wait held --timeout 1ms
+  expect_status 0 ublk-script ctl held --json
+  expect_json "ctl held"
+  expect_output '"isPaused":true'
+  ublk-script ctl resume
+  wait $!
+  # what does not fit is found
+  output='[{"path":1,"id":0,"colour":"red"}]'
+  if (expect_json list >unfit); then fail "a wrong document fits"; fi
+  output=$(<unfit)
+  expect_output "path is a number, not a string" "colour is not documented" "state is missing"
+}
+
+# What a command shows on a terminal, without colours and line ends.
+on_a_terminal() { # COMMAND...
+  shown=$(env TERM=xterm script -qefc "$*" /dev/null </dev/null | tr -d "\r") || true
+  plain=$(sed 's/\x1b\[[0-9]*m//g' <<<"$shown")
+  awk -v command="$*" 'length > 80 && /[^ ] +[^ ]/ { print command ": " $0; wide = 1 } END { exit wide }' <<<"$plain" ||
+    fail "a line is longer than 80 columns"
+  ! LC_ALL=C grep -q $'[\x01-\x08\x0b-\x1f\x7f]' <<<"$plain" || fail "$*: raw control characters: $(cat -v <<<"$plain")"
+}
+
+t_on_a_terminal_lines_fit_and_no_script_drives_it() {
+  local command
+  script $'loud\e[35m' <<'LUA'
+    device { size = "16M" }
+    local bad = ranges("a-set-of-ranges-whose-name-is-long"):add("8M", "4K")
+    rule { name = "a-rule-with-quite-a-long-name-that-nobody-likes-to-type", op = "read", range = bad, error = "ENODATA" }
+    rule { op = "read", delay = "100ms", range = bad, log = true }
+    function ctl(word)
+      if word == "raise" then error("\27[35m" .. ("words and "):rep(20)) end
+      return "\27]0;title\7\27[35mcolour" .. ("\n" .. ("words and "):rep(20)):rep(2)
+    end
+LUA
+  add_device $'loud\e[35m'
+  read_errno "$dev" 8388608 4096
+  for command in list stats "ctl rule" "ctl ranges" "ctl held" "ctl say" "ctl raise" "ctl seed colour" ledger features \
+    "stats --colour" "del 7" "add -n 0 '$work/loud'*" "map /etc/passwd" "wait state x --timeout 1ms"; do
+    on_a_terminal ublk-script "$command"
+    case $command in
+      list) [[ $shown == *$'state \e[32mLIVE\e[0m script'* && $plain == *'loud\x1b[35m.lua'* ]] || fail "$shown" ;;
+      "ctl say") [[ $plain == *'\x1b[35mcolour'* ]] || fail "$plain" ;;
+    esac
+  done
+  on_a_terminal "NO_COLOR=1 ublk-script list"
+  expect_equal "without colours" "$shown" "$plain"
+  expect_status 0 ublk-script list
+  [[ $output != *$'\e[32m'* ]] || fail "colours in a pipe"
+}
+
+# How many callers the server has, and those that still wait for it.
+callers() {
+  echo $(($(grep -c "/run/ublk-script/$id.sock" /proc/net/unix) - 1))
+}
+
+t_a_server_that_ends_is_not_called_silent() {
+  local command asked=0 pids=()
+  faulty_script
+  add_device faulty
+  kill -STOP "$server"
+  for command in "ctl seed" ledger stats "wait held" reload "map --ranges bad ." "ctl -"; do
+    # shellcheck disable=SC2086
+    (printf 'seed\n' | ublk-script $command >"said-$asked" 2>&1) &
+    pids+=($!)
+    asked=$((asked + 1))
+  done
+  wait_until 20 eval '[ "$(callers)" -ge 6 ]'
+  kill -KILL "$server"
+  for command in "${!pids[@]}"; do
+    if wait "${pids[$command]}"; then fail "a question without an answer is a success: $(<"said-$command")"; fi
+  done
+  for command in 0 1 2 3 4 6; do
+    grep -q "the server of device $id ended before it answered" "said-$command" || fail "$(<"said-$command")"
+  done
+  ublk-script del "$id"
 }
 
 t_a_damaged_record_is_called_damaged_everywhere() {
@@ -143,6 +265,12 @@ t_a_damaged_record_is_called_damaged_everywhere() {
     expect_output "$record is damaged"
     expect_status 1 ublk-script del "$id"
     expect_output "$record is damaged"
+    for command in "ctl $id seed" "ledger $id" "reload $id" "map $id ." "wait $id held" "stop $id" "del --all" \
+      "list --json"; do
+      # shellcheck disable=SC2086
+      output=$(ublk-script $command 2>&1) || true
+      expect_output amaged
+    done
   done
   cp kept "$record"
 }

@@ -38,6 +38,12 @@ t_the_ledger_is_filtered_by_rule_op_action_range_and_time() {
   expect_status 1 ublk-script ledger "$id" --rule cap
   expect_output "no rule is called \"cap\"; there is slow, bad"
   expect_status 2 ublk-script ledger "$id" --action burn
+  # times in the wrong order are no end of the server
+  expect_status 2 ublk-script ledger "$id" --from 10s --until 5s
+  ublk-script ctl "$id" mark late
+  expect_status 0 ublk-script ledger "$id" --since late --until 0
+  expect_equal "what is left" "$output" ""
+  expect_equal "state" "$(state_of "$id")" LIVE
 }
 
 t_a_ledger_file_has_what_the_ring_had_no_room_for() {

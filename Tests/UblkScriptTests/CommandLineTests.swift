@@ -61,6 +61,7 @@ struct CommandLineTests {
         (["list", "5", "/dev/ublkb5"], "device 5 is named twice"),
         (["add", "--number=-1", "x.lua"], "\"-1\" is no device"),
         (["add", "--quiet", "--json", "x.lua"], "not both"),
+        (["add", "--ledger", "", "x.lua"], "--ledger: the name of a file is expected"),
         (["check", "x.lua", "size=1G", "size=2G"], "size is given twice"),
         (["check", "x.lua", "depth=7", "-d", "64"], "depth is given twice"),
         (["simulate", "x.lua", "--seed", "1", "seed=2"], "seed is given twice"),
@@ -113,6 +114,27 @@ struct CommandLineTests {
                 "\(words): \(run.errors)"
             )
         }
+    }
+
+    @Test func `a stream that is closed is one that takes nothing`() {
+        let path = script(
+            "rule { op = \"read\", error = \"EIO\" }\nfunction write() log(\"said\") end"
+        )
+        for command in [
+            "simulate \(path) --ops 50", "check \(path)", "simulate error --test", "faults",
+        ] {
+            let program = "\(ProgramRun.program ?? "") \(command)"
+            let output = ProgramRun(shell: "\(program) >&-", in: scratch)
+            #expect(output.exitCode == 1, "\(command)")
+            #expect(
+                output.errors.contains("standard output: Bad file descriptor (EBADF)"),
+                "\(command): \(output.errors)"
+            )
+            let all = ProgramRun(shell: "\(program) <&- 2>&-", in: scratch)
+            #expect(all.exitCode == 0 && !all.output.isEmpty, "\(command): \(all.output)")
+        }
+        let input = ProgramRun(shell: "\(ProgramRun.program ?? "") check - <&-", in: scratch)
+        #expect(input.exitCode == 1 && input.errors.contains("stdin"), "\(input.errors)")
     }
 
     @Test func `control characters of an error are spelled out`() {
@@ -289,7 +311,7 @@ struct CommandLineTests {
         #expect(list.output.contains("faulty "))
         let words = list.output.split { $0 == " " || $0 == "\n" }.joined(separator: " ")
         #expect(words.contains("faulty \(faulty.summary) "))
-        #expect(run("faults", "faulty").output == Wrap.text(faulty.manual) + "\n")
+        #expect(run("faults", "faulty").output == FaultsCommand.text(faulty.manual) + "\n")
         #expect(run("faults", "faulty", "--source").output == faulty.text)
         #expect(run("faults", "--json").output.hasPrefix("[{\"kind\":\"faults\",\"manual\":\""))
         #expect(run("faults", "faulty", "--json").output.contains("\"name\":\"faulty\""))

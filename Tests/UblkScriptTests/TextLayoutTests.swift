@@ -48,6 +48,53 @@ struct TextLayoutTests {
         #expect(TextTable([.left]).lines.isEmpty)
     }
 
+    /// Lines that end though the first word of the next would have fitted, and what follows them.
+    private func early(_ text: String) -> [String] {
+        let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+        return zip(lines, lines.dropFirst()).filter { line, next in
+            // What stands in columns, and what begins something, begins with a word at another place.
+            let indent = next.prefix { $0 == " " }.count
+            let word = next.dropFirst(indent).prefix { $0 != " " }
+            return !word.isEmpty && !line.isEmpty && !line.hasSuffix(":") && indent == 0
+                && line.first != " " && line.count + 1 + word.count < Wrap.columns
+        }.map { "\($0) | \($1)" }
+    }
+
+    @Test(
+        arguments: UblkScript.configuration.subcommands.filter { $0.configuration.shouldDisplay }
+            .map { $0.configuration.commandName ?? "" } + [""]
+    )
+    func `sentences of a help are broken where a line is full`(verb: String) {
+        let kind = UblkScript.configuration.subcommands
+            .first { $0.configuration.commandName == verb }
+        let help = UblkScript.helpMessage(for: kind ?? UblkScript.self, columns: Wrap.columns)
+        let overview = help.prefix(upTo: help.range(of: "\n\nUSAGE:")?.lowerBound ?? help.endIndex)
+        #expect(early(String(overview)).isEmpty, "\(early(String(overview)))")
+    }
+
+    @Test(arguments: ShippedScript.all.map(\.name))
+    func `sentences of a manual are broken where a line is full`(name: String) throws {
+        let manual = try #require(ShippedScript.named(name)).manual
+        // Without the column of names, as if the sentences stood alone.
+        let lines = FaultsCommand.text(manual).split(separator: "\n").map { line in
+            let isFurther = line.hasPrefix("            ")
+            return (isFurther, line.dropFirst(12), line.prefix(12).filter { $0 != " " })
+        }
+        var section = ""
+        for (line, next) in zip(lines, lines.dropFirst()) {
+            if !line.0 { section = String(line.2) }
+            guard ["What:", "Imitates:", "Yousee:", "Numbers:"].contains(section), next.0 else {
+                continue
+            }
+            let word = next.1.prefix { $0 != " " }
+            #expect(12 + line.1.count + 1 + word.count > Wrap.columns, "\(line.1) | \(next.1)")
+        }
+        let wide = FaultsCommand.text(manual).split(separator: "\n").filter { $0.count > 80 }
+        #expect(wide.isEmpty, "\(wide)")
+        let words = FaultsCommand.text(manual).split { $0 == " " || $0 == "\n" }
+        #expect(words == manual.split { $0 == " " || $0 == "\n" })
+    }
+
     @Test func `control characters are spelled out, colours of our own are not`() {
         #expect(Printable.text("plain\ttext\n") == "plain\ttext\n")
         #expect(Printable.text("\u{1b}[2Jx\r\u{7f}\u{9b}31m") == "\\x1b[2Jx\\x0d\\x7f\\x9b31m")

@@ -138,7 +138,7 @@ image_build_run_part() {
   mkdir -p "$root"/{etc,work/Tests,work/extra,usr/lib,usr/local/bin}
   cat >"$root/etc/vm.conf"
   cp "$project/scripts/lib-vm/init" "$root/init"
-  for folder in scripts Tests/Device; do
+  for folder in scripts Tests/Device docs; do
     [ ! -d "$project/$folder" ] || cp -a "$project/$folder" "$root/work/$folder"
   done
   cp -L "$binary" "$root/usr/local/bin/ublk-script"

@@ -8,7 +8,7 @@ struct AddCommand: ParsableCommand {
         commandName: "add",
         abstract: "Make a block device of a script.",
         discussion: """
-            A server process is started for the device; add returns when /dev/ublkbN is there and prints
+            A server process is started for the device; add returns when /dev/ublkbN is there and prints \
             its entry of list. When anything fails, nothing is left behind.
             """
     )

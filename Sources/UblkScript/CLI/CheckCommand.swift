@@ -6,8 +6,8 @@ struct CheckCommand: ParsableCommand {
         commandName: "check",
         abstract: "Load a script and say what device it declares.",
         discussion: """
-            The script is loaded as add and simulate do, within the limits that it sets itself. What can
-            never act is a warning: a rule for an operation that does not arrive or behind one that ends
+            The script is loaded as add and simulate do, within the limits that it sets itself. What can \
+            never act is a warning: a rule for an operation that does not arrive or behind one that ends \
             every search, a function whose name is nearly a handler's, a file that is too small.
             """
     )

@@ -27,10 +27,10 @@ struct ControlScriptCommand: ParsableCommand {
               seed        the seed of every random choice
               reload [SCRIPT]
                           as 'ublk-script reload'
-            Every other word goes to the script's function ctl(word, ...); words
+            Every other word goes to the script's function ctl(word, ...); words \
             that begin with a - come after --, as in: ctl 0 -- temp -5
 
-            With - in place of words each line of standard input is said, its words
+            With - in place of words each line of standard input is said, its words \
             between blanks, until one fails.
             """
     )
@@ -79,15 +79,14 @@ struct ControlScriptCommand: ParsableCommand {
         }
         if words == ["stats"] {
             let statistics = try StatsCommand.ask(id)
-            return Output.line(
-                json ? JSON.text([statistics]) : StatisticsText(statistics).text
-            )
+            if json { return Output.line(JSON.text([statistics])) }
+            return Output.record(StatisticsText(statistics).text)
         }
         if json { return Output.line(try ask("ctl-json")) }
         let text =
             Self.hasTable(words)
             ? try Self.table(of: words[0], try ask("ctl-json"), id) : try ask("ctl")
-        if !text.isEmpty { Output.line(text) }
+        if !text.isEmpty { Output.record(text) }
     }
 
     /// Answers that are rows.

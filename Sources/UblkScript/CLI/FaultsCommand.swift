@@ -53,7 +53,25 @@ struct FaultsCommand: ParsableCommand {
             throw Failure("\"\(name)\" is no script of this program. There are: \(names)")
         }
         if json { return Output.line(JSON.text(Entry(script, withSource: source))) }
-        try Output.now(source ? script.text : Wrap.text(script.manual) + "\n")
+        try Output.now(source ? script.text : Self.text(script.manual) + "\n")
+    }
+
+    /// Sections of a manual whose lines are sentences that go on.
+    private static let prose: Set<Substring> = ["What", "Imitates", "You see", "Numbers"]
+
+    /// A manual with its lines broken anew.
+    static func text(_ manual: String) -> String {
+        var lines: [Substring] = []
+        var section: Substring = ""
+        for line in manual.split(separator: "\n", omittingEmptySubsequences: false) {
+            if line.first != " " { section = line.prefix { $0 != ":" } }
+            if line.first == " ", prose.contains(section), let last = lines.popLast() {
+                lines.append(last + " " + line.drop { $0 == " " })
+            } else {
+                lines.append(line)
+            }
+        }
+        return Wrap.text(lines.joined(separator: "\n"))
     }
 
     /// A section for each kind.

@@ -10,7 +10,7 @@ struct UblkScript: ParsableCommand {
         commandName: "ublk-script",
         abstract: "A block device whose every IO a Lua script decides about.",
         discussion: """
-            A script declares a device and its faults; add makes /dev/ublkbN of it, served from this
+            A script declares a device and its faults; add makes /dev/ublkbN of it, served from this \
             program through the Linux ublk driver. See docs/scripting.md for the language.
             """,
         version: "ublk-script \(version)",
@@ -27,6 +27,9 @@ struct UblkScript: ParsableCommand {
     static let version = "0.1.0"
 
     static func main() {
+        Output.occupyStreams()
+        // The parser breaks its lines at the width that it thinks the terminal has.
+        unsafe setenv("COLUMNS", "\(Wrap.columns)", 1)
         // A write that a limit forbids (RLIMIT_FSIZE) is an error of that write.
         signal(SIGXFSZ, SIG_IGN)
         OutsideProcess.runIfAsked(CommandLine.arguments)

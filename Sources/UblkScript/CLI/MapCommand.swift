@@ -76,7 +76,7 @@ struct MapCommand: ParsableCommand {
                     ])
                 }
             }
-            for line in table.lines { Output.line(line) }
+            for line in table.lines { Output.record(line) }
         }
     }
 

@@ -13,11 +13,25 @@ enum Output {
         var failure: Errno?
     }
     private static let pending = Mutex(Pending())
+
+    /// Before anything else is opened: a stream that the caller closed is one that takes and gives nothing.
+    ///
+    /// Otherwise the next file that is opened, the driver's or a server's, would get its number, and what is printed.
+    static func occupyStreams() {
+        for (fd, flags) in [
+            (STDIN_FILENO, O_WRONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDONLY),
+        ]
+        where fcntl(fd, F_GETFD) < 0 {
+            // The lowest free number, which is this one.
+            _ = unsafe open("/dev/null", flags)
+        }
+    }
+
     private static let pieceBytes = 64 << 10
 
     static func line(_ text: String) { put(text + "\n", atOnce: Terminal.output) }
 
-    /// A line that programs read as well: broken at words on a terminal, whole everywhere else.
+    /// Lines that programs read as well: broken at words on a terminal, whole everywhere else.
     ///
     /// - Parameter style: of its first word.
     static func record(_ text: String, painted style: Style? = nil) {

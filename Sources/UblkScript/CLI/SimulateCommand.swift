@@ -6,18 +6,18 @@ struct SimulateCommand: ParsableCommand {
         commandName: "simulate",
         abstract: "Run a script against a simulated device, without root or a driver.",
         discussion: """
-            The queue that serves real devices runs on a simulated driver with virtual time. An application is
-            simulated too: it keeps --depth requests in flight (32 without) and checks every block it
-            reads. The same seed gives the same run. A backing file is simulated in memory and never touched. A queue is simulated
+            The queue that serves real devices runs on a simulated driver with virtual time. An application is \
+            simulated too: it keeps --depth requests in flight (32 without) and checks every block it \
+            reads. The same seed gives the same run. A backing file is simulated in memory and never touched. A queue is simulated \
             alone, however many the script asks for.
 
             A script may name the workload that shows what it does, on a line of its first comment:
             -- Simulate: --rate 20 --time 1h size=64M. What the command line leaves open is taken from there.
 
-            At the end faults are over and all that was written is read back. Exit code 1 when the script raised, or
+            At the end faults are over and all that was written is read back. Exit code 1 when the script raised, or \
             when data is not what was acknowledged last; --allow script-errors,data takes that for success.
 
-            With --test the tests that the script carries (test("name", function(disk) ... end)) are run instead, each
+            With --test the tests that the script carries (test("name", function(disk) ... end)) are run instead, each \
             on a simulated device of its own.
 
             With --bench the cost of the script and of this program per IO is measured instead.

@@ -6,8 +6,8 @@ struct StatsCommand: ParsableCommand {
         commandName: "stats",
         abstract: "Print what devices have done so far: IOs, times, faults, rules.",
         discussion: """
-            Without a device, of every one. Times are those between the moment a queue got an IO
-            and its answer, by the clock that a queue reads once a turn: what is answered at once
+            Without a device, of every one. Times are those between the moment a queue got an IO \
+            and its answer, by the clock that a queue reads once a turn: what is answered at once \
             took no time. A median or p99 is at most an eighth too high.
             """
     )
@@ -45,7 +45,7 @@ struct StatsCommand: ParsableCommand {
         } else if prometheus {
             try Output.now(PrometheusText(found).text)
         } else {
-            for statistics in found { Output.line(StatisticsText(statistics).text) }
+            for statistics in found { Output.record(StatisticsText(statistics).text) }
             if found.isEmpty, problems.isEmpty {
                 throw Failure("there is no device: ublk-script add SCRIPT makes one")
             }

@@ -8,15 +8,15 @@ struct WaitCommand: ParsableCommand {
         abstract:
             "Wait until a rule has acted, a mark was set, an IO is held, or the state has a name.",
         discussion: """
-            wait 0 rule NAME [COUNT]   the rule of that name, or line, acted so many
-                                       times (1)
-            wait 0 mark NAME [COUNT]   the mark was set so many times (1)
-            wait 0 held [COUNT]        so many IOs are held at this moment (1)
-            wait 0 state NAME          the device's state has that name
+              wait 0 rule NAME [COUNT]  the rule of that name, or line, acted so
+                                        many times (1)
+              wait 0 mark NAME [COUNT]  the mark was set so many times (1)
+              wait 0 held [COUNT]       so many IOs are held at this moment (1)
+              wait 0 state NAME         the device's state has that name
 
-            Looks 50 times a second. Exit code 1 when the time is over first, or the
-            device goes away. What has to happen before the next IO does is for the
-            script: let the rule hang, wait, act, then ctl 0 release. A sole device
+            Looks 50 times a second. Exit code 1 when the time is over first, or the \
+            device goes away. What has to happen before the next IO does is for the \
+            script: let the rule hang, wait, act, then ctl 0 release. A sole device \
             need not be named.
             """
     )

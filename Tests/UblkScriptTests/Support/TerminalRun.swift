@@ -46,11 +46,13 @@ struct TerminalRun {
         files = filed.reduce(into: [:]) { $0[$1] = contents(of: directory.file(".fd\($1)")) ?? "" }
     }
 
-    /// The lines that the terminal shows, without colours.
+    /// The lines that the terminal shows in the end, without colours.
     var lines: [String] {
         var text = shown
         for sequence in Style.sequences { text = text.replacing(sequence, with: "") }
-        return text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        // What was before a return is overwritten.
+        return text.split(separator: "\n", omittingEmptySubsequences: false)
+            .map { String($0.split(separator: "\r", omittingEmptySubsequences: false).last ?? "") }
     }
 
     private static func openTerminal() -> (master: Int32, name: String) {

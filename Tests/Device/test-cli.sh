@@ -91,6 +91,10 @@ t_words_that_are_none_are_refused() {
   expect_status 2 ublk-script ctl "$id" stats --frobnicate
   expect_output "Unknown option '--frobnicate'" "Usage: ublk-script ctl"
   expect_status 2 ublk-script stats "$id" --json --prometheus
+  expect_status 2 ublk-script reload "$id" faulty.lua other.lua
+  expect_output '"other.lua" is no setting' "Usage: ublk-script reload"
+  expect_status 1 ublk-script ctl "$id" release fifo lifo
+  expect_output "two orders are named: fifo and lifo"
 }
 
 t_a_script_from_standard_input_is_served_and_cannot_be_read_again() {

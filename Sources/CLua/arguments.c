@@ -77,17 +77,14 @@ bool us_is_text(lua_State *L, int index, const char *text) {
 }
 
 const char *us_check_name(lua_State *L, int index, const char *function, size_t *length) {
+    char flaw[US_NAME_FLAW_MAX];
     const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, length) : NULL;
-    if (name == NULL || !us_is_name(name, *length))
-        luaL_error(L, "%s: bad name %s: text of 1 to 64 bytes without control characters is expected", function,
-            us_describe(L, index));
+    if (name == NULL)
+        luaL_error(L, "%s: bad name %s: " US_NAME_RULE " is expected", function, us_describe(L, index));
+    else if (us_name_flaw(name, *length, flaw, sizeof flaw))
+        luaL_error(
+            L, "%s: bad name %s (%s): " US_NAME_RULE " is expected", function, us_describe(L, index), flaw);
     return name;
-}
-
-void us_check_arguments(lua_State *L, int most, const char *function) {
-    for (int index = lua_gettop(L); index > most; index--)
-        if (!lua_isnil(L, index))
-            luaL_error(L, "%s: argument %d is of no use: %s", function, index, us_describe(L, index));
 }
 
 /* A whole number from 0 to 2^63 - 1, whichever way Lua keeps it. */

@@ -52,7 +52,7 @@ static bool get(lua_State *L, const char *key) {
 }
 
 static void check_keys(lua_State *L) {
-    if (!lua_istable(L, 1) || lua_gettop(L) != 1)
+    if (!lua_istable(L, 1))
         luaL_error(L, "bucket: bucket { rate = \"1M\", burst = \"256K\" } or bucket { iops = 200 } is expected");
     lua_pushnil(L);
     while (lua_next(L, 1) != 0) {
@@ -66,7 +66,7 @@ static void check_keys(lua_State *L) {
     }
 }
 
-/* The metatable is the upvalue. */
+/* The metatable is the own upvalue. */
 static int bucket(lua_State *L) {
     us_require_phase(L, "bucket", US_PHASE_LOAD);
     check_keys(L);
@@ -90,17 +90,19 @@ static int bucket(lua_State *L) {
     object->bucket = us_shared_bucket(us_script_of(L)->options.shared, name, length, tokens, burst, has_iops);
     if (object->bucket == NULL)
         return luaL_error(L, "bucket: out of memory, or too many buckets");
-    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, us_own_upvalue(1));
     lua_setmetatable(L, -2);
     return 1;
 }
 
 void us_open_bucket(lua_State *L) {
     static const luaL_Reg metatable[] = {{NULL, NULL}};
-    static const luaL_Reg methods[] = {{"take", take}, {"rate", rate}, {NULL, NULL}};
+    static const struct us_native methods[]
+        = {{"bucket:take(tokens)", take}, {"bucket:rate(rate, burst)", rate}, {NULL, NULL}};
+    static const struct us_native function = {"bucket{...}", bucket};
     us_push_metatable(L, "bucket", metatable);
-    luaL_newlib(L, methods);
+    lua_newtable(L);
+    us_set_natives(L, methods, US_METHOD);
     lua_setfield(L, -2, "__index");
-    lua_pushcclosure(L, bucket, 1);
-    lua_setglobal(L, "bucket");
+    us_register_native(L, &function, 1);
 }

@@ -10,7 +10,6 @@
 static struct us_cell *check_cell(lua_State *L, const char *function, enum us_cell_kind kind) {
     size_t length;
     const char *name = us_check_name(L, 1, function, &length);
-    us_check_arguments(L, 1, function);
     struct us_cell *cell = us_shared_cell(us_script_of(L)->options.shared, kind, name, length);
     if (cell == NULL)
         luaL_error(L, "%s: out of memory, or too many names", function);
@@ -53,13 +52,13 @@ static int counter_text(lua_State *L) {
     return 1;
 }
 
-/* The metatable is the upvalue. */
+/* The metatable is the own upvalue. */
 static int counter(lua_State *L) {
     us_require_phase(L, "counter", US_PHASE_LOAD);
     struct us_cell *cell = check_cell(L, "counter", US_CELL_COUNTER);
     struct us_counter_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     *object = (struct us_counter_object){US_KIND_COUNTER, cell};
-    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, us_own_upvalue(1));
     lua_setmetatable(L, -2);
     return 1;
 }
@@ -88,12 +87,14 @@ static int state(lua_State *L) {
 
 void us_open_cells(lua_State *L) {
     static const luaL_Reg metatable[] = {{"__tostring", counter_text}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"add", counter_add}, {"get", counter_get}, {"set", counter_set}, {NULL, NULL}};
+    static const struct us_native methods[] = {{"counter:add(number)", counter_add}, {"counter:get()", counter_get},
+        {"counter:set(number)", counter_set}, {NULL, NULL}};
+    static const struct us_native function = {"counter(name)", counter};
+    static const struct us_native functions[] = {{"mark(name)", mark}, {"state(name)", state}, {NULL, NULL}};
     us_push_metatable(L, "counter", metatable);
-    luaL_newlib(L, methods);
+    lua_newtable(L);
+    us_set_natives(L, methods, US_METHOD);
     lua_setfield(L, -2, "__index");
-    lua_pushcclosure(L, counter, 1);
-    lua_setglobal(L, "counter");
-    lua_register(L, "mark", mark);
-    lua_register(L, "state", state);
+    us_register_native(L, &function, 1);
+    us_register_natives(L, functions);
 }

@@ -2,6 +2,7 @@
  *
  * The answer is text, values separated by tabs, or a JSON array of them. A table is written as JSON in either: its
  * content, keys in order, without asking metamethods. */
+#include "include/units.h"
 #include "script_state.h"
 #include <math.h>
 #include <stdio.h>
@@ -31,27 +32,11 @@ static void append_text(lua_State *L, const char *text) {
 
 /* ---- JSON ---- */
 
-/* How many bytes of text are one character of UTF-8; 0: they are none. */
-static size_t utf8_length(const unsigned char *text, size_t left) {
-    if (text[0] < 0x80)
-        return 1;
-    size_t length = text[0] >= 0xf0 && text[0] < 0xf5 ? 4 : text[0] >= 0xe0 ? 3 : text[0] >= 0xc2 ? 2 : 0;
-    if (length == 0 || text[0] >= 0xf5 || length > left)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    /* Overlong, a surrogate, or past the last character. */
-    bool is_wrong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f) ||
-                    (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f);
-    return is_wrong ? 0 : length;
-}
-
 static void append_quoted(lua_State *L, const char *text, size_t length) {
     append(L, "\"", 1);
     for (size_t i = 0; i < length;) {
         unsigned char c = (unsigned char)text[i];
-        size_t bytes = utf8_length((const unsigned char *)text + i, length - i);
+        size_t bytes = us_utf8_length((const unsigned char *)text + i, length - i);
         char escaped[8];
         if (c == '"' || c == '\\') {
             snprintf(escaped, sizeof escaped, "\\%c", c);

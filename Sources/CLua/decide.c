@@ -29,6 +29,19 @@ static enum us_status __attribute__((cold)) refuse_type(struct us_script *script
     return refuse(script, op, why);
 }
 
+/* A second value would be a part of the verdict that nobody looks at. */
+static enum us_status __attribute__((noinline, cold)) check_single(
+    struct us_script *script, lua_State *L, int results, unsigned op) {
+    char why[160];
+    for (int index = lua_gettop(L) - results + 2; index <= lua_gettop(L); index++)
+        if (!lua_isnil(L, index)) {
+            snprintf(why, sizeof why, "%s returned %d values; one verdict is expected, as in fail(\"EIO\") + delay(\"1s\")",
+                us_op_name(op), results);
+            return refuse(script, op, why);
+        }
+    return US_OK;
+}
+
 static enum us_status __attribute__((cold)) refuse_outcome(
     struct us_script *script, unsigned op, const struct us_decision *verdict) {
     char why[256], text[96];
@@ -239,7 +252,10 @@ static inline enum us_status go_on(struct us_script *script, lua_State *coroutin
         clear_up(script, coroutine, status == US_BUDGET);
         return status;
     }
-    status = judge(script, coroutine, results > 0 ? lua_gettop(coroutine) - results + 1 : 0, io, decision, legs);
+    if (__builtin_expect(results > 1, 0))
+        status = check_single(script, coroutine, results, io->op);
+    if (__builtin_expect(status == US_OK, 1))
+        status = judge(script, coroutine, results > 0 ? lua_gettop(coroutine) - results + 1 : 0, io, decision, legs);
     give_back(script, coroutine);
     return status;
 }

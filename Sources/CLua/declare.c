@@ -216,7 +216,7 @@ void us_append_declaration(lua_State *L, const struct us_declaration *declaratio
 
 struct us_declaration us_read_declaration(lua_State *L, const char *function, enum us_declaration_kind kind) {
     us_require_phase(L, function, US_PHASE_LOAD);
-    if (!lua_istable(L, 1) || lua_gettop(L) != 1)
+    if (!lua_istable(L, 1))
         luaL_error(L, "%s: one table is expected, as in %s{...}", function, function);
     struct us_declaration declaration = {.kind = kind, .line = us_current_line(L)};
     copy_table(L, &(struct place){function, NULL}, &declaration.fields, &declaration.field_count);
@@ -258,6 +258,6 @@ const struct us_declaration *us_script_declaration(const struct us_script *scrip
 }
 
 void us_open_declare(lua_State *L) {
-    lua_register(L, "device", device);
-    lua_register(L, "rule", rule);
+    static const struct us_native functions[] = {{"device{...}", device}, {"rule{...}", rule}, {NULL, NULL}};
+    us_register_natives(L, functions);
 }

@@ -119,25 +119,25 @@ static int dict(lua_State *L) {
     size_t length = 0;
     us_require_phase(L, "dict", US_PHASE_LOAD);
     const char *name = us_check_name(L, 1, "dict", &length);
-    us_check_arguments(L, 1, "dict");
     struct us_dict *made = us_shared_dict(us_script_of(L)->options.shared, name, length);
     if (made == NULL)
         return luaL_error(L, "dict: out of memory, or too many tables");
     struct us_dict_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     object->kind = US_KIND_DICT;
     object->dict = made;
-    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, us_own_upvalue(1));
     lua_setmetatable(L, -2);
     return 1;
 }
 
 void us_open_dict(lua_State *L) {
-    static const luaL_Reg methods[] = {
-        {"get", get}, {"set", set}, {"add", add}, {"count", count}, {"clear", clear}, {NULL, NULL}};
+    static const struct us_native methods[] = {{"dict:get(key)", get}, {"dict:set(key, value)", set},
+        {"dict:add(key, number)", add}, {"dict:count()", count}, {"dict:clear()", clear}, {NULL, NULL}};
+    static const struct us_native function = {"dict(name)", dict};
     static const luaL_Reg metatable[] = {{"__len", count}, {NULL, NULL}};
     us_push_metatable(L, "dict", metatable);
-    luaL_newlib(L, methods);
+    lua_newtable(L);
+    us_set_natives(L, methods, US_METHOD);
     lua_setfield(L, -2, "__index");
-    lua_pushcclosure(L, dict, 1);
-    lua_setglobal(L, "dict");
+    us_register_native(L, &function, 1);
 }

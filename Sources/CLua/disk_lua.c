@@ -270,11 +270,14 @@ void us_push_disk(lua_State *L, const struct us_test_disk *disk) {
 
 void us_open_disk(lua_State *L) {
     static const luaL_Reg metatable[] = {{NULL, NULL}};
-    static const luaL_Reg methods[] = {{"read", disk_read}, {"write", disk_write}, {"flush", disk_flush},
-        {"discard", disk_discard}, {"write_zeroes", disk_write_zeroes}, {"send", disk_send}, {"wait", disk_wait},
-        {"ctl", disk_ctl}, {NULL, NULL}};
+    static const struct us_native methods[] = {{"disk:read(offset, length, ...)", disk_read},
+        {"disk:write(offset, data, ...)", disk_write}, {"disk:flush(...)", disk_flush},
+        {"disk:discard(offset, length, ...)", disk_discard},
+        {"disk:write_zeroes(offset, length, ...)", disk_write_zeroes}, {"disk:send(operation, ...)", disk_send},
+        {"disk:wait(time)", disk_wait}, {"disk:ctl(...)", disk_ctl}, {NULL, NULL}};
     us_push_metatable(L, "disk", metatable);
-    luaL_newlib(L, methods);
+    lua_newtable(L);
+    us_set_natives(L, methods, US_METHOD);
     lua_setfield(L, -2, "__index");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &disk_key);
 }

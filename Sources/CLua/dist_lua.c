@@ -17,7 +17,7 @@ enum { PARTS_MAX = 65536, LINE_BYTES_MAX = 128, FILE_BYTES_MAX = 8 << 20 };
 
 /* ---- making ---- */
 
-/* The metatable is upvalue 1 of every constructor. */
+/* The metatable is the first own upvalue of every constructor. */
 static struct us_dist *push_dist(lua_State *L, enum us_dist_kind kind) {
     us_require_phase(L, "dist", US_PHASE_LOAD);
     struct us_dist_object *object = lua_newuserdatauv(L, sizeof *object + sizeof(struct us_dist), 0);
@@ -25,7 +25,7 @@ static struct us_dist *push_dist(lua_State *L, enum us_dist_kind kind) {
     object->kind = US_KIND_DIST;
     object->dist = dist;
     *dist = (struct us_dist){.kind = kind, .depth = 1};
-    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, us_own_upvalue(1));
     lua_setmetatable(L, -2);
     lua_pushvalue(L, -1);
     luaL_ref(L, LUA_REGISTRYINDEX);
@@ -51,7 +51,7 @@ static const struct us_dist *check_dist(lua_State *L, int index) {
 
 /* Raises unless argument 1 is a table with exactly these two keys. */
 static void check_keys(lua_State *L, const char *name, const char *first, const char *second) {
-    if (!lua_istable(L, 1) || lua_gettop(L) != 1)
+    if (!lua_istable(L, 1))
         luaL_error(L, "dist.%s: dist.%s { %s = ..., %s = ... } is expected", name, name, first, second);
     lua_pushnil(L);
     while (lua_next(L, 1) != 0) {
@@ -86,7 +86,6 @@ static double number_at(lua_State *L, const char *name, const char *key) {
 }
 
 static int constant(lua_State *L) {
-    us_check_arguments(L, 1, "dist.const");
     double time = (double)us_check_time(L, 1);
     push_dist(L, US_DIST_CONST)->a = time;
     return 1;
@@ -174,7 +173,7 @@ static void check_items(lua_State *L, int index, lua_Integer count, const char *
 /* The number of the list in argument 1. */
 static size_t check_list(lua_State *L, const char *name, const char *example) {
     size_t count = lua_istable(L, 1) ? (size_t)lua_rawlen(L, 1) : 0;
-    if (count == 0 || count > PARTS_MAX || lua_gettop(L) != 1)
+    if (count == 0 || count > PARTS_MAX)
         luaL_error(L, "dist.%s: a list of 1 to %d parts is expected, as in dist.%s { %s }", name, PARTS_MAX, name,
             example);
     check_items(L, 1, (lua_Integer)count, name);
@@ -311,7 +310,7 @@ static int empirical_file(lua_State *L) {
 }
 
 static int empirical(lua_State *L) {
-    if (lua_type(L, 1) == LUA_TSTRING && lua_gettop(L) == 1)
+    if (lua_type(L, 1) == LUA_TSTRING)
         return empirical_file(L);
     size_t count = check_list(L, "empirical", "{ \"1ms\", 90 }, { { \"5ms\", \"9ms\" }, 10 }");
     struct us_dist_part *parts = make_parts(L, count);
@@ -338,12 +337,20 @@ static int draw(lua_State *L) {
 }
 
 void us_open_dist(lua_State *L) {
-    static const luaL_Reg metatable[] = {{"__call", draw}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"const", constant}, {"uniform", uniform}, {"normal", gaussian},
-        {"lognormal", lognormal}, {"pareto", pareto}, {"exponential", exponential}, {"mix", mix},
-        {"empirical", empirical}, {NULL, NULL}};
-    luaL_newlibtable(L, functions);
+    static const struct us_native drawing = {"d()", draw};
+    static const luaL_Reg metatable[] = {{NULL, NULL}};
+    static const struct us_native functions[] = {{"dist.const(time)", constant}, {"dist.uniform{...}", uniform},
+        {"dist.normal{...}", gaussian}, {"dist.lognormal{...}", lognormal}, {"dist.pareto{...}", pareto},
+        {"dist.exponential{...}", exponential}, {"dist.mix{...}", mix}, {"dist.empirical{...}", empirical}};
+    lua_newtable(L);
     us_push_metatable(L, "dist", metatable);
-    luaL_setfuncs(L, functions, 1);
+    us_push_native(L, &drawing, US_METHOD, 0);
+    lua_setfield(L, -2, "__call");
+    int table = lua_gettop(L) - 1;
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        lua_pushvalue(L, table + 1);
+        us_set_native(L, table, &functions[i], US_FUNCTION, 1);
+    }
+    lua_pop(L, 1);
     lua_setglobal(L, "dist");
 }

@@ -17,7 +17,7 @@ struct reader {
 
 /* Argument 1 becomes a table: a word stands for { mode = word }. */
 static struct reader begin(lua_State *L, const char *function, const char *first, const char *keys) {
-    if (lua_gettop(L) != 1 || (lua_type(L, 1) != LUA_TSTRING && !lua_istable(L, 1)))
+    if (lua_type(L, 1) != LUA_TSTRING && !lua_istable(L, 1))
         luaL_error(L, "%s: a word or a table with %s is expected", function, keys);
     if (!lua_istable(L, 1)) {
         lua_createtable(L, 0, 1);
@@ -150,7 +150,6 @@ static int misdirect(lua_State *L) {
         lua_pushstring(L, lua_tostring(L, 1) + 1), lua_replace(L, 1);
     else if (lua_isinteger(L, 1) && lua_tointeger(L, 1) < 0 && lua_tointeger(L, 1) != LUA_MININTEGER)
         back = true, lua_pushinteger(L, -lua_tointeger(L, 1)), lua_replace(L, 1);
-    us_check_arguments(L, 1, "misdirect");
     uint64_t distance = us_check_bytes(L, 1, "distance");
     if (distance == 0 || distance % US_SECTOR_BYTES != 0)
         return luaL_error(L, "misdirect: a distance of whole sectors (%d bytes) is expected, not 0", US_SECTOR_BYTES);
@@ -162,7 +161,7 @@ static int misdirect(lua_State *L) {
 }
 
 void us_open_effects(lua_State *L) {
-    lua_register(L, "corrupt", corrupt);
-    lua_register(L, "store", store);
-    lua_register(L, "misdirect", misdirect);
+    static const struct us_native functions[] = {
+        {"corrupt{...}", corrupt}, {"store{...}", store}, {"misdirect(distance)", misdirect}, {NULL, NULL}};
+    us_register_natives(L, functions);
 }

@@ -175,8 +175,9 @@ bool us_script_bind_io(
 static void keep_field_names(lua_State *L) {
     struct us_script *script = us_script_of(L);
     for (int field = 0; field < US_IO_NAME_COUNT; field++) {
-        const char *method = us_io_methods[field < US_IO_FIELD_COUNT ? 0 : field - US_IO_FIELD_COUNT].name;
-        script->io_field[field] = lua_pushstring(L, field < US_IO_FIELD_COUNT ? field_names[field] : method);
+        script->io_field[field] = field < US_IO_FIELD_COUNT
+            ? lua_pushstring(L, field_names[field])
+            : us_push_native_name(L, &us_io_methods[field - US_IO_FIELD_COUNT]);
         luaL_ref(L, LUA_REGISTRYINDEX);
     }
 }
@@ -188,7 +189,7 @@ void us_open_io(lua_State *L) {
     for (unsigned op = 0; op < US_OP_COUNT; op++)
         lua_pushstring(L, us_op_name(op)); /* nil for a number that is none */
     for (int method = 0; method < METHOD_COUNT; method++)
-        lua_pushcfunction(L, us_io_methods[method].function);
+        us_push_native(L, &us_io_methods[method], US_METHOD, 0);
     lua_pushcclosure(L, get_field, US_OP_COUNT + METHOD_COUNT);
     lua_setfield(L, -2, "__index");
     us_script_of(L)->io_metatable = luaL_ref(L, LUA_REGISTRYINDEX);

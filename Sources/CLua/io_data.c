@@ -132,7 +132,8 @@ static int patch(lua_State *L) {
     return 0;
 }
 
-const struct us_io_method us_io_methods[] = {
-    {"byte", byte}, {"u16", u16}, {"u32", u32}, {"u64", u64}, {"data", data}, {"hash", hash}, {"flip", flip},
-    {"patch", patch},
+const struct us_native us_io_methods[] = {
+    {"io:byte(position)", byte}, {"io:u16(position)", u16}, {"io:u32(position)", u32}, {"io:u64(position)", u64},
+    {"io:data(position, length)", data}, {"io:hash(position, length)", hash}, {"io:flip(position, bit)", flip},
+    {"io:patch(position, bytes)", patch},
 };

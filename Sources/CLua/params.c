@@ -125,5 +125,6 @@ void us_push_settings(lua_State *L, int table) {
 }
 
 void us_open_params(lua_State *L) {
-    lua_register(L, "params", params);
+    static const struct us_native function = {"params{...}", params};
+    us_register_native(L, &function, 0);
 }

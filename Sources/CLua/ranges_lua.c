@@ -133,12 +133,11 @@ static int to_text(lua_State *L) {
     return 1;
 }
 
-/* The metatable is the upvalue. */
+/* The metatable is the own upvalue. */
 static int ranges(lua_State *L) {
     us_require_phase(L, "ranges", US_PHASE_LOAD);
     const char *name = "";
     size_t length = 0;
-    us_check_arguments(L, 1, "ranges");
     if (!lua_isnoneornil(L, 1))
         name = us_check_name(L, 1, "ranges", &length);
     struct us_script *script = us_script_of(L);
@@ -152,7 +151,7 @@ static int ranges(lua_State *L) {
         script->last_anonymous = object->set;
     if (object->set == NULL)
         return luaL_error(L, "ranges: out of memory, or more than %d sets", US_SETS_MAX);
-    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, us_own_upvalue(1));
     lua_setmetatable(L, -2);
     return 1;
 }
@@ -160,11 +159,14 @@ static int ranges(lua_State *L) {
 void us_open_ranges(lua_State *L) {
     static const luaL_Reg metatable[]
         = {{"__len", count}, {"__eq", is_same}, {"__tostring", to_text}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"add", add}, {"remove", remove_interval}, {"clear", clear}, {"has", has},
-        {"count", count}, {"bytes", bytes}, {"list", list}, {NULL, NULL}};
+    static const struct us_native methods[] = {{"ranges:add(offset, length)", add},
+        {"ranges:remove(offset, length)", remove_interval}, {"ranges:clear()", clear},
+        {"ranges:has(offset, length)", has}, {"ranges:count()", count}, {"ranges:bytes()", bytes},
+        {"ranges:list()", list}, {NULL, NULL}};
+    static const struct us_native function = {"ranges(name)", ranges};
     us_push_metatable(L, "ranges", metatable);
-    luaL_newlib(L, methods);
+    lua_newtable(L);
+    us_set_natives(L, methods, US_METHOD);
     lua_setfield(L, -2, "__index");
-    lua_pushcclosure(L, ranges, 1);
-    lua_setglobal(L, "ranges");
+    us_register_native(L, &function, 1);
 }

@@ -58,5 +58,6 @@ struct us_release us_script_take_release(struct us_script *script) {
 }
 
 void us_open_release(lua_State *L) {
-    lua_register(L, "release", release);
+    static const struct us_native function = {"release(order, count, errno)", release};
+    us_register_native(L, &function, 0);
 }

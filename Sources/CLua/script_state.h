@@ -218,14 +218,33 @@ uint64_t us_check_time(lua_State *L, int index);
 const char *us_describe(lua_State *L, int index);
 /* The value is exactly this text: what a NUL hides counts. Never raises. */
 bool us_is_text(lua_State *L, int index, const char *text);
-/* A name by the rule of us_is_name. */
+/* A name by the rule of us_name_flaw. */
 const char *us_check_name(lua_State *L, int index, const char *function, size_t *length);
-/* Raises when there are more arguments that are not nil. */
-void us_check_arguments(lua_State *L, int most, const char *function);
 /* Raises unless the script is in one of the phases. */
 void us_require_phase(lua_State *L, const char *function, unsigned phases);
 /* Pushes a new metatable that scripts can neither see nor replace. */
 void us_push_metatable(lua_State *L, const char *name, const luaL_Reg *functions);
+
+/* ---- natives.c: the functions that scripts call. All raise. ---- */
+struct us_native {
+    const char *signature; /* "counter(name)" */
+    lua_CFunction function;
+};
+enum us_native_kind { US_FUNCTION, US_METHOD }; /* a method has its object before its arguments */
+enum { US_NATIVE_UPVALUES = 2 };
+/* Of a native's own upvalues the one with that number, from 1. */
+#define us_own_upvalue(number) lua_upvalueindex(US_NATIVE_UPVALUES + (number))
+/* Makes a function of it, with so many upvalues of its own, which it pops. */
+void us_push_native(lua_State *L, const struct us_native *native, enum us_native_kind kind, int own);
+/* The last word of its signature: "add" of "ranges:add(...)". */
+const char *us_push_native_name(lua_State *L, const struct us_native *native);
+/* Makes the function and puts it into the table at that index, by its name. */
+void us_set_native(lua_State *L, int table, const struct us_native *native, enum us_native_kind kind, int own);
+/* All of a list, which ends with NULL, into the table on top of the stack. */
+void us_set_natives(lua_State *L, const struct us_native *list, enum us_native_kind kind);
+/* As globals. */
+void us_register_native(lua_State *L, const struct us_native *native, int own);
+void us_register_natives(lua_State *L, const struct us_native *list);
 
 /* ---- declare.c. All raise. ---- */
 /* Keeps the table in argument 1 of a call of that function, in the load phase, as a declaration. */
@@ -254,10 +273,7 @@ void us_open_timers(lua_State *L);  /* after every */
 void us_open_tests(lua_State *L);   /* test expect */
 void us_open_disk(lua_State *L);
 void us_open_io(lua_State *L);
-extern const struct us_io_method {
-    const char *name;
-    lua_CFunction function;
-} us_io_methods[US_IO_NAME_COUNT - US_IO_FIELD_COUNT]; /* io_data.c */
+extern const struct us_native us_io_methods[US_IO_NAME_COUNT - US_IO_FIELD_COUNT]; /* io_data.c */
 
 /* Pushes the disk of a test. Raises. disk_lua.c */
 void us_push_disk(lua_State *L, const struct us_test_disk *disk);

@@ -11,7 +11,7 @@ static int push_backing(lua_State *L, unsigned number) {
     struct us_backing_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     object->kind = US_KIND_BACKING;
     object->number = number;
-    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, us_own_upvalue(1));
     lua_setmetatable(L, -2);
     return 1;
 }
@@ -73,7 +73,6 @@ static unsigned check_backing(lua_State *L, int index) {
 
 /* to(offset, backing, at, length) */
 static int to(lua_State *L) {
-    us_check_arguments(L, 4, "to");
     uint64_t offset = us_check_bytes(L, 1, "offset");
     unsigned number = check_backing(L, 2);
     if (lua_isnoneornil(L, 3) && lua_isnoneornil(L, 4)) {
@@ -124,12 +123,13 @@ struct us_verdict_object *us_push_both_legs(
 
 void us_open_targets(lua_State *L) {
     static const luaL_Reg metatable[] = {{NULL, NULL}};
+    static const struct us_native methods[] = {{"backing:read(offset, length)", read_backing}, {NULL, NULL}};
+    static const struct us_native function = {"backing{...}", backing};
+    static const struct us_native functions[] = {{"to(offset, backing, at, length)", to}, {NULL, NULL}};
     us_push_metatable(L, "backing", metatable);
-    lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, read_backing);
-    lua_setfield(L, -2, "read");
+    lua_newtable(L);
+    us_set_natives(L, methods, US_METHOD);
     lua_setfield(L, -2, "__index");
-    lua_pushcclosure(L, backing, 1);
-    lua_setglobal(L, "backing");
-    lua_register(L, "to", to);
+    us_register_native(L, &function, 1);
+    us_register_natives(L, functions);
 }

@@ -146,7 +146,7 @@ static const char *describe_difference(lua_State *L) {
 /* expect(actual, expected, what) */
 static int expect(lua_State *L) {
     us_require_phase(L, "expect", US_PHASE_TEST);
-    if (lua_gettop(L) < 2 || lua_gettop(L) > 3)
+    if (lua_gettop(L) < 2)
         return luaL_error(L, "expect: what came and what is expected are expected, as in expect(r.errno, \"EIO\")");
     if (lua_rawequal(L, 1, 2))
         return 0;
@@ -226,6 +226,7 @@ enum us_status us_script_test_resume(
 
 void us_open_tests(lua_State *L) {
     us_open_disk(L);
-    lua_register(L, "test", test);
-    lua_register(L, "expect", expect);
+    static const struct us_native functions[]
+        = {{"test(name, settings, function)", test}, {"expect(actual, expected, what)", expect}, {NULL, NULL}};
+    us_register_natives(L, functions);
 }

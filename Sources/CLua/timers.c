@@ -99,6 +99,7 @@ enum us_status us_script_run_timer(struct us_script *script) {
 
 void us_open_timers(lua_State *L) {
     us_script_of(L)->timer_due = UINT64_MAX;
-    lua_register(L, "after", after);
-    lua_register(L, "every", every);
+    static const struct us_native functions[]
+        = {{"after(time, function)", after}, {"every(time, function)", every}, {NULL, NULL}};
+    us_register_natives(L, functions);
 }

@@ -5,6 +5,7 @@
  * ever rounded behind the user's back. */
 #include "include/units.h"
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 /* More digits of fraction than this cannot come out whole in any unit that fits 63 bits of practice. */
@@ -174,14 +175,55 @@ const struct us_errno *us_errno_by_number(int number) {
     return NULL;
 }
 
+/* How many bytes of text are one character of UTF-8; 0: they are none. */
+size_t us_utf8_length(const unsigned char *text, size_t left) {
+    if (text[0] < 0x80)
+        return 1;
+    size_t length = text[0] >= 0xf0 && text[0] < 0xf5 ? 4 : text[0] >= 0xe0 ? 3 : text[0] >= 0xc2 ? 2 : 0;
+    if (length == 0 || text[0] >= 0xf5 || length > left)
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+    /* Overlong, a surrogate, or past the last character. */
+    bool is_wrong = (text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f)
+        || (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f);
+    return is_wrong ? 0 : length;
+}
+
+/* ---- names ---- */
+
 enum { NAME_BYTES_MAX = 64 };
 
-bool us_is_name(const char *name, size_t length) {
-    bool is_plain = length > 0 && length <= NAME_BYTES_MAX;
-    for (size_t i = 0; is_plain && i < length; i++) {
-        unsigned char byte = (unsigned char)name[i], next = i + 1 < length ? (unsigned char)name[i + 1] : 0;
-        bool is_control = byte < ' ' || byte == 0x7f || (byte == 0xc2 && next >= 0x80 && next < 0xa0); /* C1 in UTF-8 */
-        is_plain = !is_control;
+/* What the character that begins there is, in a name; NULL: nothing that a name may not have. */
+static const char *flaw_of(const unsigned char *text, size_t length) {
+    if (text[0] == ' ')
+        return "a blank";
+    if (text[0] < ' ' || text[0] == 0x7f || (text[0] == 0xc2 && text[1] < 0xa0)) /* C1, in UTF-8 */
+        return "a control character";
+    if (length == 3 && memcmp(text, "\xef\xbf\xbd", 3) == 0) /* what Swift makes of bytes that are no text */
+        return "no UTF-8";
+    /* No-break space, the spaces and line ends of U+2000 to U+202F, the ideographic one. */
+    bool is_space = (length == 2 && text[0] == 0xc2 && text[1] == 0xa0)
+        || (length == 3 && text[0] == 0xe2 && text[1] == 0x80 && (text[2] <= 0x8f || (text[2] >= 0xa8 && text[2] <= 0xaf)))
+        || (length == 3 && text[0] == 0xe3 && text[1] == 0x80 && text[2] == 0x80);
+    return is_space ? "a blank" : NULL;
+}
+
+bool us_name_flaw(const char *name, size_t length, char *flaw, size_t size) {
+    if (length == 0 || length > NAME_BYTES_MAX) {
+        snprintf(flaw, size, "it has %zu bytes", length);
+        return true;
     }
-    return is_plain;
+    for (size_t at = 0; at < length;) {
+        const unsigned char *text = (const unsigned char *)name + at;
+        size_t bytes = us_utf8_length(text, length - at);
+        const char *what = bytes == 0 ? "no UTF-8" : flaw_of(text, bytes);
+        if (what != NULL) {
+            snprintf(flaw, size, "byte %zu is %s", at + 1, what);
+            return true;
+        }
+        at += bytes;
+    }
+    return false;
 }

@@ -138,15 +138,12 @@ static const struct {
 };
 
 void us_open_values(lua_State *L) {
-    lua_register(L, "random", random_any);
-    lua_register(L, "randint", random_integer);
-    lua_register(L, "now", now);
-    lua_register(L, "bytes", bytes);
-    lua_register(L, "time", nanoseconds);
-    lua_register(L, "log", log_line);
-    lua_register(L, "print", log_line);
+    static const struct us_native functions[] = {{"random(m, n)", random_any}, {"randint(m, n)", random_integer},
+        {"now()", now}, {"bytes(size)", bytes}, {"time(time)", nanoseconds}, {"log(...)", log_line},
+        {"print(...)", log_line}, {NULL, NULL}};
+    us_register_natives(L, functions);
     lua_getglobal(L, LUA_MATHLIBNAME);
-    lua_pushcfunction(L, random_any);
+    lua_getglobal(L, "random");
     lua_setfield(L, -2, "random");
     lua_pop(L, 1);
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++) {

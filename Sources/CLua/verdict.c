@@ -12,7 +12,7 @@
 /* Of each constructor; fail() cannot have more than there are errnos. */
 enum { MEMOISED_MAX = 64 };
 
-/* The upvalue of every constructor: the verdicts it has made, by argument. */
+/* The own upvalue of every constructor: the verdicts it has made, by argument. */
 enum { MEMORY = 1 };
 
 /* ---- making ---- */
@@ -39,7 +39,7 @@ struct us_decision *us_push_verdict(lua_State *L) {
 /* Pushes the verdict that was kept for the value at index; false, and nothing pushed, when there is none. */
 static bool recall(lua_State *L, int index) {
     lua_pushvalue(L, index);
-    if (lua_rawget(L, lua_upvalueindex(MEMORY)) != LUA_TNIL)
+    if (lua_rawget(L, us_own_upvalue(MEMORY)) != LUA_TNIL)
         return true;
     lua_pop(L, 1);
     return false;
@@ -51,7 +51,7 @@ static void memoise(lua_State *L, int index, unsigned *kept) {
         return;
     lua_pushvalue(L, index);
     lua_pushvalue(L, -2);
-    lua_rawset(L, lua_upvalueindex(MEMORY));
+    lua_rawset(L, us_own_upvalue(MEMORY));
     ++*kept;
 }
 
@@ -156,8 +156,6 @@ static void refuse_errno(lua_State *L) {
 }
 
 static int fail(lua_State *L) {
-    if (!lua_isnoneornil(L, 2))
-        return luaL_error(L, "fail: one argument is expected, the name of an errno");
     if (lua_type(L, 1) == LUA_TSTRING) {
         if (recall(L, 1))
             return 1;
@@ -177,7 +175,6 @@ static int fail(lua_State *L) {
 }
 
 static int delay(lua_State *L) {
-    us_check_arguments(L, 1, "delay");
     if (!lua_isnoneornil(L, 1) && recall(L, 1))
         return 1;
     const struct us_dist_object *dist = us_object_at(L, 1, US_KIND_DIST);
@@ -200,7 +197,6 @@ static uint64_t check_hang_time(lua_State *L) {
 }
 
 static int hang(lua_State *L) {
-    us_check_arguments(L, 2, "hang");
     struct us_decision hanging = {.hangs = 1};
     if (!lua_isnoneornil(L, 2)) {
         if (!lua_isnil(L, 1))
@@ -221,7 +217,6 @@ static int hang(lua_State *L) {
 
 /* Data of a read goes with the verdict until the handler has returned it. */
 static int done(lua_State *L) {
-    us_check_arguments(L, 1, "done");
     if (lua_isnoneornil(L, 1)) {
         us_push_verdict(L)->outcome = US_OUTCOME_DONE;
         return 1;
@@ -236,10 +231,9 @@ static int done(lua_State *L) {
     return 1;
 }
 
-/* drop(), zero() and ignore_fua(): the verdict itself is the upvalue. */
+/* drop(), zero() and ignore_fua(): the verdict itself is the own upvalue. */
 static int constant(lua_State *L) {
-    us_check_arguments(L, 0, "drop, zero, ignore_fua");
-    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, us_own_upvalue(1));
     return 1;
 }
 
@@ -354,31 +348,29 @@ static int to_text(lua_State *L) {
 
 /* ---- set-up ---- */
 
-static void open_constructor(lua_State *L, const char *name, lua_CFunction function) {
-    lua_newtable(L);
-    lua_pushcclosure(L, function, 1);
-    lua_setglobal(L, name);
-}
-
-static void open_constant(lua_State *L, const char *name, struct us_decision verdict) {
-    *us_push_verdict(L) = verdict;
-    lua_pushcclosure(L, constant, 1);
-    lua_setglobal(L, name);
-}
-
 void us_open_verdict(lua_State *L) {
     static const luaL_Reg metatable[] = {{"__tostring", to_text}, {NULL, NULL}};
+    static const struct us_native remembering[]
+        = {{"fail(errno)", fail}, {"delay(time)", delay}, {"hang(time, verdict)", hang}};
+    static const struct us_native done_function = {"done(data)", done};
+    static const struct {
+        struct us_native native;
+        struct us_decision verdict;
+    } constants[] = {{{"drop()", constant}, {.outcome = US_OUTCOME_DROP}},
+        {{"zero()", constant}, {.outcome = US_OUTCOME_ZERO}}, {{"ignore_fua()", constant}, {.ignores_fua = 1}}};
     us_push_metatable(L, "verdict", metatable);
     lua_pushvalue(L, -1);
     us_script_of(L)->verdict_metatable = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pushcfunction(L, add);
     lua_setfield(L, -2, "__add");
-    open_constructor(L, "fail", fail);
-    open_constructor(L, "delay", delay);
-    open_constructor(L, "hang", hang);
-    lua_register(L, "done", done);
-    open_constant(L, "drop", (struct us_decision){.outcome = US_OUTCOME_DROP});
-    open_constant(L, "zero", (struct us_decision){.outcome = US_OUTCOME_ZERO});
-    open_constant(L, "ignore_fua", (struct us_decision){.ignores_fua = 1});
+    for (size_t i = 0; i < sizeof remembering / sizeof *remembering; i++) {
+        lua_newtable(L);
+        us_register_native(L, &remembering[i], 1);
+    }
+    us_register_native(L, &done_function, 0);
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++) {
+        *us_push_verdict(L) = constants[i].verdict;
+        us_register_native(L, &constants[i].native, 1);
+    }
     lua_pop(L, 1);
 }

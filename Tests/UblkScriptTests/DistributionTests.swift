@@ -107,7 +107,7 @@ import Testing
 
     @Test(arguments: [
         ("dist.uniform { min = 2, max = 1 }", "min is above max"),
-        ("dist.uniform { min = 2 }", "max is missing"), ("dist.uniform(1, 2)", "is expected"),
+        ("dist.uniform { min = 2 }", "max is missing"), ("dist.uniform(1)", "is expected"),
         ("dist.normal { mean = 2, sd = 1, p99 = 3 }", "unknown key \"p99\""),
         ("dist.lognormal { median = 0, p99 = 1 }", "above 0"),
         ("dist.pareto { min = 1, alpha = 0 }", "alpha = 0"),

@@ -256,11 +256,12 @@ import Testing
         ("op = \"write\", content = { hex = \"5\" }", "1 to 16 bytes"),
         ("op = \"write\", content = { at = 1 }", "1 to 16 bytes"), ("once = true", "range"),
         ("skip = 0", "skip = 0"),
-        ("name = \"a b\"", "without blanks and control characters (this has a blank)"),
-        ("name = \"\\t\\27 \"", "(this has \\x09, \\x1b, a blank)"),
-        ("name = \"a\\u{9b}\"", "(this has \\x9b)"),
-        ("name = (\"x\"):rep(65)", "1 to 64 bytes"),
-        ("name = \"12\"", "not a number"), ("set_state = 3", "set_state = 3"),
+        ("name = \"a b\"", "name = \"a b\" (byte 2 is a blank): a name of 1 to 64 bytes"),
+        ("name = \"\\t\\27 \"", "(byte 1 is a control character)"),
+        ("name = \"a\u{9b}\"", "(byte 2 is a control character)"),
+        ("name = (\"x\"):rep(65)", "(it has 65 bytes): a name of 1 to 64 bytes"),
+        ("name = \"12\"", "a number means the rule of that line"),
+        ("set_state = 3", "set_state = 3"),
     ])
     func `what is no condition is refused with the line and what is accepted`(
         rule: String,

@@ -69,7 +69,7 @@ import Testing
         ("fail(\"EPERM\")", "bad errno \"EPERM\"; the block layer knows EIO ENODATA"),
         ("fail(5)", "bad errno 5"),
         ("fail()", "bad errno nil"),
-        ("fail(\"EIO\", {})", "one argument is expected"),
+        ("fail(\"EIO\", {})", "argument 2 is of no use: a table"),
         ("delay()", "bad time nil"),
         ("delay(-1)", "bad time -1"),
         ("delay(\"5\")", "bad time \"5\""),
@@ -158,9 +158,22 @@ import Testing
         #expect(try harness.decide(.read, offset: 512) == .pass)
     }
 
-    @Test func `only the first value that is returned counts`() throws {
-        #expect(try verdict("nil, fail(\"EIO\")") == .pass)
-        #expect(try verdict("fail(\"EIO\"), 5, \"x\"") == .fail("EIO"))
+    @Test(arguments: [
+        "nil, fail(\"EIO\")", "fail(\"EIO\"), delay(\"1s\")", "fail(\"EIO\"), nil, 5",
+    ])
+    func `a second value beside the verdict is refused, for nobody would look at it`(
+        values: String
+    ) throws {
+        let harness = try ScriptHarness("function read() return \(values) end")
+        guard case .failure(let error) = harness.outcome() else {
+            Issue.record("\(values) is taken for a verdict")
+            return
+        }
+        #expect(error.text.contains(" values; one verdict is expected"), "\(error.text)")
+    }
+
+    @Test func `nothing beside a verdict is nothing`() throws {
+        #expect(try verdict("fail(\"EIO\"), nil, nil") == .fail("EIO"))
     }
 
     @Test func `a redirect stays inside of the device`() throws {

@@ -270,13 +270,15 @@ struct TidyTests {
         return words
     }
 
-    /// What C registers for scripts: `{"name", function}` and `[FIELD] = "name"` in the files that hand out objects.
+    /// What C registers for scripts: `{"ranges:add(offset, length)", function}` and `[FIELD] = "name"` in the files
+    /// that hand out objects.
     private static var memberNames: [Substring] {
         var names: [Substring] = []
         for file in SourceTree.clang
         where file.path.hasPrefix("Sources/CLua/") && file.text.contains("lua_State") {
             for entry in file.text.split(separator: "{\"").dropFirst() {
-                names += entry.split(separator: "\", ").prefix(1)
+                let signature = entry.prefix { $0 != "\"" }.prefix { $0 != "(" && $0 != "{" }
+                names += signature.split { $0 == ":" || $0 == "." }.suffix(1)
             }
             for line in file.lines where line.contains("] = \"") {
                 names += line.split(separator: "\"").dropFirst().prefix(1)

@@ -20,7 +20,7 @@ local p = params { start = "8M", len = "4K", errno = "ENODATA", write_fails = 0,
 device { size = "1G" }
 
 local block, bad = bytes(p.block), ranges("bad"):add(p.start, p.len)
-local left = dict("write fails left")   -- of a block: nil when it has not been written since it is bad
+local left = dict("write-fails-left")   -- of a block: nil when it has not been written since it is bad
 local refused = fail("EIO")
 if block < 512 then error("block=" .. p.block .. ": 512 or more is expected", 0) end
 

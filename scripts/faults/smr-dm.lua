@@ -16,7 +16,7 @@
 local p = params { media_cache = "1G", rate = "1M", stall = "5s", p = 0.0005 }
 device { size = "8G", rotational = true }
 
-local room = bucket { name = "media cache", rate = p.rate, burst = p.media_cache }
+local room = bucket { name = "media-cache", rate = p.rate, burst = p.media_cache }
 rule { op = "write", rate = room }
 rule { op = "write", after = { bytes = p.media_cache }, p = p.p, stall = p.stall }
 

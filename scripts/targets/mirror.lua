@@ -15,7 +15,7 @@ local p = params { path = "" }
 local d = device { size = "1G" }
 
 -- Counters, not variables: all queues must know.
-local legs, failed = {}, { counter("leg 1 failed"), counter("leg 2 failed") }
+local legs, failed = {}, { counter("leg1-failed"), counter("leg2-failed") }
 for i = 1, 2 do legs[i] = backing { size = d.size, file = p.path ~= "" and p.path .. i or nil } end
 
 local function to_both(io, offset)

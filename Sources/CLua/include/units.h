@@ -14,9 +14,15 @@ bool us_parse_bytes(const char *text, size_t length, uint64_t *bytes);
  * unit and is refused. False as above. */
 bool us_parse_time(const char *text, size_t length, uint64_t *nanoseconds);
 
-/* What ranges, counters, marks and whatever else has a name may be called: 1 to 64 bytes without control characters,
- * which a terminal would take for orders. */
-bool us_is_name(const char *name, size_t length);
+/* What rules, ranges, counters, buckets, dicts, marks and states may be called: a word, as it can be written in a line
+ * of a workload, a label of the ledger and on a terminal. */
+#define US_NAME_RULE "a name of 1 to 64 bytes of text without blanks and control characters"
+enum { US_NAME_FLAW_MAX = 64 };
+/* True: it is no such name, and `flaw` says why, as in "byte 2 is a blank". */
+bool us_name_flaw(const char *name, size_t length, char *flaw, size_t size);
+
+/* How many bytes of text are one character of UTF-8; 0: they are none. left: at least 1. */
+size_t us_utf8_length(const unsigned char *text, size_t left);
 
 /* The errnos that the block layer tells apart (block/blk-core.c, blk_errors[]); every other one
  * reaches the application as EIO, so it is not offered. EREMCHG is left out: it is device mapper's own. */

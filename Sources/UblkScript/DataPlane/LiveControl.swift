@@ -170,12 +170,11 @@ struct LiveControl {
         _ kind: us_cell_kind,
         _ name: String
     ) throws(Refusal) -> UnsafeMutablePointer<us_cell> {
-        guard kind == US_CELL_STATE || Quantity.isName(name),
-            let cell = unsafe shared.cell(kind, name)
-        else {
-            throw Refusal(
-                text: "\"\(name)\": a name of 1 to 64 bytes without control characters is expected"
-            )
+        if kind != US_CELL_STATE, let flaw = Quantity.nameFlaw(name) {
+            throw Refusal(text: "\"\(name)\" (\(flaw)): \(Quantity.nameRule) is expected")
+        }
+        guard let cell = unsafe shared.cell(kind, name) else {
+            throw Refusal(text: "\"\(name)\": out of memory, or more than 65536 names")
         }
         return unsafe cell
     }

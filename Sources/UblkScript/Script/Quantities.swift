@@ -61,9 +61,19 @@ enum Quantity {
         }
     }
 
-    /// True for what a mark, a state or a set may be called.
-    static func isName(_ text: String) -> Bool {
-        unsafe withUTF8(text) { unsafe us_is_name($0, $1) }
+    /// What a name is: the end of a refusal.
+    static let nameRule = US_NAME_RULE
+
+    /// Why the text is no name of a rule, a mark, a state or a set: "byte 2 is a blank"; nil: it is one.
+    static func nameFlaw(_ text: String) -> String? {
+        var flaw = [CChar](repeating: 0, count: Int(US_NAME_FLAW_MAX))
+        let isFlawed = unsafe withUTF8(text) { name, length in
+            unsafe flaw.withUnsafeMutableBufferPointer {
+                unsafe us_name_flaw(name, length, $0.baseAddress, $0.count)
+            }
+        }
+        guard isFlawed else { return nil }
+        return String(decoding: flaw.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 
     private static func withUTF8<R>(

@@ -138,19 +138,11 @@ extension Rule {
 
     /// What people call the rule: on the command line, in `stats` and in the ledger.
     static func name(_ setting: Setting) throws(ConfigError) -> String {
-        let text = try setting.text()
-        // "ctl rule off all" means all rules.
+        let text = try setting.name()
+        // "ctl rule off all" means all rules, and a number a line.
         guard text != "all" else { throw setting.refused("another name: all means every rule,") }
-        let wrong = text.unicodeScalars.filter { $0 == " " || Printable.isControl($0) }
-            .reduce(into: [String]()) { names, scalar in
-                let name = scalar == " " ? "a blank" : Printable.escape(scalar)
-                if !names.contains(name) { names.append(name) }
-            }
-        guard text.utf8.count <= 64, wrong.isEmpty, Int(text) == nil else {
-            let has = wrong.isEmpty ? "" : " (this has \(wrong.joined(separator: ", ")))"
-            throw setting.refused(
-                "a name of 1 to 64 bytes without blanks and control characters\(has), and not a number,"
-            )
+        guard Int(text) == nil else {
+            throw setting.refused("another name: a number means the rule of that line,")
         }
         return text
     }
@@ -193,7 +185,7 @@ extension Rule {
             }
         case "log": isLogged = try setting.bool()
         case "once": isOnce = try setting.bool()
-        case "mark": unsafe mark = try names.cell(US_CELL_MARK, try setting.text(), setting)
+        case "mark": unsafe mark = try names.cell(US_CELL_MARK, try setting.name(), setting)
         case "set_state":
             unsafe state = try names.cell(US_CELL_STATE, "", setting)
             newState = try names.state(setting)

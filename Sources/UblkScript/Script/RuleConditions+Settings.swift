@@ -106,7 +106,7 @@ extension RuleConditions {
             case "bytes": limit.bytes = try part.bytes(0...UInt64(Int64.max))
             default:
                 unsafe limit.mark = UnsafePointer(
-                    try names.cell(US_CELL_MARK, try part.text(), part)
+                    try names.cell(US_CELL_MARK, try part.name(), part)
                 )
             }
         }
@@ -155,18 +155,14 @@ struct RuleNames {
         _ name: String,
         _ setting: Setting
     ) throws(ConfigError) -> UnsafeMutablePointer<us_cell> {
-        guard kind == US_CELL_STATE || Quantity.isName(name),
-            let cell = unsafe shared.cell(kind, name)
-        else {
-            throw setting.refused(
-                "a name of 1 to 64 bytes without control characters, and not more than 65536 of them,"
-            )
+        guard let cell = unsafe shared.cell(kind, name) else {
+            throw setting.refused("one of at most 65536 names, and memory for it,")
         }
         return unsafe cell
     }
 
     /// The number of the state that the setting names.
     func state(_ setting: Setting) throws(ConfigError) -> Int64 {
-        unsafe Int64(try cell(US_CELL_STATE_NAME, try setting.text(), setting).pointee.number)
+        unsafe Int64(try cell(US_CELL_STATE_NAME, try setting.name(), setting).pointee.number)
     }
 }

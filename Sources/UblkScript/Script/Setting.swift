@@ -71,6 +71,16 @@ struct Setting: Sendable {
         )
     }
 
+    /// Text by which something is called.
+    func name() throws(ConfigError) -> String {
+        let text = try text()
+        guard let flaw = Quantity.nameFlaw(text) else { return text }
+        throw ConfigError(
+            origin: origin,
+            text: "\(key) = \(Self.describe(value)) (\(flaw)): \(Quantity.nameRule) is expected"
+        )
+    }
+
     /// The value as the command line writes it.
     var plainText: String {
         if case .string(let text) = value { text } else { Self.describe(value) }

@@ -294,12 +294,12 @@ test("a huge disk keeps what is written, at both its ends", function(disk)
 end)
 
 --- text: `mark` is `ublk-script ctl 0 mark NAME`
-rule { op = "write", after = { mark = "before the crash" }, error = "EIO" }
+rule { op = "write", after = { mark = "before-the-crash" }, error = "EIO" }
 
 test("a mark is a moment that rules know", function(disk)
   expect(disk:write(0, "4K").errno, nil)
   disk:ctl("mark", "another")
   expect(disk:write(0, "4K").errno, nil)
-  disk:ctl("mark", "before the crash")
+  disk:ctl("mark", "before-the-crash")
   expect(disk:write(0, "4K").errno, "EIO")
 end)

@@ -183,7 +183,7 @@ test("each IO is written down, and nothing happens to it", function(disk)
 end)
 
 --- block: -- offset=1M
-local show_all = dict("show all")
+local show_all = dict("show-all")
 function read(io, offset) return to(show_all:get("now") and offset or offset + 1 * MiB, disk) end
 function ctl() show_all:set("now", true) end
 

@@ -121,6 +121,31 @@ struct SimulateCommandTests {
         #expect(wrong.exitCode == 2 && wrong.errors.contains("script-errors, data"))
     }
 
+    @Test func `what cannot be read back at the end is told, and so is that nothing was`() {
+        let raising = run(
+            "simulate",
+            script("function read() error(\"oh\") end"),
+            "--ops",
+            "50",
+            "--allow",
+            "script-errors"
+        )
+        let words = raising.output.split { $0 == " " || $0 == "\n" }.joined(separator: " ")
+        #expect(raising.exitCode == 0, "\(raising.errors)")
+        #expect(
+            words.contains("at end 0 blocks written and read back, all as last acknowledged;")
+                && words.contains(" more could not be read, as the script raised"),
+            "\(raising.output)"
+        )
+        for held in ["rule { op = \"read\", hang = true }", "function read() return hang() end"] {
+            let run = run("simulate", script(held), "--ops", "50")
+            #expect(
+                run.output.contains("  at end    what was written was not read back\n"),
+                "\(run.output)"
+            )
+        }
+    }
+
     @Test func `a lost write that nobody reads again shows at the end`() {
         let path = script("rule { op = \"write\", flags = \"fua\", drop = true, name = \"lost\" }")
         scratch.write("w.txt", "write 0 4K fua\nwrite 4K 4K\n")

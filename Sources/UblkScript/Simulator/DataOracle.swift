@@ -112,7 +112,10 @@ struct DataOracle {
         switch request.op {
         case .flush: return
         case .read:
-            guard outcome == .done else { return }
+            guard outcome == .done else {
+                check.unread += units(request).count
+                return
+            }
             check.reads += 1
             for unit in units(request) {
                 let place = Int(unit * unitBytes - request.offsetBytes)
@@ -192,6 +195,8 @@ struct DataCheck: Codable, Equatable, Sendable {
     var reads = 0
     /// Blocks in them.
     var blocks = 0
+    /// Blocks of reads that failed.
+    var unread = 0
     /// Blocks that held an older write than the last acknowledged one.
     var stale = 0
     /// Blocks that held zeroes where data was acknowledged.

@@ -87,8 +87,9 @@ struct SimulationReport: Codable, Equatable, Sendable {
     /// Why the run is no success; nil: it is.
     func problem(_ allowed: Set<Problem>) -> String? {
         if scriptErrors.count > 0, !allowed.contains(.scriptErrors) {
+            let times = scriptErrors.count == 1 ? "once" : "\(scriptErrors.count) times"
             return
-                "the script raised \(scriptErrors.count) times: \(scriptErrors.texts.first ?? "")\n"
+                "the script raised \(times): \(scriptErrors.texts.first ?? "")\n"
                 + "--allow script-errors takes that for success"
         }
         if differing > 0, !allowed.contains(.data) {

@@ -29,16 +29,10 @@ struct SimulationText {
         }
         lines.append(line("errors", report.errors.isEmpty ? "none" : list(report.errors)))
         lines.append(line("data", data))
-        if let readBack = report.readBack, readBack.blocks > 0 {
-            lines.append(
-                line(
-                    "at end",
-                    Self.text(readBack, "\(readBack.blocks) blocks written and read back")
-                )
-            )
-        }
+        if let atEnd { lines.append(line("at end", atEnd)) }
         if report.scriptErrors.count > 0 {
-            lines.append(line("raised", "\(report.scriptErrors.count) times"))
+            let count = report.scriptErrors.count
+            lines.append(line("raised", count == 1 ? "once" : "\(count) times"))
             lines += report.scriptErrors.texts.map { line("", $0) }
         }
         if let end { lines.append(line("ended", end)) }
@@ -61,6 +55,18 @@ struct SimulationText {
     private var data: String {
         guard let data = report.data else { return "not compared (a null backing keeps none)" }
         return Self.text(data, "\(data.reads) reads compared, \(data.blocks) blocks")
+    }
+
+    /// nil when there is nothing to say of it.
+    private var atEnd: String? {
+        guard let readBack = report.readBack else {
+            let isLeftOut = report.data != nil && report.end != .finished
+            return isLeftOut ? "what was written was not read back" : nil
+        }
+        guard readBack.blocks + readBack.unread > 0 else { return nil }
+        let text = Self.text(readBack, "\(readBack.blocks) blocks written and read back")
+        guard readBack.unread > 0 else { return text }
+        return "\(text); \(readBack.unread) more could not be read, as the script raised"
     }
 
     private static func text(_ data: DataCheck, _ checked: String) -> String {

@@ -61,6 +61,17 @@ struct ScriptFindingsTests {
         ("file = \"/proc\"", "", "neither a regular file nor a block device"),
         ("file = \"/proc/self/status\"", "", "it has 0 bytes, 1073741824 are needed"),
         ("queues = 4096", "", "the driver gives at most one to a CPU"),
+        ("file = \"/dev/sdx\"", "", "no file is made below /dev; is its name right?"),
+        ("file = \"/proc/sdx\"", "", "no file is made below /proc"),
+        ("file = \"/sys/sdx\"", "", "no file is made below /sys"),
+        ("", "backing { file = \"/dev/sdx\", size = \"1M\" }", "no file is made below /dev"),
+        ("file = \"/nowhere/a.img\"", "", "there is no folder /nowhere/ to make it in"),
+        ("file = \"/etc/passwd/a.img\"", "", "a part of its path is no folder"),
+        ("", "backing { file = \"/nowhere.img\" }", "no size is given to make it with"),
+        (
+            "", "rule { every = 1, error = \"EIO\" }\nrule { op = \"read\", delay = \"1s\" }",
+            "ends at the rule of line 2"
+        ),
     ]
 
     @Test(arguments: cases)
@@ -92,6 +103,19 @@ struct ScriptFindingsTests {
     func `a shipped script has nothing in it that cannot act`(name: String) throws {
         let source = ScriptSource(try #require(ShippedScript.named(name)))
         #expect(try LoadedScript.plan(source).findings == [])
+    }
+
+    @Test func `a file without a block is told of, and one that is made is not`() throws {
+        let scratch = ScratchDirectory()
+        func found(_ path: String, _ device: String = "") throws -> [String] {
+            let text = "device { \(device) file = \"\(path)\" }"
+            return try LoadedScript.plan(ScriptSource(path: "x.lua", text: text)).findings
+                .map(\.text)
+        }
+        let empty = scratch.write("empty", "")
+        #expect(try found(empty).contains { $0.contains("it has 0 bytes, 512 are needed") })
+        #expect(try found(scratch.write("block", String(repeating: "x", count: 512))) == [])
+        #expect(try found(scratch.file("new"), "size = \"1M\",") == [])
     }
 
     @Test func `check loads as a queue does, within the memory that the script gives itself`() {

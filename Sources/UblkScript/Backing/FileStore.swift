@@ -136,13 +136,9 @@ final class FileStore: Sendable {
         do throws(DeviceNode.Problem) { try DeviceNode.check(path) } catch {
             throw .notTheDevice(error)
         }
-        var devices = stat()
-        var root = stat()
-        guard file.st_mode & S_IFMT == S_IFREG,
-            unsafe stat("/dev", &devices) == 0, unsafe stat("/", &root) == 0,
-            file.st_dev == devices.st_dev, devices.st_dev != root.st_dev
-        else { return }
-        throw .noPlaceForFiles(path: path, folder: "/dev")
+        if DeviceNode.isFileAmongDevices(file) {
+            throw .noPlaceForFiles(path: path, folder: "/dev")
+        }
     }
 
     private static func size(of fd: Int32, path: String) throws(Problem) -> UInt64 {

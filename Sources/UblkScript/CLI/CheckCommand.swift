@@ -20,6 +20,7 @@ struct CheckCommand: ParsableCommand {
     func run() throws {
         let overrides = try options.overrides()
         _ = try options.id()
+        try options.checkQueues(overrides)
         do {
             let source = try options.source()
             let plan = try LoadedScript.plan(source, overrides: overrides)

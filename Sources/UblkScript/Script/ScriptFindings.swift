@@ -57,29 +57,55 @@ struct ScriptFindings {
         func add(_ text: String) {
             list.append(ScriptFinding(origin: origin, text: "file = \"\(file)\": \(text)"))
         }
+        let path = source.resolve(file)
         var status = stat()
-        guard unsafe stat(source.resolve(file), &status) == 0 else {
-            if errno == ENOENT, wanted == nil {
-                add("it does not exist, and no size is given to make it with")
-            }
+        guard unsafe stat(path, &status) == 0 else {
+            if let reason = Self.reasonAgainstMaking(path, errno, wanted) { add(reason) }
             return
         }
-        switch status.st_mode & S_IFMT {
-        case S_IFBLK: return
-        case S_IFREG:
-            guard let wanted, UInt64(status.st_size) < wanted else { return }
-            add("it has \(status.st_size) bytes, \(wanted) are needed, and it is never grown")
-        default: add("it is neither a regular file nor a block device")
+        guard !DeviceNode.isFileAmongDevices(status) else {
+            return add("it is a regular file in /dev, where only devices are used")
+        }
+        guard let bytes = Self.bytes(of: path) else {
+            return add("it is neither a regular file nor a block device")
+        }
+        let needed = wanted ?? UInt64(config.logicalBlockBytes)
+        if bytes < needed {
+            add("it has \(bytes) bytes, \(needed) are needed, and it is never grown")
         }
     }
 
-    /// nil for what is no file.
+    /// Of a file that is not there.
+    private static func reasonAgainstMaking(
+        _ path: String,
+        _ errno: Int32,
+        _ wanted: UInt64?
+    ) -> String? {
+        if errno == ENOTDIR { return "a part of its path is no folder" }
+        guard errno == ENOENT else { return nil }
+        if let folder = AbsolutePath.kernelFolder(of: path) {
+            return "it does not exist, and no file is made below \(folder); is its name right?"
+        }
+        guard wanted != nil else {
+            return "it does not exist, and no size is given to make it with"
+        }
+        let folder = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "."
+        return unsafe access(folder, F_OK) == 0 ? nil : "there is no folder \(folder) to make it in"
+    }
+
+    /// nil for what is neither a file nor a block device.
     private static func bytes(of path: String) -> UInt64? {
         var status = stat()
-        guard unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
-            return nil
+        guard unsafe stat(path, &status) == 0 else { return nil }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: return UInt64(status.st_size)
+        case S_IFBLK:
+            // In sectors. One that sysfs does not tell of is large enough.
+            let number = DeviceNode.number(status.st_rdev)
+            let sectors = DeviceNode.word("/sys/dev/block/\(number)/size").flatMap { UInt64($0) }
+            return sectors.map { $0 * 512 } ?? .max
+        default: return nil
         }
-        return UInt64(status.st_size)
     }
 
     // MARK: Rules
@@ -279,6 +305,6 @@ extension Rule {
     /// Every IO of its ops ends here.
     fileprivate var isUnconditional: Bool {
         unsafe isTerminal && range == nil && !hasConditions && !history.isGiven
-            && skip | nth | every | times == 0 && chance == nil
+            && skip | nth | times == 0 && every <= 1 && chance == nil
     }
 }

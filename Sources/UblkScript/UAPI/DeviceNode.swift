@@ -52,6 +52,16 @@ enum DeviceNode {
         }
     }
 
+    /// A regular file in the filesystem of `/dev`: what was written to a device that is not there.
+    static func isFileAmongDevices(_ file: stat) -> Bool {
+        var devices = stat()
+        var root = stat()
+        guard file.st_mode & S_IFMT == S_IFREG, unsafe stat("/dev", &devices) == 0,
+            unsafe stat("/", &root) == 0
+        else { return false }
+        return file.st_dev == devices.st_dev && devices.st_dev != root.st_dev
+    }
+
     /// Of a whole disk, a partition of one, or a character device.
     private static func sysfsEntry(_ name: String) -> String? {
         if name.hasPrefix("ublkb") { return "/sys/class/block/" + name }

@@ -44,6 +44,13 @@ t_a_file_in_the_place_of_the_node_of_a_live_device_is_told() {
   expect_output "$dev is a regular file"
   expect_status 1 ublk-script del "$dev"
   expect_output "$dev is a regular file"
+  local command
+  for command in "stop $dev" "stats $dev" "ledger $dev" "ctl $dev stats" "reload $dev plain.lua" "map $dev file" \
+    "wait $dev held" "list $dev" "add plain.lua -n $dev"; do
+    # shellcheck disable=SC2086
+    expect_status 1 timeout 10 ublk-script $command
+    expect_output "$dev is a regular file"
+  done
   touch file
   expect_status 1 ublk-script map "$id" file
   expect_output "$dev is a regular file"

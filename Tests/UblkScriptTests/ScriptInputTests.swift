@@ -61,10 +61,23 @@ struct ScriptInputTests {
     @Test func `a fifo that nobody writes holds nothing up`() {
         let fifo = scratch.file("fifo")
         #expect(unsafe mkfifo(fifo, 0o600) == 0)
-        for words in [["check", fifo], ["simulate", "error", "--workload", fifo]] {
+        let simulated = ["simulate", "error", "--ops", "1", "--seed", "1"]
+        for words in [
+            ["check", fifo], ["simulate", fifo], ["add", fifo],
+            ["simulate", "error", "--workload", fifo], simulated + ["--expect", fifo],
+        ] {
             let run = ProgramRun(words, in: scratch)
             #expect(run.exitCode == 1, "\(words)")
-            #expect(run.errors.contains("the pipe is empty, and nobody writes to it"))
+            #expect(run.errors.contains("the pipe is empty, and nobody writes to it"), "\(words)")
+        }
+        for words in [
+            ["simulate", "error", "--workload", "/dev/zero"],
+            simulated + ["--expect", "/dev/zero"],
+            ["simulate", "error", "--workload", scratch.path],
+        ] {
+            let run = ProgramRun(words, in: scratch)
+            #expect(run.exitCode == 1, "\(words)")
+            #expect(run.errors.contains("a regular file or a pipe of at most"), "\(run.errors)")
         }
     }
 

@@ -29,8 +29,12 @@ struct DeviceArgument: ParsableArguments {
             throw ValidationError("which device? Give its number, as in: ublk-script list")
         }
         let id = try Self.parse(text)
-        if let device, try Self.parse(device) != id {
-            throw ValidationError("two devices are named: -n \(text) and \(device)")
+        if number != nil, let device {
+            throw ValidationError(
+                try Self.parse(device) == id
+                    ? "device \(id) is named twice"
+                    : "two devices are named: -n \(text) and \(device)"
+            )
         }
         return id
     }
@@ -61,12 +65,9 @@ struct DeviceArgument: ParsableArguments {
         _ option: DeviceNumberOption? = nil
     ) throws -> (id: DeviceID, rest: [String]) {
         if let number = option?.number { return (try parse(number), words) }
-        if let id = words.first.flatMap({ DeviceID(parsing: $0) }) {
-            return (id, Array(words.dropFirst()))
-        }
-        if let first = words.first, first.hasPrefix("/dev/") {
-            // Meant as a device.
-            _ = try parse(first)
+        // A path in /dev is meant as a device, and is refused when it is none.
+        if let first = words.first, DeviceID(parsing: first) != nil || first.hasPrefix("/dev/") {
+            return (try parse(first), Array(words.dropFirst()))
         }
         return (try sole(), words)
     }

@@ -37,7 +37,8 @@ struct StatsCommand: ParsableCommand {
         var found: [DeviceStatistics] = []
         for id in named.isEmpty ? StateDirectory.standard.recordedIDs() : named {
             do { found.append(try Self.ask(id)) } catch let failure as Failure {
-                problems.append(failure.text)
+                // Without a driver all have the same one.
+                if problems.last != failure.text { problems.append(failure.text) }
             }
         }
         if json {

@@ -100,6 +100,28 @@ struct TidyTests {
         }
     }
 
+    /// A clock goes on while the machine stands still, and then who looks at it blames the other side.
+    @Test func `a time limit is a TimeLimit, no look at the clock`() {
+        // What else they want to know the time for.
+        let others = [
+            "UAPI/SystemCall.swift", "UAPI/TimeLimit.swift", "Server/AdminCallers.swift",
+            "Server/DeviceServer.swift", "Server/ServerLoop.swift", "CLI/WaitCommand.swift",
+        ].map { "Sources/UblkScript/\($0)" }
+        func looks(_ line: Substring) -> Bool {
+            line.contains("monotonicNanoseconds") || line.contains("sys_monotonic_ns")
+        }
+        expectNone(
+            offenders(SourceTree.swift, "use TimeLimit") { file, line in
+                ["UAPI", "Control", "Server", "CLI"].contains(file.folder ?? "")
+                    && !others.contains(file.path) && looks(line)
+            }
+        )
+        for other in others {
+            let file = SourceTree.swift.first { $0.path == other }
+            #expect(file?.lines.contains(where: looks) == true, "\(other) needs no exception")
+        }
+    }
+
     /// `OSThread(name:)` ends the process when a thread cannot be made: a server would lose its device.
     @Test func `a server outlives a thread that cannot be made`() {
         let servesNothing = ["OSThread.swift", "OutsideProcess.swift"]

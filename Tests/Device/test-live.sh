@@ -289,6 +289,23 @@ t_in_the_foreground_Ctrl_C_deletes_the_device_and_the_log_is_on_stderr() {
   grep "to the terminal" foreground.err
 }
 
+# As `2>&1 | head -1`: what is logged to nobody costs no device.
+t_in_the_foreground_a_reader_that_hangs_up_costs_no_device() {
+  talking_script
+  mkfifo log
+  head -n 1 <log >first &
+  local reader=$! i
+  ublk-script add --foreground talking.lua >foreground.out 2>log &
+  server=$!
+  wait_until 10 grep -q LIVE foreground.out
+  wait $reader
+  for i in 1 2 3; do expect_status 0 ublk-script ctl 0 say "to nobody"; done
+  expect_equal "a read" "$(read_errno /dev/ublkb0 0 4096)" ok
+  expect_equal "state" "$(state_of 0)" LIVE
+  expect_status 0 ublk-script del 0
+  wait "$server"
+}
+
 t_in_the_foreground_del_ends_it_too() {
   talking_script
   start_foreground talking.lua

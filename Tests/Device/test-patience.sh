@@ -20,6 +20,13 @@ stuck_script() {
 LUA
 }
 
+# A queue that has nothing to do sleeps.
+works() { # PID
+  local task
+  task=$(grep -lx ublk-q0 "/proc/$1"/task/*/comm)
+  grep -q '^State:.R' "${task%comm}status"
+}
+
 # lib.sh calls this at the end of each case.
 tidy_case() {
   mountpoint -q "$state_directory" || return 0
@@ -71,7 +78,7 @@ t_del_while_a_handler_is_stuck_in_C_ends_in_its_time() {
   stuck_script
   add_device stuck
   dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null &
-  sleep 0.3
+  wait_until 10 works "$server"
   local started
   started=$(now_ms)
   ublk-script del "$id" --patience 2s
@@ -79,11 +86,32 @@ t_del_while_a_handler_is_stuck_in_C_ends_in_its_time() {
   wait_until 5 is_gone "$id"
 }
 
+# The command finds nothing, because a counter of its own is 0.
+t_del_while_a_load_phase_is_stuck_in_the_server_ends_in_its_time() {
+  script first <<'LUA'
+    device { size = "16M" }
+    counter("loads"):add(1)
+LUA
+  script second <<'LUA'
+    device { size = "16M" }
+    if counter("loads"):get() > 0 then string.rep("a", 60):find(string.rep("a*", 60) .. "b") end
+LUA
+  add_device first
+  (ublk-script reload "$id" second.lua >reload.out 2>&1) &
+  local reload=$! started
+  wait_until 10 works "$server"
+  started=$(now_ms)
+  ublk-script del "$id" --patience 2s
+  expect_within "del" "$started" 12000
+  wait $reload && fail "reload worked: $(<reload.out)"
+  wait_until 5 is_gone "$id"
+}
+
 t_SIGTERM_while_a_handler_is_stuck_in_C_leaves_nothing() {
   stuck_script
   add_device stuck --patience 1s
   dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null &
-  sleep 0.3
+  wait_until 10 works "$server"
   kill -TERM "$server"
   wait_until 40 is_gone "$id"
 }

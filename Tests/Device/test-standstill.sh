@@ -18,4 +18,14 @@ t_a_stripe_on_two_queues_never_fails_an_IO() {
   expect_equal "errors" "$(counter script_errors) $(counter backing_errors) $(counter failed)" "0 0 0"
 }
 
+t_thin_takes_a_filesystem_and_never_fails_an_IO() {
+  local end=$((SECONDS + ${DEVICE_TEST_STRIPE_SECONDS:-5} / 3))
+  cp "$(dirname "$(readlink -f "$0")")/../../scripts/targets/thin.lua" thin.lua
+  add_device thin size=512M
+  while mkfs.xfs -q -f "$dev" >mkfs.out 2>&1 || fail "$(<mkfs.out) $(ublk-script list "$id")"; do
+    [ $SECONDS -lt $end ] || break
+  done
+  expect_equal "errors" "$(counter script_errors) $(counter backing_errors) $(counter failed)" "0 0 0"
+}
+
 run_cases "$@"

@@ -25,6 +25,23 @@ LUA
   expect_output "script errors 1, backing errors 1"
 }
 
+has_told() { grep -q "$1" foreground.err; } # TEXT
+
+t_the_end_of_a_server_tells_what_failed_unasked() {
+  script odd <<'LUA'
+    device { size = "16M" }
+    function read(io, offset) if offset == 4 * MiB then error("oh") end end
+LUA
+  ublk-script add --foreground odd.lua >foreground.out 2>foreground.err &
+  server=$!
+  wait_until 10 grep -q LIVE foreground.out
+  expect_equal "the read that raises" "$(read_errno /dev/ublkb0 4M 4096)" EIO
+  wait_until 5 has_told "odd.lua:2: oh"
+  kill -TERM "$server"
+  wait "$server"
+  has_told "device 0: no rule and no handler decided these: script errors 1" || fail "$(<foreground.err)"
+}
+
 t_a_held_IO_that_del_fails_is_told_by_del() {
   script hang <<'LUA'
     device { size = "16M" }

@@ -1,8 +1,8 @@
 /* backing{}, b:read() and to(): other places for the bytes of an IO. backing{} in the load phase; to() in any; b:read()
  * in handlers, which wait for the data while the queue goes on.
  *
- * A to() for a whole IO is plain numbers in the decision. Parts of an IO, and sums of several to(), are legs: done in
- * the order in which they are written, the first error ends the IO. */
+ * A to() for a whole IO is plain numbers in the decision. Parts of an IO, and sums of several to(), are legs: transfers
+ * of the IO's plan. */
 #include "include/units.h"
 #include "script_state.h"
 #include <string.h>

@@ -121,11 +121,11 @@ struct RingTests {
         let sqe = unsafe ring.submission()
         unsafe io_uring_prep_read(sqe, 1, buffer.baseAddress, 4, 3)
         unsafe uring_use_fixed_file(sqe)
-        unsafe sqe.pointee.user_data = UserData(.backing, tag: Tag(9)).rawValue
+        unsafe sqe.pointee.user_data = UserData(.operation, tag: Tag(9)).rawValue
         ring.wait(timeoutNanoseconds: 2_000_000_000)
         let completion = ring.nextCompletion()
         #expect(completion?.result == 4)
-        #expect(completion?.userData == UserData(.backing, tag: Tag(9)))
+        #expect(completion?.userData == UserData(.operation, tag: Tag(9)))
         #expect(unsafe Array(buffer) == Array("3456".utf8))
     }
 

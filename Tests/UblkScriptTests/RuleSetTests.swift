@@ -143,7 +143,7 @@ import Testing
                 if let set = rule.set, contents[set].isDisjoint(with: first..<end) { continue }
                 acted[index] += 1
             }
-            let requests = RequestTable(depth: 1, queue: QueueID(0))
+            let requests = RequestTable(depth: 1, queue: QueueID(0), counters: QueueCounters())
             var decision = us_decision()
             var heals: UInt64 = 0
             var io = us_io()

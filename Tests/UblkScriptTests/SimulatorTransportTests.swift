@@ -45,7 +45,7 @@ import Testing
     @Test func `a commit is not seen before the next wait`() {
         var transport = Self.transport([.read(0)], depth: 1)
         let tag = Self.fetch(&transport)
-        transport.commitAndFetch(Tag(tag), result: 4096)
+        transport.commit(Tag(tag), Commit(result: 4096))
         #expect(transport.nextEvent() == nil)
         #expect(transport.application.finished.isEmpty)
         transport.wait(until: nil)
@@ -64,7 +64,7 @@ import Testing
     @Test func `every tag is aborted when the last request is over`() {
         var transport = Self.transport([.read(0)], depth: 2)
         let tag = Self.fetch(&transport)
-        transport.commitAndFetch(Tag(tag), result: 4096)
+        transport.commit(Tag(tag), Commit(result: 4096))
         transport.wait(until: nil)
         var aborted = 0
         while let event = transport.nextEvent() { if case .aborted = event { aborted += 1 } }
@@ -75,15 +75,15 @@ import Testing
         await #expect(processExitsWith: .failure) {
             var transport = SimulatorTransportTests.transport([.read(0)])
             let tag = SimulatorTransportTests.fetch(&transport)
-            transport.commitAndFetch(Tag(tag), result: 4096)
-            transport.commitAndFetch(Tag(tag), result: 4096)
+            transport.commit(Tag(tag), Commit(result: 4096))
+            transport.commit(Tag(tag), Commit(result: 4096))
         }
     }
 
     @Test func `only a tag with a request is committed`() async {
         await #expect(processExitsWith: .failure) {
             var transport = SimulatorTransportTests.transport([.read(0)])
-            transport.commitAndFetch(Tag(1), result: 4096)
+            transport.commit(Tag(1), Commit(result: 4096))
         }
     }
 
@@ -91,7 +91,7 @@ import Testing
         await #expect(processExitsWith: .failure) {
             var transport = SimulatorTransportTests.transport([.read(0)])
             let tag = SimulatorTransportTests.fetch(&transport)
-            transport.commitAndFetch(Tag(tag), result: 512)
+            transport.commit(Tag(tag), Commit(result: 512))
         }
     }
 
@@ -99,7 +99,7 @@ import Testing
         await #expect(processExitsWith: .failure) {
             var transport = SimulatorTransportTests.transport([.write(0)])
             let tag = SimulatorTransportTests.fetch(&transport)
-            transport.commitAndFetch(Tag(tag), result: 0)
+            transport.commit(Tag(tag), Commit(result: 0))
         }
     }
 
@@ -107,7 +107,7 @@ import Testing
         await #expect(processExitsWith: .failure) {
             var transport = SimulatorTransportTests.transport([.discard(0)])
             let tag = SimulatorTransportTests.fetch(&transport)
-            transport.commitAndFetch(Tag(tag), result: 4097)
+            transport.commit(Tag(tag), Commit(result: 4097))
         }
     }
 

@@ -100,23 +100,27 @@ import Testing
 
     @Test func `the io is the first member of a request, at any tag`() {
         #expect(MemoryLayout<Request>.offset(of: \.io) == 0)
-        let table = RequestTable(depth: 3, queue: QueueID(9))
-        for tag in 0..<3 {
-            let request = unsafe UInt(bitPattern: table[Tag(UInt16(tag))])
-            #expect(unsafe UInt(bitPattern: table.io(Tag(UInt16(tag)))) == request)
-            #expect(unsafe table.io(Tag(UInt16(tag))).pointee.tag == UInt16(tag))
-            #expect(unsafe table.io(Tag(UInt16(tag))).pointee.queue == 9)
+        let table = RequestTable(depth: 3, queue: QueueID(9), counters: QueueCounters())
+        for number in 0..<3 {
+            let tag = Tag(UInt16(number))
+            unsafe table.io(tag).pointee.sequence = UInt64(number) + 7
+            #expect(table[tag].io.sequence == UInt64(number) + 7)
+            #expect(table[tag].io.tag == UInt16(number) && table[tag].io.queue == 9)
         }
     }
 
-    @Test(arguments: [UserData.Kind.request, .backing, .wakeup, .control, .cancel])
-    func `user data gives back its kind and tag`(kind: UserData.Kind) {
-        for tag in [0, 1, 127, 4095, 0xffff] as [UInt16] {
-            let packed = UserData(kind, tag: Tag(tag))
+    @Test(arguments: [UserData.Kind.request, .operation, .wakeup, .control, .cancel])
+    func `user data gives back its kind, its tag and the transfer`(kind: UserData.Kind) {
+        for (transfer, tag) in [(0, 0), (1, 1), (15, 127), (8, 4095), (255, 0xffff)]
+            as [(Int, UInt16)]
+        {
+            let packed = UserData(kind, tag: Tag(tag), transfer: transfer)
             let unpacked = UserData(rawValue: packed.rawValue)
             #expect(unpacked.kind == kind)
             #expect(unpacked.tag == Tag(tag))
-            #expect(packed.rawValue == UInt64(kind.rawValue) << 56 | UInt64(tag))
+            #expect(unpacked.transfer == transfer)
+            let bits = UInt64(kind.rawValue) << 56 | UInt64(transfer) << 16 | UInt64(tag)
+            #expect(packed.rawValue == bits)
         }
     }
 

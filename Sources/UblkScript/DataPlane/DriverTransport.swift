@@ -64,7 +64,7 @@ struct DriverTransport: QueueTransport, ~Copyable {
 
     private static func makeRing(depth: Int, files: [Int32]) throws(DeviceError) -> Ring {
         do {
-            // A tag has at most one SQE of its own under way; the rest is the wakeup's.
+            // Most tags have one SQE under way; a ring that is full is sent earlier. The rest is the wakeup's.
             let ring = try Ring(entries: UInt32(depth + 8), style: .queue)
             try ring.register(files: files)
             return ring
@@ -142,7 +142,8 @@ struct DriverTransport: QueueTransport, ~Copyable {
                 "the driver rejected a command of tag \(tag.rawValue): errno \(-result)"
             )
             return .aborted(tag)
-        case .backing: return .backing(tag, result: result)
+        case .operation:
+            return .operation(tag, transfer: userData.transfer, result: result)
         case .wakeup:
             armWakeup()
             return .wakeup
@@ -157,7 +158,10 @@ struct DriverTransport: QueueTransport, ~Copyable {
     }
 
     @inline(__always)
-    func buffer(_ tag: Tag) -> UnsafeMutableRawPointer {
+    func data(_ tag: Tag) -> IOData { unsafe .mapped(buffer(tag)) }
+
+    @inline(__always)
+    private func buffer(_ tag: Tag) -> UnsafeMutableRawPointer {
         precondition(tag.index < depth)
         return unsafe buffers + tag.index * bufferBytes
     }
@@ -165,8 +169,8 @@ struct DriverTransport: QueueTransport, ~Copyable {
     var scratchOffset: Int { bufferBytes - QueueScratch.bytes }
 
     @inline(__always)
-    mutating func commitAndFetch(_ tag: Tag, result: Int32) {
-        submitRequest(UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result: result)
+    mutating func commit(_ tag: Tag, _ commit: Commit) {
+        submitRequest(UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result: commit.result)
     }
 
     @inline(__always)
@@ -177,8 +181,8 @@ struct DriverTransport: QueueTransport, ~Copyable {
         unsafe sqe.pointee.user_data = UserData(.request, tag: tag).rawValue
     }
 
-    mutating func submit(_ operation: FileOperation, for tag: Tag) {
-        let data = unsafe buffer(tag) + operation.bufferOffset
+    mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int) {
+        let data = unsafe buffer(tag) + operation.dataOffset
         let length = UInt32(clamping: operation.lengthBytes)
         let file = FixedFile.firstBacking + operation.file
         let sqe = unsafe ring.submission()
@@ -207,7 +211,7 @@ struct DriverTransport: QueueTransport, ~Copyable {
             )
         }
         unsafe uring_use_fixed_file(sqe)
-        unsafe sqe.pointee.user_data = UserData(.backing, tag: tag).rawValue
+        unsafe sqe.pointee.user_data = UserData(.operation, tag: tag, transfer: transfer).rawValue
     }
 
     private mutating func armWakeup() {

@@ -1,5 +1,4 @@
 import CLua
-import SystemPackage
 
 /// Handlers that read from a backing: the request waits for the data, the queue goes on with others.
 ///
@@ -13,38 +12,46 @@ extension Queue where Transport: ~Copyable {
     /// - Returns: false when it waits.
     @inline(never)
     mutating func ask(_ tag: Tag) -> Bool {
-        let request = unsafe requests[tag]
         // The watchdog sees one run after the other; together they block the queue.
         var meter = us_meter_start(
             configuration.budgetNanoseconds,
             SystemCall.threadCPUNanoseconds
         )
-        while unsafe request.pointee.questions < Self.questionsMax {
+        while requests[tag].questions < Self.questionsMax {
             guard unsafe !us_meter_look(&meter, SystemCall.threadCPUNanoseconds, 0) else {
                 giveUp(tag, .budget, "interrupted: reads over its time budget")
                 return true
             }
-            unsafe request.pointee.questions += 1
-            let want = unsafe us_script_wanted(script.handle)
-            let data = unsafe scratch(tag)
-            switch backings[Int(want.backing)] {
-            case .null:
-                unsafe data.initializeMemory(as: UInt8.self, repeating: 0, count: Int(want.length))
-            case .memory(let memory):
-                unsafe memory.read(at: want.offset, length: want.length, into: data)
-            case .file(let file):
-                unsafe request.pointee.state = .asking
-                unsafe request.pointee.backing = want.backing
-                unsafe request.pointee.place = want.offset
-                unsafe request.pointee.doneBytes = 0
-                unsafe request.pointee.endBytes = want.length
-                submitQuestion(tag, file)
+            requests[tag].questions += 1
+            planQuestion(tag, unsafe us_script_wanted(script.handle))
+            carryOut(tag)
+            guard requests[tag].plan.isOver else {
+                requests.move(tag, from: .serving, to: .asking)
                 return false
             }
-            if !goesOnWaiting(tag, errno: 0) { return true }
+            if !goesOnWaiting(tag) { return true }
         }
         giveUp(tag, .runtime, "a handler has read \(Self.questionsMax) times for one IO")
         return true
+    }
+
+    /// A read of a store, into the tag's scratch room.
+    private mutating func planQuestion(_ tag: Tag, _ want: us_want) {
+        requests[transfer: tag, 0] = Transfer(
+            .read,
+            store: want.backing,
+            at: UInt64(transport.scratchOffset),
+            length: want.length,
+            offset: want.offset
+        )
+        requests[tag].plan = IOPlan(count: 1, isQuestion: true)
+        if case .null = stores[Int(want.backing)] {
+            unsafe scratch(tag).initializeMemory(
+                as: UInt8.self,
+                repeating: 0,
+                count: Int(want.length)
+            )
+        }
     }
 
     private mutating func giveUp(_ tag: Tag, _ status: ScriptError.Status, _ why: String) {
@@ -53,68 +60,31 @@ extension Queue where Transport: ~Copyable {
     }
 
     private func scratch(_ tag: Tag) -> UnsafeMutableRawPointer {
-        unsafe transport.buffer(tag) + transport.scratchOffset
+        unsafe transport.data(tag).bytes + transport.scratchOffset
     }
 
-    private mutating func submitQuestion(_ tag: Tag, _ file: FileStore.View) {
-        let request = unsafe requests[tag]
-        let done = unsafe request.pointee.doneBytes
-        transport.submit(
-            FileOperation(
-                kind: .read,
-                file: file.file,
-                offsetBytes: unsafe request.pointee.place + done,
-                lengthBytes: unsafe request.pointee.endBytes - done,
-                bufferOffset: transport.scratchOffset + Int(done)
-            ),
-            for: tag
-        )
-    }
-
-    /// The file has answered, perhaps in part.
+    /// The store has answered; the tag is served again.
     @inline(never)
-    mutating func asked(_ tag: Tag, _ result: Int32) {
-        let request = unsafe requests[tag]
-        guard case .file(let file) = unsafe backings[Int(request.pointee.backing)] else {
-            preconditionFailure("a file operation ended on a backing that is no file")
-        }
-        if result == -Errno.interrupted.rawValue
-            || result == -Errno.resourceTemporarilyUnavailable.rawValue
-        {
-            return submitQuestion(tag, file)
-        }
-        // 0: the file ends before the backing does.
-        guard result > 0 else {
-            return answered(tag, errno: result < 0 ? -result : Errno.ioError.rawValue)
-        }
-        unsafe request.pointee.doneBytes += UInt64(result)
-        if unsafe request.pointee.doneBytes < request.pointee.endBytes {
-            return submitQuestion(tag, file)
-        }
-        answered(tag, errno: 0)
-    }
-
-    private mutating func answered(_ tag: Tag, errno: Int32) {
-        unsafe requests[tag].pointee.state = .serving
-        if unsafe requests[tag].pointee.isOrphaned { return decideAnew(tag) }
+    mutating func answered(_ tag: Tag) {
+        if requests[tag].isOrphaned { return decideAnew(tag) }
         if isDraining, !configuration.isTarget {
             // Nothing is decided any more.
             unsafe us_script_forget(script.handle, tag.rawValue)
-        } else if goesOnWaiting(tag, errno: errno), !ask(tag) {
+        } else if goesOnWaiting(tag), !ask(tag) {
             return
         }
         advance(tag)
     }
 
-    /// Gives the handler its data.
+    /// Gives the handler its data, or the errno it got.
     ///
     /// - Returns: true when it wants more.
-    private mutating func goesOnWaiting(_ tag: Tag, errno: Int32) -> Bool {
+    private mutating func goesOnWaiting(_ tag: Tag) -> Bool {
         var verdict = us_decision()
         let status = unsafe script.resume(
             UnsafePointer(requests.io(tag)),
             now: rules.deviceTime(transport.now),
-            errno: errno,
+            errno: requests[tag].plan.errno,
             data: scratch(tag),
             decision: &verdict,
             legs: requests.legs(tag)

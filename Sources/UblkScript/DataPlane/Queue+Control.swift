@@ -47,8 +47,8 @@ extension Queue where Transport: ~Copyable {
     private mutating func goOnWithPaused() {
         for index in 0..<configuration.depth {
             let tag = Tag(UInt16(index))
-            guard requests.state(tag) == .paused else { continue }
-            letGo(tag, .heldNow)
+            guard requests[tag].state == .paused else { continue }
+            letGo(tag)
             consider(tag)
         }
     }
@@ -62,17 +62,15 @@ extension Queue where Transport: ~Copyable {
         goOnWithPaused()
         for index in 0..<configuration.depth {
             let tag = Tag(UInt16(index))
-            let request = unsafe requests[tag]
-            switch unsafe request.pointee.state {
+            switch requests[tag].state {
             case .delayed:
-                letGo(tag, .delayedNow)
-                if unsafe request.pointee.decision.hangs != 0 { loseIfPassing(tag) }
+                letGo(tag)
+                if requests[tag].decision.hangs != 0 { loseIfPassing(tag) }
             case .held:
-                letGo(tag, .heldNow)
+                letGo(tag)
                 loseIfPassing(tag)
             default: continue
             }
-            unsafe request.pointee.decision.hangs = 0
             record(.drained, tag)
             advance(tag)
         }
@@ -81,12 +79,8 @@ extension Queue where Transport: ~Copyable {
     /// A hang imitates a request whose answer never comes; when its device goes away it is an IO
     /// error.
     private func loseIfPassing(_ tag: Tag) {
-        let request = unsafe requests[tag]
-        guard unsafe request.pointee.decision.outcome == UInt8(US_OUTCOME_PASS.rawValue) else {
-            return
-        }
-        unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
-        unsafe request.pointee.decision.error = Errno.ioError.rawValue
+        guard requests[tag].decision.outcome == UInt8(US_OUTCOME_PASS.rawValue) else { return }
+        requests[tag].endsWith = Errno.ioError.rawValue
         let note = ": the device was taken away while it held the IO"
         unasked(.drained, tag, errno: Errno.ioError.rawValue, note)
     }

@@ -18,7 +18,7 @@ extension Queue where Transport: ~Copyable {
     @inline(never)
     mutating func record(_ kind: LedgerRecord.Kind, _ tag: Tag) {
         let rule = kind == .scriptError ? rules.handlerNumber : LedgerRecord.nobody
-        unsafe record(kind, tag, rule: rule, requests[tag].pointee.decision)
+        record(kind, tag, rule: rule, ending(tag))
     }
 
     /// The tag's request gets an errno that nothing of the script decided.
@@ -35,9 +35,9 @@ extension Queue where Transport: ~Copyable {
     @inline(never)
     func unasked(_ cause: QueueCounters.Kind, _ tag: Tag, errno: Int32, _ note: String) {
         control.counters.add(cause)
-        unsafe report.requestFailed(
+        report.requestFailed(
             cause,
-            IOSummary(requests[tag].pointee.io),
+            IOSummary(requests[tag].io),
             errno: errno,
             note
         )
@@ -50,7 +50,7 @@ extension Queue where Transport: ~Copyable {
         _ decision: us_decision
     ) {
         let time = rules.deviceTime(transport.now).nanoseconds
-        var record = unsafe LedgerRecord(kind, requests[tag].pointee.io, time: time, rule: rule)
+        var record = LedgerRecord(kind, requests[tag].io, time: time, rule: rule)
         record.decision = decision
         if rule == rules.handlerNumber {
             unsafe record.random = us_script_random_state(script.handle)

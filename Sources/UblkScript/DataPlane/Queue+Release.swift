@@ -12,11 +12,8 @@ extension Queue where Transport: ~Copyable {
         let count = min(held.count, release.count)
         for place in 0..<count {
             let tag = held[place]
-            if let errno = release.errno {
-                unsafe requests[tag].pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
-                unsafe requests[tag].pointee.decision.error = errno
-            }
-            letGo(tag, .heldNow)
+            if let errno = release.errno { requests[tag].endsWith = errno }
+            letGo(tag)
             record(.released, tag)
             advance(tag)
         }
@@ -25,7 +22,7 @@ extension Queue where Transport: ~Copyable {
 
     private mutating func findHeld() {
         held.removeAll(keepingCapacity: true)
-        for index in 0..<configuration.depth where requests.state(Tag(UInt16(index))) == .held {
+        for index in 0..<configuration.depth where requests[Tag(UInt16(index))].state == .held {
             held.append(Tag(UInt16(index)))
         }
     }
@@ -43,12 +40,12 @@ extension Queue where Transport: ~Copyable {
     /// The IOs that are held, those that `pause` holds too.
     mutating func heldIOs() -> [HeldReport] {
         findHeld()
-        for index in 0..<configuration.depth where requests.state(Tag(UInt16(index))) == .paused {
+        for index in 0..<configuration.depth where requests[Tag(UInt16(index))].state == .paused {
             held.append(Tag(UInt16(index)))
         }
         putInOrder(.fifo)
         return held.map { tag in
-            let io = unsafe requests.io(tag).pointee
+            let io = requests[tag].io
             return HeldReport(
                 queue: configuration.queue.rawValue,
                 tag: tag.rawValue,
@@ -56,15 +53,13 @@ extension Queue where Transport: ~Copyable {
                 operation: IOOp(rawValue: io.op)?.name ?? "?",
                 offset: io.offset,
                 length: io.length,
-                isPaused: requests.state(tag) == .paused
+                isPaused: requests[tag].state == .paused
             )
         }
     }
 
     private mutating func putInOrder(_ order: Release.Order) {
-        let requests = unsafe requests[Tag(0)]
-        func arrival(_ tag: Tag) -> UInt64 { unsafe requests[tag.index].io.sequence }
-        held.sort { arrival($0) < arrival($1) }
+        held.sort { requests[$0].io.sequence < requests[$1].io.sequence }
         switch order {
         case .fifo: return
         case .lifo: held.reverse()

@@ -15,15 +15,15 @@ extension Queue where Transport: ~Copyable {
                 script.handle,
                 tag.rawValue,
                 requests.io(tag),
-                transport.buffer(tag),
+                transport.data(tag).bytes,
                 requests.patches(tag)
             )
             guard isBound else {
                 throw .noMemoryForTags(source: script.sourceName, depth: configuration.depth)
             }
         }
-        for (number, backing) in configuration.backings.enumerated() {
-            let size = backing.sizeBytes ?? configuration.sizeBytes
+        for (number, store) in configuration.stores.enumerated() {
+            let size = store.sizeBytes ?? configuration.sizeBytes
             unsafe us_script_set_backing_size(script.handle, UInt32(number), size)
         }
     }
@@ -72,11 +72,11 @@ extension Queue where Transport: ~Copyable {
         guard let new = prepared.take(), let reload = reload.take() else { return false }
         if unsafe us_script_wants_release(script.handle) { releaseForScript() }
         for index in 0..<configuration.depth {
-            let request = unsafe requests[Tag(UInt16(index))]
-            switch unsafe request.pointee.state {
-            case .asking: unsafe request.pointee.isOrphaned = true
-            case .delayed, .held, .backing:
-                unsafe request.pointee.heals = new.rules.heals(of: rules, request.pointee.heals)
+            let tag = Tag(UInt16(index))
+            switch requests[tag].state {
+            case .asking: requests[tag].isOrphaned = true
+            case .delayed, .held, .transferring:
+                requests[tag].heals = new.rules.heals(of: rules, requests[tag].heals)
             default: continue
             }
         }
@@ -99,10 +99,9 @@ extension Queue where Transport: ~Copyable {
 
     /// The data that a handler of an earlier script wanted is there, or is not; the new one begins from the start.
     mutating func decideAnew(_ tag: Tag) {
-        let request = unsafe requests[tag]
-        unsafe request.pointee.isOrphaned = false
-        unsafe request.pointee.decision = us_decision()
-        unsafe request.pointee.heals = 0
+        requests[tag].isOrphaned = false
+        requests[tag].decision = us_decision()
+        requests[tag].heals = 0
         unsafe requests.patches(tag).pointee.count = 0
         consider(tag)
     }

@@ -7,11 +7,12 @@ extension Queue where Transport: ~Copyable {
     /// By the clock that the queue reads once a turn: what is answered in the turn that brought it took
     /// no time.
     @inline(__always)
-    func count(_ request: UnsafeMutablePointer<Request>, _ result: Int32) {
-        unsafe times.add(
-            request.pointee.io.op,
-            nanoseconds: transport.now.nanoseconds(since: request.pointee.arrivedAt),
-            bytes: result < 0 ? 0 : request.pointee.io.length
+    func count(_ tag: Tag, _ result: Int32) {
+        let request = requests[tag]
+        times.add(
+            request.io.op,
+            nanoseconds: transport.now.nanoseconds(since: request.arrivedAt),
+            bytes: result < 0 ? 0 : request.io.length
         )
     }
 }

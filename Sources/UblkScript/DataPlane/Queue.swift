@@ -2,7 +2,7 @@ import CLua
 import Synchronization
 import SystemPackage
 
-/// Serves one hardware queue: fetch, decide, perform, commit.
+/// Serves one hardware queue: fetch, decide, carry out, commit.
 ///
 /// The same code runs on the driver and in the simulator.
 ///
@@ -10,19 +10,19 @@ import SystemPackage
 /// here blocks, allocates, locks or throws per IO: a delay is an entry in the timer heap, a hang is
 /// a state of the tag.
 ///
-///     wait ─► nextEvent ─► serve ─► decide ─► advance ─► finish ─► perform ─► complete ─► commit
-///                                               │  ▲                  │  ▲
-///                                            timer, release        file operation
+///     wait ─► nextEvent ─► serve ─► decide ─► advance ─► finish ─► carryOut ─► end ─► complete ─► commit
+///                                               │  ▲                 │  ▲
+///                                            timer, release       operations
 @safe
 struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
-    // Safety: pointers come from `requests` and `transport`, which live as long as the queue.
+    // Safety: pointers that are handed to C come from `requests` and `transport`, which live as long as the queue.
     var transport: Transport
     var script: Script
     var rules: RuleSet
     var requests: RequestTable
     var timers: TimerHeap
     var configuration: QueueConfiguration
-    let backings: BackingTable
+    let stores: StoreTable
     let shared: SharedObjects
     let control: QueueControl
     /// Those of `control`.
@@ -35,8 +35,6 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
 
     private var sequence: UInt64 = 0
     private var abortedTags = 0
-    /// Requests between fetch and commit.
-    private var inFlight = 0
     private(set) var isDraining = false
     /// What arrives is held before anything is decided about it.
     var isPaused = false
@@ -58,7 +56,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         self.script = script
         self.rules = rules
         self.configuration = configuration
-        backings = BackingTable(configuration.backings)
+        stores = StoreTable(configuration.stores)
         self.shared = shared
         self.control = control
         times = control.times.writer
@@ -69,7 +67,11 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             counters: self.rules.counters,
             shared: shared
         )
-        requests = RequestTable(depth: configuration.depth, queue: configuration.queue)
+        requests = RequestTable(
+            depth: configuration.depth,
+            queue: configuration.queue,
+            counters: control.counters
+        )
         timers = TimerHeap(depth: configuration.depth)
         held.reserveCapacity(configuration.depth)
         // No rule has this stream.
@@ -86,13 +88,13 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     mutating func run() {
         while !hasQuit, abortedTags < configuration.depth { turn() }
         // The kernel may still be writing into a tag's buffer, which goes with the transport.
-        while isBackingBusy { turn() }
+        while isTransferring { turn() }
     }
 
-    private var isBackingBusy: Bool {
+    private var isTransferring: Bool {
         (0..<configuration.depth).contains {
-            let state = requests.state(Tag(UInt16($0)))
-            return state == .backing || state == .asking
+            let state = requests[Tag(UInt16($0))].state
+            return state == .transferring || state == .asking
         }
     }
 
@@ -105,7 +107,8 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         while let event = transport.nextEvent() {
             switch event {
             case .fetched(let tag): serve(tag)
-            case .backing(let tag, let result): backingFinished(tag, result)
+            case .operation(let tag, let transfer, let result):
+                operationEnded(tag, transfer: transfer, result)
             case .aborted(let tag): aborted(tag)
             case .wakeup: readMessages()
             }
@@ -125,51 +128,35 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     @inline(__always)
     private mutating func serve(_ tag: Tag) {
         let desc = transport.desc(tag)
-        let request = unsafe requests[tag]
-        precondition(unsafe request.pointee.state == .withDriver)
+        requests.move(tag, from: .withDriver, to: .serving)
         sequence &+= 1
-        inFlight &+= 1
-        unsafe request.pointee.state = .serving
-        unsafe request.pointee.io.op = desc.opCode
-        unsafe request.pointee.io.flags = desc.flags.rawValue
-        unsafe request.pointee.io.offset = desc.offsetBytes
-        unsafe request.pointee.io.length = desc.lengthBytes
-        unsafe request.pointee.io.sequence = sequence
-        unsafe request.pointee.arrivedAt = transport.now
-        unsafe request.pointee.decision = us_decision()
-        unsafe request.pointee.heals = 0
-        unsafe request.pointee.partFrom = 0
-        unsafe request.pointee.partTo = desc.lengthBytes
-        unsafe request.pointee.failsWith = 0
-        unsafe request.pointee.hasEffects = false
-        unsafe request.pointee.isInPieces = false
+        let request = requests[tag]
+        request.io.op = desc.opCode
+        request.io.flags = desc.flags.rawValue
+        request.io.offset = desc.offsetBytes
+        request.io.length = desc.lengthBytes
+        request.io.sequence = sequence
+        request.arrivedAt = transport.now
+        request.decision = us_decision()
+        request.heals = 0
+        request.endsWith = 0
+        request.waited = .forNothing
         guard let op = IOOp(rawValue: desc.opCode) else {
             control.counters.add(.otherOp)
             return refuse(tag)
         }
+        request.op = op
         control.counters.add(QueueCounters.Kind(op))
-        if isPaused { return park(tag) }
-        unsafe consider(tag, op, request)
+        if isPaused { return requests.move(tag, from: .serving, to: .paused) }
+        consider(tag)
     }
 
-    /// Goes on with a request that was parked.
-    mutating func consider(_ tag: Tag) {
-        let request = unsafe requests[tag]
-        guard let op = unsafe IOOp(rawValue: request.pointee.io.op) else {
-            preconditionFailure("an unknown op was parked")
-        }
-        unsafe consider(tag, op, request)
-    }
-
+    /// Decides about a request that has just come, or that was parked, and goes on with it.
     @inline(__always)
-    private mutating func consider(
-        _ tag: Tag,
-        _ op: IOOp,
-        _ request: UnsafeMutablePointer<Request>
-    ) {
+    mutating func consider(_ tag: Tag) {
         let isArmed = isArmed
         if isArmed || configuration.isTarget {
-            guard unsafe decide(tag, op, request, isArmed: isArmed) else { return }
+            guard decide(tag, isArmed: isArmed) else { return }
         }
         advance(tag)
     }
@@ -183,41 +170,31 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         complete(tag, -errno)
     }
 
-    /// The device is paused: the request waits, undecided.
-    @inline(never)
-    private mutating func park(_ tag: Tag) {
-        unsafe requests[tag].pointee.state = .paused
-        control.counters.add(.heldNow)
-    }
-
     /// Rules first; the script's handler only when none settled the outcome.
     ///
     /// - Parameter isArmed: false: the handler is asked only for where data is, see
     ///   ``QueueConfiguration/isTarget``.
     /// - Returns: false when the handler waits for data first.
     @inline(__always)
-    private mutating func decide(
-        _ tag: Tag,
-        _ op: IOOp,
-        _ request: UnsafeMutablePointer<Request>,
-        isArmed: Bool
-    ) -> Bool {
+    private mutating func decide(_ tag: Tag, isArmed: Bool) -> Bool {
+        let request = requests[tag]
+        let op = request.op
         if isArmed, rules.count != 0 {
             let isSettled = unsafe rules.match(
                 requests.io(tag),
                 op: op,
                 now: transport.now,
-                inFlight: inFlight,
-                data: op == .write ? UnsafeRawPointer(transport.buffer(tag)) : nil,
-                decision: &request.pointee.decision,
+                inFlight: requests.lifecycle.inFlight,
+                data: op == .write ? UnsafeRawPointer(transport.data(tag).bytes) : nil,
+                decision: &request.decision,
                 legs: requests.legs(tag),
-                heals: &request.pointee.heals
+                heals: &request.heals
             )
             if isSettled { return true }
         }
         guard script.handlers & op.bit != 0 else { return true }
         var verdict = us_decision()
-        unsafe request.pointee.io.live = 1
+        request.io.live = 1
         let status = unsafe script.decide(
             UnsafePointer(requests.io(tag)),
             now: rules.deviceTime(transport.now),
@@ -225,7 +202,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             legs: requests.legs(tag)
         )
         if status == US_WAITS {
-            unsafe request.pointee.questions = 0
+            request.questions = 0
             return ask(tag)
         }
         take(verdict, status, tag)
@@ -236,17 +213,17 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     @inline(__always)
     mutating func take(_ verdict: us_decision, _ status: us_status, _ tag: Tag) {
         guard status == US_OK else { return handlerFailed(tag, status) }
-        let request = unsafe requests[tag]
         var verdict = verdict
         if !verdict.isNothing { recordVerdict(tag, verdict) }
-        let (delay, overflow) = unsafe verdict.delay_ns.addingReportingOverflow(
-            request.pointee.decision.delay_ns
+        let request = requests[tag]
+        let (delay, overflow) = verdict.delay_ns.addingReportingOverflow(
+            request.decision.delay_ns
         )
         verdict.delay_ns = overflow ? .max : delay
-        if unsafe hasEffects(request) || request.pointee.decision.ignores_fua != 0 {
-            unsafe us_decision_inherit(&verdict, &request.pointee.decision)
+        if request.decision.changesData {
+            unsafe us_decision_inherit(&verdict, &request.decision)
         }
-        unsafe request.pointee.decision = verdict
+        request.decision = verdict
     }
 
     @inline(never)
@@ -260,11 +237,10 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     @inline(never)
     mutating func scriptFailed(_ tag: Tag, _ error: ScriptError) {
         control.counters.add(.scriptErrors)
-        let request = unsafe requests[tag]
-        unsafe report.scriptFailed(error, IOSummary(request.pointee.io))
+        report.scriptFailed(error, IOSummary(requests[tag].io))
         guard configuration.onError != .pass else { return record(.scriptError, tag) }
-        unsafe request.pointee.decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
-        unsafe request.pointee.decision.error = Errno.ioError.rawValue
+        requests[tag].decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
+        requests[tag].decision.error = Errno.ioError.rawValue
         record(.scriptError, tag)
         if configuration.onError == .stop { report.wantsStop() }
     }
@@ -272,112 +248,53 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     /// Goes on with a decided request: first its delay, then its hang, then its outcome.
     @inline(__always)
     mutating func advance(_ tag: Tag) {
-        let request = unsafe requests[tag]
-        if unsafe request.pointee.decision.delay_ns | UInt64(request.pointee.decision.hangs) != 0 {
-            if unsafe isPostponed(tag, request) { return }
+        let request = requests[tag]
+        if request.decision.delay_ns | UInt64(request.decision.hangs) != 0 {
+            if isPostponed(tag) { return }
         }
         finish(tag)
     }
 
     @inline(never)
-    private mutating func isPostponed(
-        _ tag: Tag,
-        _ request: UnsafeMutablePointer<Request>
-    ) -> Bool {
+    private mutating func isPostponed(_ tag: Tag) -> Bool {
         // A device that comes or goes would wait, too.
         guard isArmed else { return false }
-        let delay = unsafe request.pointee.decision.delay_ns
-        if delay != 0 {
-            unsafe request.pointee.decision.delay_ns = 0
-            unsafe request.pointee.state = .delayed
-            control.counters.add(.delayed)
-            control.counters.add(.delayedNow)
+        let request = requests[tag]
+        let delay = request.decision.delay_ns
+        if delay != 0, request.waited < .forDelay {
+            request.waited = .forDelay
+            requests.move(tag, from: .serving, to: .delayed)
             timers.push(tag, deadline: transport.now.advanced(byNanoseconds: delay))
             return true
         }
-        guard unsafe request.pointee.decision.hangs != 0 else { return false }
-        unsafe request.pointee.decision.hangs = 0
-        unsafe request.pointee.state = .held
-        control.counters.add(.hung)
-        control.counters.add(.heldNow)
-        let limit = unsafe request.pointee.decision.hang_ns
+        guard request.decision.hangs != 0, request.waited < .forHang else { return false }
+        request.waited = .forHang
+        requests.move(tag, from: .serving, to: .held)
+        let limit = request.decision.hang_ns
         if limit != 0 { timers.push(tag, deadline: transport.now.advanced(byNanoseconds: limit)) }
         return true
     }
 
     private mutating func timerFired(_ tag: Tag) {
-        switch requests.state(tag) {
-        case .delayed: letGo(tag, .delayedNow)
-        case .held: letGo(tag, .heldNow)
-        default: preconditionFailure("a deadline for a tag that does not wait")
-        }
+        letGo(tag)
         advance(tag)
     }
 
-    /// A tag that waited is served again.
-    mutating func letGo(_ tag: Tag, _ waiting: QueueCounters.Kind) {
+    /// A tag that waits for a delay, or is held, is served again.
+    mutating func letGo(_ tag: Tag) {
         timers.remove(tag)
-        unsafe requests[tag].pointee.state = .serving
-        control.counters.subtract(waiting)
-    }
-
-    /// The one place where an outcome becomes something that happens.
-    @inline(__always)
-    private mutating func finish(_ tag: Tag) {
-        let request = unsafe requests[tag]
-        let length = unsafe request.pointee.io.length
-        if unsafe hasEffects(request), startEffects(tag) { return }
-        switch unsafe UInt32(request.pointee.decision.outcome) {
-        case US_OUTCOME_FAIL.rawValue:
-            control.counters.add(.failed)
-            unsafe complete(tag, -request.pointee.decision.error)
-        case US_OUTCOME_DROP.rawValue:
-            control.counters.add(.dropped)
-            unsafe request.pointee.heals = 0
-            complete(tag, Int32(clamping: length))
-        case US_OUTCOME_ZERO.rawValue:
-            control.counters.add(.zeroed)
-            unsafe zero(tag, request)
-        case US_OUTCOME_REDIRECT.rawValue:
-            control.counters.add(.redirected)
-            perform(tag)
-        case US_OUTCOME_DONE.rawValue:
-            control.counters.add(.answered)
-            complete(tag, Int32(clamping: length))
-        default:
-            perform(tag)
+        switch requests[tag].state {
+        case .delayed: requests.move(tag, from: .delayed, to: .serving)
+        case .held: requests.move(tag, from: .held, to: .serving)
+        case .paused: requests.move(tag, from: .paused, to: .serving)
+        default: preconditionFailure("a tag is let go that does not wait")
         }
-    }
-
-    private mutating func zero(_ tag: Tag, _ request: UnsafeMutablePointer<Request>) {
-        let length = unsafe Int(request.pointee.io.length)
-        unsafe transport.buffer(tag).initializeMemory(as: UInt8.self, repeating: 0, count: length)
-        if unsafe request.pointee.io.op == IOOp.read.rawValue {
-            complete(tag, Int32(clamping: length))
-        } else {
-            perform(tag)
-        }
-    }
-
-    /// Commits the request: a full count or a negative errno, never anything between.
-    @inline(__always)
-    mutating func complete(_ tag: Tag, _ result: Int32) {
-        let request = unsafe requests[tag]
-        precondition(unsafe request.pointee.state == .serving || request.pointee.state == .backing)
-        let result = unsafe request.pointee.hasEffects ? endEffects(tag, result) : result
-        if unsafe request.pointee.heals != 0, result >= 0 { heal(tag) }
-        inFlight &-= 1
-        unsafe count(request, result)
-        unsafe request.pointee.io.live = 0
-        unsafe request.pointee.state = .withDriver
-        transport.commitAndFetch(tag, result: result)
     }
 
     // MARK: The way out
 
     private mutating func aborted(_ tag: Tag) {
-        precondition(requests.state(tag) == .withDriver)
-        unsafe requests[tag].pointee.state = .aborted
+        requests.move(tag, from: .withDriver, to: .aborted)
         abortedTags += 1
     }
 

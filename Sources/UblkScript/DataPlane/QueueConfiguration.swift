@@ -7,7 +7,7 @@ struct QueueConfiguration {
     let sizeBytes: UInt64
     let maxIOBytes: Int
     /// By number; 0 is the device's own.
-    let backings: [Backing]
+    let stores: [Store]
     var onError: DeviceConfig.ErrorPolicy
     /// CPU time that a handler may use at a stretch.
     var budgetNanoseconds: UInt64
@@ -24,7 +24,7 @@ struct QueueConfiguration {
         depth: Int,
         sizeBytes: UInt64,
         maxIOBytes: Int,
-        backings: [Backing],
+        stores: [Store],
         config: DeviceConfig,
         rules: [RuleLabel],
         seed: UInt64
@@ -33,7 +33,7 @@ struct QueueConfiguration {
         self.depth = depth
         self.sizeBytes = sizeBytes
         self.maxIOBytes = maxIOBytes
-        self.backings = backings
+        self.stores = stores
         self.rules = rules
         self.seed = seed
         onError = config.onError
@@ -53,8 +53,8 @@ struct QueueConfiguration {
     /// before faults are armed and after, too, or the device would lose data on its way up and down.
     var isTarget: Bool {
         if isAsked { return true }
-        if backings.count > 1 { return true }
-        if case .null = backings[0] { return true }
+        if stores.count > 1 { return true }
+        if case .null = stores[0] { return true }
         return false
     }
 }

@@ -4,8 +4,8 @@ import CLua
 enum QueueEvent {
     /// A request arrived in the tag: its descriptor and, for a write, its data are there.
     case fetched(Tag)
-    /// The file operation of the tag is over: bytes or a negative errno.
-    case backing(Tag, result: Int32)
+    /// The operation of one of the tag's transfers is over: bytes or a negative errno.
+    case operation(Tag, transfer: Int, result: Int32)
     /// The tag is the driver's for good; it must not be used again.
     case aborted(Tag)
     /// Another thread left a message.
@@ -25,18 +25,19 @@ protocol QueueTransport: ~Copyable {
     mutating func nextEvent() -> QueueEvent?
     /// The request in a fetched tag.
     func desc(_ tag: Tag) -> IODesc
-    /// The tag's data: at least the largest request long, page-aligned, at one address for the
-    /// queue's life; behind it, at ``scratchOffset``, room for ``QueueScratch/bytes`` that a handler reads.
-    func buffer(_ tag: Tag) -> UnsafeMutableRawPointer
+    /// Where the tag's data is.
+    ///
+    /// Mapped: at least the largest request long, page-aligned, at one address for the queue's life; behind it, at
+    /// ``scratchOffset``, room for ``QueueScratch/bytes`` that a handler reads.
+    func data(_ tag: Tag) -> IOData
     /// Completes the tag's request and asks for its next one.
     ///
-    /// - Parameter result: bytes done, never 0 for a read or write and never short; or a negative
-    ///   errno.
     /// - Precondition: the tag was fetched and not yet committed.
-    mutating func commitAndFetch(_ tag: Tag, result: Int32)
-    /// Starts a file operation; its end comes as ``QueueEvent/backing(_:result:)``.
-    mutating func submit(_ operation: FileOperation, for tag: Tag)
-    /// Bytes from the start of a tag's buffer; whole pages.
+    mutating func commit(_ tag: Tag, _ commit: Commit)
+    /// Starts an operation of one of the tag's transfers; its end comes as
+    /// ``QueueEvent/operation(_:transfer:result:)``.
+    mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int)
+    /// Bytes from the start of a tag's data; whole pages.
     var scratchOffset: Int { get }
 }
 

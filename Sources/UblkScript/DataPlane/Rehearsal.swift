@@ -24,7 +24,7 @@ extension LoadedScript.Plan {
     /// As many `io` objects as a queue makes.
     private func bind(_ script: borrowing Script) throws(ScriptError) {
         let depth = Int(config.depth)
-        let requests = RequestTable(depth: depth, queue: QueueID(0))
+        let requests = RequestTable(depth: depth, queue: QueueID(0), counters: QueueCounters())
         // No IO comes, so the address is never looked at.
         let nowhere = unsafe UnsafeMutableRawPointer(bitPattern: SystemPage.bytes)
         for index in 0..<depth {

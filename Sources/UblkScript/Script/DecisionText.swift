@@ -10,6 +10,10 @@ extension us_decision {
         return String(decoding: bytes, as: UTF8.self)
     }
 
+    /// Whether it says what happens to data, other than by how the IO ends.
+    @inline(__always)
+    var changesData: Bool { corrupt.mode | store.keep | ignores_fua != 0 }
+
     /// The IO goes on as if nobody had been asked.
     var isNothing: Bool {
         var decision = self

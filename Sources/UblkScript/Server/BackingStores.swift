@@ -7,9 +7,9 @@ enum BackingStore: Sendable {
     case file(FileStore, FileStore.View)
 
     /// For the IO path: no owners inside.
-    var view: Backing {
+    var view: Store {
         switch self {
-        case .null: .null
+        case .null: .null(NullStore())
         case .memory(let store): .memory(store.view)
         case .file(_, let view): .file(view)
         }
@@ -63,7 +63,8 @@ struct BackingStores: Sendable {
         let view = FileStore.View(
             writesThrough: !config.hasVolatileCache,
             file: Int32(files.count - 1),
-            sizeBytes: store.sizeBytes
+            sizeBytes: store.sizeBytes,
+            dataBytes: UInt64(config.maxIOBytes)
         )
         return .file(store, view)
     }

@@ -62,7 +62,7 @@ enum QueueThread {
                 depth: Int(config.depth),
                 sizeBytes: seat.sizeBytes,
                 maxIOBytes: Int(config.maxIOBytes),
-                backings: seat.backings.stores.map(\.view),
+                stores: seat.backings.stores.map(\.view),
                 config: config,
                 rules: seat.plan.rules,
                 seed: seat.plan.seed

@@ -119,7 +119,7 @@ struct Benchmark {
                 depth: depth(plan),
                 sizeBytes: sizeBytes(plan),
                 maxIOBytes: Int(plan.config.maxIOBytes),
-                backings: [.null],
+                stores: [.null(NullStore())],
                 config: plan.config,
                 rules: plan.rules,
                 seed: plan.seed

@@ -9,7 +9,7 @@ struct BenchmarkTransport: QueueTransport, ~Copyable {
     private let committed: UnsafeMutablePointer<Tag>
     private let batch: UnsafeMutablePointer<Tag>
     private let places: UnsafeMutablePointer<IODesc>
-    private let data: UnsafeMutableRawPointer
+    private let buffer: UnsafeMutableRawPointer
     private let depth: Int
 
     private(set) var now = Instant(nanoseconds: 0)
@@ -46,7 +46,7 @@ struct BenchmarkTransport: QueueTransport, ~Copyable {
         unsafe batch = .allocate(capacity: depth)
         unsafe places = .allocate(capacity: Self.placeCount)
         scratchOffset = SystemPage.roundUp(maxIOBytes)
-        unsafe data = .allocate(
+        unsafe buffer = .allocate(
             byteCount: scratchOffset + QueueScratch.bytes,
             alignment: SystemPage.bytes
         )
@@ -67,7 +67,7 @@ struct BenchmarkTransport: QueueTransport, ~Copyable {
         unsafe committed.deallocate()
         unsafe batch.deallocate()
         unsafe places.deallocate()
-        unsafe data.deallocate()
+        unsafe buffer.deallocate()
     }
 
     @inline(__always)
@@ -121,16 +121,16 @@ struct BenchmarkTransport: QueueTransport, ~Copyable {
     }
 
     @inline(__always)
-    func buffer(_ tag: Tag) -> UnsafeMutableRawPointer { unsafe data }
+    func data(_ tag: Tag) -> IOData { unsafe .mapped(buffer) }
 
     @inline(__always)
-    mutating func commitAndFetch(_ tag: Tag, result: Int32) {
+    mutating func commit(_ tag: Tag, _ commit: Commit) {
         precondition(committedCount < depth)
         unsafe committed[committedCount] = tag
         committedCount += 1
     }
 
-    mutating func submit(_ operation: FileOperation, for tag: Tag) {
+    mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int) {
         preconditionFailure("a benchmark has no file")
     }
 
@@ -143,7 +143,7 @@ struct BenchmarkTransport: QueueTransport, ~Copyable {
             while let event = nextEvent() {
                 switch event {
                 case .fetched(let tag):
-                    commitAndFetch(tag, result: Int32(truncatingIfNeeded: desc(tag).lengthBytes))
+                    commit(tag, Commit(result: Int32(truncatingIfNeeded: desc(tag).lengthBytes)))
                 default: aborted += 1
                 }
             }

@@ -5,7 +5,7 @@ struct SimulatedBackings {
     /// By number; nil: a null backing.
     private(set) var stores: [MemoryStore?] = []
     /// By number.
-    private(set) var backings: [Backing] = []
+    private(set) var views: [Store] = []
     /// In the order of ``FileStore/View/file``.
     private(set) var files: [SimulatedFile] = []
 
@@ -19,12 +19,12 @@ struct SimulatedBackings {
         }
         if config.ownBacking != 0 {
             stores.insert(stores[config.ownBacking - 1], at: 0)
-            backings.insert(backings[config.ownBacking - 1], at: 0)
+            views.insert(views[config.ownBacking - 1], at: 0)
         } else {
             let store = config.backing == .null ? nil : try MemoryStore(sizeBytes: sizeBytes)
             append(store, isFile: config.backing == .file, config, faults, seed)
             stores.insert(stores.removeLast(), at: 0)
-            backings.insert(backings.removeLast(), at: 0)
+            views.insert(views.removeLast(), at: 0)
         }
     }
 
@@ -36,14 +36,15 @@ struct SimulatedBackings {
         _ seed: UInt64
     ) {
         stores.append(store)
-        guard let store else { return backings.append(.null) }
-        guard isFile else { return backings.append(.memory(store.view)) }
+        guard let store else { return views.append(.null(NullStore())) }
+        guard isFile else { return views.append(.memory(store.view)) }
         let view = FileStore.View(
             writesThrough: !config.hasVolatileCache,
             file: Int32(files.count),
-            sizeBytes: store.sizeBytes
+            sizeBytes: store.sizeBytes,
+            dataBytes: UInt64(config.maxIOBytes)
         )
         files.append(SimulatedFile(store.view, faults: faults, seed: seed))
-        backings.append(.file(view))
+        views.append(.file(view))
     }
 }

@@ -102,7 +102,7 @@ struct SimulatedDevice: ~Copyable {
             depth: Int(plan.config.depth),
             sizeBytes: sizeBytes(plan),
             maxIOBytes: Int(plan.config.maxIOBytes),
-            backings: backings.backings,
+            stores: backings.views,
             config: plan.config,
             rules: plan.rules,
             seed: plan.seed

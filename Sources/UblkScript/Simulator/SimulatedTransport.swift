@@ -31,8 +31,10 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private(set) var heldForEver: Int?
 
     private var slots: [Slot]
-    /// When requests arrive and file operations end.
-    private var events: TimerHeap
+    /// When requests arrive.
+    private var arrivals: TimerHeap
+    /// Operations of transfers, by their end.
+    private var operations: [OperationUnderWay] = []
     private var batch: [QueueEvent] = []
     private var batchNext = 0
     private var commits: [(tag: Tag, result: Int32)] = []
@@ -59,7 +61,15 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         enum Owner { case idle, arriving, server, committed, aborted }
         var owner = Owner.idle
         var request = SimulatedRequest(op: .read)
-        var operation: FileOperation?
+        /// Of how many transfers an operation is under way.
+        var underWay = 0
+    }
+
+    private struct OperationUnderWay {
+        let end: Instant
+        let tag: Tag
+        let transfer: Int
+        let operation: FileOperation
     }
 
     /// A message from another thread at some time of the run.
@@ -94,7 +104,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         bufferBytes = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
         unsafe buffers = .allocate(byteCount: depth * bufferBytes, alignment: SystemPage.bytes)
         slots = Array(repeating: Slot(), count: depth)
-        events = TimerHeap(depth: depth)
+        arrivals = TimerHeap(depth: depth)
         batch.reserveCapacity(depth + 1)
         commits.reserveCapacity(depth)
         for index in 0..<min(depth, application.depth) { offer(Tag(UInt16(index))) }
@@ -112,8 +122,10 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         if bell.wantsStop { isStopping = true }
         takeCommits()
         if hearsBell() || hasEnded() { return }
-        let own = [events.nextDeadline, interventions.first?.at, steps.first?.at, alarm].compactMap
-        { $0 }.min()
+        let own = [
+            arrivals.nextDeadline, operations.first?.end, interventions.first?.at, steps.first?.at,
+            alarm,
+        ].compactMap { $0 }.min()
         let next = [deadline, own].compactMap { $0 }.min()
         guard let next else { return stopWhatIsHeld() }
         if own != nil { timersAlone = 0 }
@@ -121,7 +133,8 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         guard timersAlone < Self.timersAloneMax else { return stopWhatIsHeld() }
         now = max(now, next)
         if let alarm, alarm <= now { self.alarm = nil }
-        while let tag = events.popDue(at: now) { fire(tag) }
+        while let tag = arrivals.popDue(at: now) { arrived(tag) }
+        while let first = operations.first, first.end <= now { ended(operations.removeFirst()) }
         while let first = interventions.first, first.at <= now {
             interventions.removeFirst()
             control.send(first.message)
@@ -141,36 +154,46 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         return slots[tag.index].request.desc
     }
 
-    func buffer(_ tag: Tag) -> UnsafeMutableRawPointer {
+    func data(_ tag: Tag) -> IOData { unsafe .mapped(buffer(tag)) }
+
+    private func buffer(_ tag: Tag) -> UnsafeMutableRawPointer {
         precondition(tag.index < depth)
         return unsafe buffers + tag.index * bufferBytes
     }
 
     var scratchOffset: Int { bufferBytes - QueueScratch.bytes }
 
-    mutating func commitAndFetch(_ tag: Tag, result: Int32) {
+    mutating func commit(_ tag: Tag, _ commit: Commit) {
         // ublk_ch_uring_cmd_local: EBUSY for a tag the server does not own.
         precondition(
             slots[tag.index].owner == .server,
             "commit of a tag that is \(slots[tag.index].owner)"
         )
-        precondition(slots[tag.index].operation == nil, "commit while the file is still at work")
-        BlockLayer.check(slots[tag.index].request, result: result)
+        precondition(slots[tag.index].underWay == 0, "commit while a file is still at work")
+        BlockLayer.check(slots[tag.index].request, result: commit.result)
         slots[tag.index].owner = .committed
-        commits.append((tag, result))
+        commits.append((tag, commit.result))
     }
 
-    mutating func submit(_ operation: FileOperation, for tag: Tag) {
+    mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int) {
         precondition(files.indices.contains(Int(operation.file)), "an operation on no file")
         precondition(
             slots[tag.index].owner == .server,
             "a file operation for a tag without a request"
         )
-        precondition(slots[tag.index].operation == nil, "two file operations of one tag at a time")
-        precondition(operation.bufferOffset >= 0 && operation.bufferOffset < bufferBytes)
-        slots[tag.index].operation = operation
+        precondition(
+            !operations.contains { $0.tag == tag && $0.transfer == transfer },
+            "two operations of one transfer at a time"
+        )
+        precondition(operation.dataOffset >= 0 && operation.dataOffset < bufferBytes)
+        slots[tag.index].underWay += 1
         let nanoseconds = Self.fileNanoseconds + random.below(2 * Self.fileNanoseconds)
-        events.push(tag, deadline: now.advanced(byNanoseconds: nanoseconds))
+        let end = now.advanced(byNanoseconds: nanoseconds)
+        let place = operations.firstIndex { $0.end > end } ?? operations.count
+        operations.insert(
+            OperationUnderWay(end: end, tag: tag, transfer: transfer, operation: operation),
+            at: place
+        )
     }
 
     // MARK: A test's side
@@ -187,7 +210,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         slots[index].request = request
         slots[index].owner = .arriving
         inFlight += 1
-        events.push(tag, deadline: now)
+        arrivals.push(tag, deadline: now)
         return true
     }
 
@@ -239,7 +262,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         slots[tag.index].request = request
         slots[tag.index].owner = .arriving
         inFlight += 1
-        events.push(tag, deadline: time)
+        arrivals.push(tag, deadline: time)
     }
 
     /// What the workload does before its next request.
@@ -282,20 +305,18 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         commits.removeAll(keepingCapacity: true)
     }
 
-    /// The tag's time has come: its request arrives, or its file operation is over.
-    private mutating func fire(_ tag: Tag) {
-        let slot = slots[tag.index]
-        guard let operation = slot.operation else {
-            // From here the driver would have copied a write's data into the buffer (ublk_map_io).
-            slots[tag.index].owner = .server
-            unsafe application.sent(tag, slot.request, at: now, buffer(tag))
-            batch.append(.fetched(tag))
-            return
-        }
-        let place = unsafe buffer(tag) + operation.bufferOffset
-        let result = unsafe files[Int(operation.file)].perform(operation, place)
-        slots[tag.index].operation = nil
-        batch.append(.backing(tag, result: result))
+    /// From here the driver would have copied a write's data into the buffer (ublk_map_io).
+    private mutating func arrived(_ tag: Tag) {
+        slots[tag.index].owner = .server
+        unsafe application.sent(tag, slots[tag.index].request, at: now, buffer(tag))
+        batch.append(.fetched(tag))
+    }
+
+    private mutating func ended(_ over: OperationUnderWay) {
+        let place = unsafe buffer(over.tag) + over.operation.dataOffset
+        let result = unsafe files[Int(over.operation.file)].perform(over.operation, place)
+        slots[over.tag.index].underWay -= 1
+        batch.append(.operation(over.tag, transfer: over.transfer, result: result))
     }
 
     private mutating func hearsBell() -> Bool {

@@ -1,3 +1,4 @@
+import CLua
 import Synchronization
 
 /// What one queue has done so far.
@@ -58,6 +59,18 @@ final class QueueCounters: Sendable {
             case .backingErrors: "backing_errors"
             case .scriptErrors: "script_errors"
             default: "\(self)"
+            }
+        }
+
+        /// IOs that end in a way that was decided; nil: as usual.
+        init?(outcome: UInt8) {
+            switch UInt32(outcome) {
+            case US_OUTCOME_FAIL.rawValue: self = .failed
+            case US_OUTCOME_DROP.rawValue: self = .dropped
+            case US_OUTCOME_ZERO.rawValue: self = .zeroed
+            case US_OUTCOME_REDIRECT.rawValue: self = .redirected
+            case US_OUTCOME_DONE.rawValue: self = .answered
+            default: return nil
             }
         }
 

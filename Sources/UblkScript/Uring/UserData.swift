@@ -1,13 +1,13 @@
 /// What a CQE is about, packed into its 64 bits of user data.
 ///
-///     63      56 55              16 15      0
-///     | kind    | unused           | tag    |
+///     63      56 55         24 23      16 15      0
+///     | kind    | unused      | transfer | tag    |
 struct UserData: Equatable, Sendable {
     enum Kind: UInt8, Sendable {
         /// A FETCH or COMMIT_AND_FETCH of `tag` is over: a request arrived or the tag was aborted.
         case request = 1
-        /// The backing finished what `tag` asked of it.
-        case backing = 2
+        /// An operation of a `transfer` of `tag` is over.
+        case operation = 2
         /// Another thread rang the queue's eventfd.
         case wakeup = 3
         /// A control command.
@@ -18,8 +18,10 @@ struct UserData: Equatable, Sendable {
 
     let rawValue: UInt64
 
-    init(_ kind: Kind, tag: Tag = Tag(0)) {
-        rawValue = UInt64(kind.rawValue) << 56 | UInt64(tag.rawValue)
+    /// - Parameter transfer: less than 256.
+    init(_ kind: Kind, tag: Tag = Tag(0), transfer: Int = 0) {
+        rawValue =
+            UInt64(kind.rawValue) << 56 | UInt64(UInt8(transfer)) << 16 | UInt64(tag.rawValue)
     }
 
     init(rawValue: UInt64) { self.rawValue = rawValue }
@@ -27,4 +29,6 @@ struct UserData: Equatable, Sendable {
     /// nil for a value this program never makes.
     var kind: Kind? { Kind(rawValue: UInt8(truncatingIfNeeded: rawValue >> 56)) }
     var tag: Tag { Tag(UInt16(truncatingIfNeeded: rawValue)) }
+    /// Its place in the tag's plan.
+    var transfer: Int { Int(UInt8(truncatingIfNeeded: rawValue >> 16)) }
 }

@@ -55,7 +55,11 @@ final class ScriptHarness {
     /// Of every IO: 64 KiB, what a write brings and a read gets.
     let data = UnsafeMutableRawPointer.allocate(byteCount: 1 << 16, alignment: 8)
     /// Lends its room for legs.
-    private let requests = RequestTable(depth: 1, queue: QueueID(0))
+    private let requests = RequestTable(
+        depth: 1,
+        queue: QueueID(0),
+        counters: QueueCounters()
+    )
     private var sequence: UInt64 = 0
     static let tags = 4
 

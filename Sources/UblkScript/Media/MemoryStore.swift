@@ -62,6 +62,24 @@ final class MemoryStore: Sendable {
             return unsafe base + Int(offset)
         }
 
+        func isSame(as other: View) -> Bool { unsafe base == other.base }
+
+        /// The whole transfer, at once.
+        @inline(__always)
+        func perform(_ transfer: Transfer, _ data: IOData) -> StoreStep {
+            let offset = transfer.offset
+            let length = transfer.length
+            switch transfer.op {
+            case .read:
+                unsafe read(at: offset, length: length, into: data.bytes + Int(transfer.at))
+            case .write:
+                unsafe write(at: offset, length: length, from: data.bytes + Int(transfer.at))
+            case .writeZeroes, .discard: clear(at: offset, length: length)
+            case .flush: break
+            }
+            return .done
+        }
+
         func read(at offset: UInt64, length: UInt64, into buffer: UnsafeMutableRawPointer) {
             unsafe buffer.copyMemory(from: at(offset, length), byteCount: Int(length))
         }

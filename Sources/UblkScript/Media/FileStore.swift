@@ -155,23 +155,4 @@ final class FileStore: Sendable {
         default: throw .notAFile(path: path)
         }
     }
-
-    /// What queues hold.
-    struct View {
-        /// Every write is durable before it completes: the device says it has no cache.
-        let writesThrough: Bool
-        /// Its place among the device's files, from 0.
-        let file: Int32
-        let sizeBytes: UInt64
-        /// The best way to zero that the file has not refused yet.
-        var zeroing = Zeroing.zeroRange
-    }
-
-    /// Ways to zero a file's bytes, best first.
-    enum Zeroing: UInt8, Comparable {
-        case zeroRange
-        case punchHole
-        case writing
-        static func < (a: Zeroing, b: Zeroing) -> Bool { a.rawValue < b.rawValue }
-    }
 }

@@ -1,0 +1,174 @@
+import CLua
+import SystemPackage
+
+/// Makes the plan of one IO from what was decided about it.
+///
+/// Off the usual path: an IO that goes to its own place of the only store needs none of this (`Queue+Plan.swift`).
+/// Reads the tag's rooms and fills the list of its transfers; what has to happen to the data before is left to the
+/// queue. Lives for one call on the queue's thread.
+@safe
+struct Planner: ~Copyable {
+    // Safety: `legs` has as many as the decision says, `transfers` room for ``IOPlan/transfersMax``; both the tag's.
+    private let op: IOOp
+    private let io: us_io
+    private var decision: us_decision
+    private let legs: UnsafePointer<us_leg>
+    private let transfers: UnsafeMutablePointer<Transfer>
+    private let deviceBytes: UInt64
+
+    private(set) var plan = IOPlan()
+    /// The data is all zeroes before the first transfer begins: zeroes are stored, or nothing else says what is read.
+    private(set) var clearsData = false
+    /// A part of the write is not stored.
+    private(set) var isTorn = false
+    /// A place past the end of a store of so many bytes.
+    private(set) var misfitBytes: UInt64?
+
+    /// - Parameter decision: what is to happen now: its delay and its hang are over.
+    init(
+        op: IOOp,
+        io: us_io,
+        decision: us_decision,
+        legs: UnsafePointer<us_leg>,
+        transfers: UnsafeMutablePointer<Transfer>,
+        deviceBytes: UInt64
+    ) {
+        self.op = op
+        self.io = io
+        self.decision = decision
+        unsafe self.legs = unsafe legs
+        unsafe self.transfers = unsafe transfers
+        self.deviceBytes = deviceBytes
+    }
+
+    mutating func make(_ stores: borrowing StoreTable) {
+        switch UInt32(decision.outcome) {
+        case US_OUTCOME_DROP.rawValue: plan.healed = .nothing
+        case US_OUTCOME_DONE.rawValue: break
+        case US_OUTCOME_FAIL.rawValue:
+            plan.errno = decision.error
+            if storesByKeep { store(stores) }
+        case US_OUTCOME_ZERO.rawValue:
+            clearsData = true
+            if op != .read { store(stores) }
+        default: store(stores)
+        }
+        plan.isOrdered = plan.count > 1 && hasOverlaps(stores)
+    }
+
+    /// It is a write that leaves another part of itself than usual.
+    private var storesByKeep: Bool {
+        op == .write && decision.store.keep != 0
+    }
+
+    private mutating func store(_ stores: borrowing StoreTable) {
+        if op == .flush {
+            for number in 0..<stores.count { append(UInt32(number), place: 0, 0, 0) }
+            return
+        }
+        var from: UInt64 = 0
+        var to = io.length
+        if storesByKeep {
+            plan.healed = .transfers
+            if decision.store.keep == UInt8(US_STORE_RANDOM.rawValue), canBeInPieces {
+                return storePieces()
+            }
+            unsafe us_stored_part(&decision, io.length, &from, &to)
+            isTorn = to - from < io.length
+        }
+        guard decision.outcome == UInt8(US_OUTCOME_REDIRECT.rawValue) else {
+            return append(0, place: io.offset, from, to)
+        }
+        guard decision.leg_count != 0 else {
+            let place = unsafe us_redirected(&decision, io.offset, io.length, deviceBytes)
+            return appendFitting(decision.to_backing, place: place, from, to, stores)
+        }
+        if op == .read { clearsData = true }
+        for index in 0..<Int(decision.leg_count) {
+            let leg = unsafe legs[index]
+            let end = leg.length != 0 ? leg.at + leg.length : io.length
+            appendFitting(
+                leg.backing,
+                place: leg.offset &- leg.at,
+                max(from, leg.at),
+                min(to, end),
+                stores
+            )
+        }
+    }
+
+    /// One that goes elsewhere, or stores zeroes, keeps a prefix instead.
+    private var canBeInPieces: Bool {
+        let outcome = UInt32(decision.outcome)
+        return outcome == US_OUTCOME_PASS.rawValue || outcome == US_OUTCOME_FAIL.rawValue
+    }
+
+    /// A write of which only some units arrive at their place.
+    private mutating func storePieces() {
+        unsafe withUnsafeTemporaryAllocation(of: us_leg.self, capacity: Int(US_LEGS_MAX)) { room in
+            guard let pieces = room.baseAddress else { return }
+            let count = unsafe us_stored_pieces(&decision, io.offset, io.length, pieces)
+            isTorn = unsafe count != 1 || pieces[0].length != io.length
+            for index in 0..<Int(count) {
+                let piece = unsafe pieces[index]
+                append(0, place: io.offset, piece.at, piece.at + piece.length)
+            }
+        }
+    }
+
+    /// A rule's place is not looked at before: it does not know which IOs come.
+    private mutating func appendFitting(
+        _ store: UInt32,
+        place: UInt64,
+        _ from: UInt64,
+        _ to: UInt64,
+        _ stores: borrowing StoreTable
+    ) {
+        // Of a write that is stored in part nothing may be left for this leg.
+        guard from < to else { return }
+        let bytes = stores[Int(store)].sizeBytes ?? deviceBytes
+        let length = to - from
+        guard length <= bytes, place &+ from <= bytes - length else { return misfitBytes = bytes }
+        append(store, place: place, from, to)
+    }
+
+    /// - Parameter place: where the IO's first byte would be in the store; modulo 2^64.
+    private mutating func append(_ store: UInt32, place: UInt64, _ from: UInt64, _ to: UInt64) {
+        guard from < to || op == .flush else { return }
+        precondition(plan.count < IOPlan.transfersMax)
+        var transfer = Transfer(op, io, store: store, place: place, from: from, to: to)
+        if decision.ignores_fua != 0 { transfer.isDurable = false }
+        unsafe transfers[Int(plan.count)] = transfer
+        plan.count += 1
+    }
+
+    /// Some byte of the data, or of a store, is in two transfers: then the later one is to win.
+    private func hasOverlaps(_ stores: borrowing StoreTable) -> Bool {
+        for later in 1..<Int(plan.count) {
+            for earlier in 0..<later {
+                let a = unsafe transfers[earlier]
+                let b = unsafe transfers[later]
+                if a.op == .read {
+                    if a.at < b.at + b.length, b.at < a.at + a.length { return true }
+                } else if a.offset < b.offset + b.length, b.offset < a.offset + a.length,
+                    stores[Int(a.store)].isSame(as: stores[Int(b.store)])
+                {
+                    return true
+                }
+            }
+        }
+        return false
+    }
+}
+
+extension Transfer {
+    /// Bytes of an IO that go to a store, or come from it.
+    ///
+    /// - Parameter place: where the IO's first byte would be in the store; modulo 2^64.
+    @inline(__always)
+    init(_ op: IOOp, _ io: us_io, store: UInt32, place: UInt64, from: UInt64, to: UInt64) {
+        self.init(op, store: store, at: from, length: to - from, offset: place &+ from)
+        isDurable = io.flags & IOFlags.fua.rawValue != 0
+        keepsBlocks = io.flags & IOFlags.noUnmap.rawValue != 0
+    }
+}

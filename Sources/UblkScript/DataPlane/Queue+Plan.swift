@@ -1,0 +1,202 @@
+import CLua
+import SystemPackage
+
+/// Carrying out what was decided: the plan, its transfers, the end of the IO.
+///
+/// Memory answers at once; a file answers through the ring, in one or more operations.
+extension Queue where Transport: ~Copyable {
+    /// The one place where an outcome becomes something that happens.
+    ///
+    /// Most IOs are one transfer which is over at once, and need no plan.
+    @inline(__always)
+    mutating func finish(_ tag: Tag) {
+        let request = requests[tag]
+        guard request.isPlain, stores.count == 1 else { return finishByPlan(tag) }
+        var transfer = Transfer(
+            request.op,
+            request.io,
+            store: 0,
+            place: request.io.offset,
+            from: 0,
+            to: request.io.length
+        )
+        let step = stores[0].begin(&transfer, transport.data(tag))
+        if case .done = step, request.heals == 0 {
+            return complete(tag, Int32(clamping: request.io.length))
+        }
+        request.plan = IOPlan(count: 1, next: 1)
+        requests[transfer: tag, 0] = transfer
+        goOn(tag, transfer: 0, step)
+        endOrWait(tag)
+    }
+
+    @inline(never)
+    private mutating func finishByPlan(_ tag: Tag) {
+        plan(tag)
+        carryOut(tag)
+        endOrWait(tag)
+    }
+
+    /// Begins what can begin.
+    @inline(never)
+    mutating func carryOut(_ tag: Tag) {
+        let request = requests[tag]
+        while request.plan.canBegin {
+            let index = Int(request.plan.next)
+            request.plan.next += 1
+            let store = Int(requests[transfer: tag, index].store)
+            let data = transport.data(tag)
+            goOn(tag, transfer: index, stores[store].begin(&requests[transfer: tag, index], data))
+        }
+    }
+
+    /// An operation of a transfer is over.
+    mutating func operationEnded(_ tag: Tag, transfer index: Int, _ result: Int32) {
+        let state = requests[tag].state
+        precondition(state == .transferring || state == .asking)
+        requests[tag].plan.underWay -= 1
+        let store = Int(requests[transfer: tag, index].store)
+        let data = transport.data(tag)
+        goOn(
+            tag,
+            transfer: index,
+            stores[store].finished(&requests[transfer: tag, index], result, data)
+        )
+        carryOut(tag)
+        guard requests[tag].plan.isOver else { return }
+        requests.move(tag, from: state, to: .serving)
+        if state == .asking { answered(tag) } else { end(tag) }
+    }
+
+    private mutating func goOn(_ tag: Tag, transfer index: Int, _ step: StoreStep) {
+        switch step {
+        case .done: break
+        case .submit(let operation):
+            requests[tag].plan.underWay += 1
+            transport.submit(operation, for: tag, transfer: index)
+        case .failed(let errno, let note): fail(tag, errno, "\(note)")
+        }
+    }
+
+    private mutating func endOrWait(_ tag: Tag) {
+        if requests[tag].plan.isOver { return end(tag) }
+        requests.move(tag, from: .serving, to: .transferring)
+    }
+
+    /// A transfer failed: the IO ends with that, once what is under way is over.
+    @inline(never)
+    private mutating func fail(_ tag: Tag, _ errno: Int32, _ note: @autoclosure () -> String) {
+        guard requests[tag].plan.fail(errno), !requests[tag].plan.isQuestion else { return }
+        record(.backingError, tag, errno: errno)
+        unasked(.backingErrors, tag, errno: errno, note())
+    }
+
+    // MARK: What is not plain
+
+    /// Makes the plan of an IO that something was decided about, or that goes to several stores.
+    @inline(never)
+    private mutating func plan(_ tag: Tag) {
+        let decision = ending(tag)
+        if requests[tag].op == .write { corrupt(tag) }
+        var planner = unsafe Planner(
+            op: requests[tag].op,
+            io: requests[tag].io,
+            decision: decision,
+            legs: requests.legs(tag),
+            transfers: requests.transfers(tag),
+            deviceBytes: configuration.sizeBytes
+        )
+        planner.make(stores)
+        if planner.isTorn { control.counters.add(.torn) }
+        if let kind = QueueCounters.Kind(outcome: decision.outcome) { control.counters.add(kind) }
+        if planner.clearsData { clearData(tag) }
+        requests[tag].plan = planner.plan
+        if let bytes = planner.misfitBytes {
+            fail(
+                tag,
+                Errno.ioError.rawValue,
+                ": to() is past the end of its backing (\(bytes) bytes)"
+            )
+        }
+    }
+
+    /// What is to happen to the tag's IO now: its decision without what it has waited for, or what became of it.
+    @inline(never)
+    func ending(_ tag: Tag) -> us_decision {
+        var decision = requests[tag].decision
+        decision.delay_ns = 0
+        decision.hangs = 0
+        let errno = requests[tag].endsWith
+        if errno != 0 {
+            decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
+            decision.error = errno
+        }
+        return decision
+    }
+
+    private func clearData(_ tag: Tag) {
+        let length = Int(requests[tag].io.length)
+        unsafe transport.data(tag).bytes.initializeMemory(
+            as: UInt8.self,
+            repeating: 0,
+            count: length
+        )
+    }
+
+    /// Changes the request's data, if that was decided: a write's before a store gets it, a read's before the driver
+    /// does.
+    @inline(never)
+    private func corrupt(_ tag: Tag) {
+        guard requests[tag].decision.corrupt.mode != 0 else { return }
+        control.counters.add(.corrupted)
+        unsafe us_corrupt(
+            &requests[tag].decision,
+            requests.patches(tag),
+            requests[tag].io.offset,
+            transport.data(tag).bytes,
+            requests[tag].io.length
+        )
+    }
+
+    // MARK: The end
+
+    /// The plan is carried out.
+    private mutating func end(_ tag: Tag) {
+        let request = requests[tag]
+        if request.plan.errno != 0 { return complete(tag, -request.plan.errno) }
+        if request.op == .read { corrupt(tag) }
+        if request.heals != 0 { heal(tag) }
+        complete(tag, Int32(clamping: request.io.length))
+    }
+
+    /// Commits the request: a full count or a negative errno, never anything between.
+    @inline(__always)
+    mutating func complete(_ tag: Tag, _ result: Int32) {
+        count(tag, result)
+        requests[tag].io.live = 0
+        requests.move(tag, from: .serving, to: .withDriver)
+        transport.commit(tag, Commit(result: result))
+    }
+
+    /// What was stored of the IO is healed.
+    @inline(never)
+    private func heal(_ tag: Tag) {
+        let request = requests[tag]
+        switch request.plan.healed {
+        case .nothing: return
+        case .all: heal(tag, 0, request.io.length)
+        case .transfers:
+            for index in 0..<Int(request.plan.count) {
+                let transfer = requests[transfer: tag, index]
+                heal(tag, transfer.at, transfer.length)
+            }
+        }
+    }
+
+    private func heal(_ tag: Tag, _ at: UInt64, _ length: UInt64) {
+        var io = requests[tag].io
+        io.offset += at
+        io.length = length
+        rules.heal(requests[tag].heals, io, now: transport.now)
+    }
+}

@@ -1,0 +1,31 @@
+/// The stores of a device as one queue works on them, by number: 0 is the device's own.
+///
+/// At fixed addresses, so that choosing one for an IO is a load. Queue thread only.
+@safe
+struct StoreTable: ~Copyable {
+    // Safety: `count` entries, freed in deinit; numbers are checked against it.
+    private let entries: UnsafeMutablePointer<Store>
+    let count: Int
+
+    init(_ stores: [Store]) {
+        count = stores.count
+        unsafe entries = .allocate(capacity: max(1, count))
+        for (index, store) in stores.enumerated() {
+            unsafe (entries + index).initialize(to: store)
+        }
+    }
+
+    deinit { unsafe entries.deallocate() }
+
+    @inline(__always)
+    subscript(_ number: Int) -> Store {
+        _read {
+            precondition(number < count)
+            yield unsafe entries[number]
+        }
+        nonmutating _modify {
+            precondition(number < count)
+            yield unsafe &entries[number]
+        }
+    }
+}

@@ -125,7 +125,8 @@ import Testing
 
     @Test(arguments: [
         ("device()", "device: one table is expected, as in device{...}"),
-        ("device(5)", "one table is expected"), ("rule({}, {})", "rule: one table is expected"),
+        ("device(5)", "one table is expected"),
+        ("rule({}, {})", "argument 2 is of no use: a table"),
         ("rule { a = { b = {} } }", "a table inside a table"),
         ("rule { a = print }", "key \"a\" holds a function"),
         ("rule { a = counter(\"c\") }", "key \"a\" holds a counter"),

@@ -115,12 +115,14 @@ leftovers() {
   done
 }
 
-# Prints the pids of ublk-script processes, of dead ones too while nobody has waited for them.
+# Prints the pids of ublk-script processes, of dead ones too while nobody has waited for them. One that another one
+# starts is called "exe" for its first moments.
 processes() {
   local path comm
   for path in /proc/[0-9]*; do
     { read -r comm <"$path/comm"; } 2>/dev/null || continue
-    [ "$comm" != ublk-script ] || echo "${path#/proc/}"
+    [ "$comm" = ublk-script ] || [ "$comm" = exe ] || continue
+    echo "${path#/proc/}"
   done
 }
 

@@ -48,7 +48,9 @@ import Testing
 
     @Test(arguments: ["/dev/sdx", "/proc/sdx", "/sys/sdx", "/dev/../dev/sdx"])
     func `no file is made below the kernel's folders`(path: String) {
-        #expect { _ = try FileStore(path: path, sizeBytes: 4096, readOnly: false) } throws: {
+        #expect {
+            _ = try FileStore(path: path, sizeBytes: 4096, readOnly: false, newFiles: NewFiles())
+        } throws: {
             "\($0)".contains(path) && "\($0)".contains("no file is made")
         }
         #expect(unsafe access(path, F_OK) != 0)
@@ -57,7 +59,12 @@ import Testing
     @Test func `a link to a kernel's folder is seen through`() {
         unsafe symlink("/dev", scratch.file("link"))
         #expect {
-            _ = try FileStore(path: scratch.file("link/sdx"), sizeBytes: 4096, readOnly: false)
+            _ = try FileStore(
+                path: scratch.file("link/sdx"),
+                sizeBytes: 4096,
+                readOnly: false,
+                newFiles: NewFiles()
+            )
         } throws: { "\($0)".contains("no file is made") }
     }
 
@@ -69,7 +76,12 @@ import Testing
         // Not this thread: it would wait for ever.
         OSThread(name: "test-open") {
             do throws(FileStore.Problem) {
-                _ = try FileStore(path: fifo, sizeBytes: 4096, readOnly: readOnly)
+                _ = try FileStore(
+                    path: fifo,
+                    sizeBytes: 4096,
+                    readOnly: readOnly,
+                    newFiles: NewFiles()
+                )
                 outcome.fulfil("it was opened")
             } catch { outcome.fulfil("\(error)") }
         }.detach()
@@ -80,7 +92,7 @@ import Testing
     @Test func `a backing is one device's, and readers share it`() throws {
         let path = scratch.write("disk", String(repeating: "x", count: 4096))
         func open(readOnly: Bool) throws(FileStore.Problem) -> FileStore {
-            try FileStore(path: path, sizeBytes: 4096, readOnly: readOnly)
+            try FileStore(path: path, sizeBytes: 4096, readOnly: readOnly, newFiles: NewFiles())
         }
         do {
             let readers = (try open(readOnly: true), try open(readOnly: true))
@@ -94,14 +106,44 @@ import Testing
     }
 
     @Test func `a file that was made is removed from wherever it was made`() throws {
-        let store = try FileStore(path: scratch.file("disk"), sizeBytes: 4096, readOnly: false)
-        #expect(store.newPath == scratch.file("disk"))
-        store.removeIfNew()
-        #expect(unsafe access(scratch.file("disk"), F_OK) != 0)
+        let newFiles = NewFiles()
+        func open(_ name: String, sizeBytes: UInt64) throws {
+            _ = try FileStore(
+                path: scratch.file(name),
+                sizeBytes: sizeBytes,
+                readOnly: false,
+                newFiles: newFiles
+            )
+        }
         scratch.write("own", "x")
-        let own = try FileStore(path: scratch.file("own"), sizeBytes: 1, readOnly: false)
-        own.removeIfNew()
+        try open("disk", sizeBytes: 4096)
+        try open("own", sizeBytes: 1)
+        newFiles.removeAll()
+        #expect(unsafe access(scratch.file("disk"), F_OK) != 0)
         #expect(unsafe access(scratch.file("own"), F_OK) == 0)
+        // and one that could not be made as large as it was to be
+        #expect(throws: FileStore.Problem.self) { try open("large", sizeBytes: 1 << 62) }
+        #expect(unsafe access(scratch.file("large"), F_OK) != 0)
+    }
+
+    /// Somebody who ends the process in the middle of it has to know of the file.
+    @Test func `a file that is being made is removed by who comes then`() throws {
+        let newFiles = NewFiles()
+        let path = scratch.file("disk")
+        let isMade = Promise<Bool>()
+        let thread = OSThread(name: "maker") {
+            let fd = newFiles.make(path) {
+                let fd = unsafe open(path, O_RDWR | O_CREAT | O_EXCL, 0o600)
+                isMade.fulfil(true)
+                TestHost.sleep(milliseconds: 50)
+                return fd
+            }
+            close(fd)
+        }
+        #expect(isMade.wait(seconds: 10) == true)
+        newFiles.removeAll()
+        #expect(unsafe access(path, F_OK) != 0)
+        thread.join()
     }
 
     @Test(arguments: ["0s", "x", "2h", "500ms", "-1s"])

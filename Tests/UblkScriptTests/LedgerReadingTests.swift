@@ -190,7 +190,7 @@ import Testing
     ) throws -> [String] {
         let path = directory.file("ledger.json")
         let ledgers = (0..<2).map { Ledger(queue: QueueID(UInt16($0)), capacity: 64) }
-        let file = try LedgerFile(path: path)
+        let file = try LedgerFile(path: path, newFiles: NewFiles())
         file.tell(format(isJSON: true))
         try file.start(ledgers, try LinePipe())
         body(ledgers)
@@ -229,19 +229,23 @@ import Testing
         let directory = ScratchDirectory()
         let path = directory.file("disk.img")
         directory.write("disk.img", "precious")
-        #expect { try LedgerFile(path: path) } throws: { "\($0)".contains("disk.img is not empty") }
+        #expect { try LedgerFile(path: path, newFiles: NewFiles()) } throws: {
+            "\($0)".contains("disk.img is not empty")
+        }
         #expect(contents(of: path) == "precious")
         let fifo = directory.file("fifo")
         try #require(unsafe mkfifo(fifo, 0o600) == 0)
-        #expect(throws: DeviceError.self) { try LedgerFile(path: fifo) }
-        #expect(throws: DeviceError.self) { try LedgerFile(path: "/dev/null") }
-        let new = try LedgerFile(path: directory.file("new"))
-        #expect(new.newPath == directory.file("new"))
-        new.removeIfNew()
-        #expect(contents(of: directory.file("new")) == nil)
+        #expect(throws: DeviceError.self) { try LedgerFile(path: fifo, newFiles: NewFiles()) }
+        #expect(throws: DeviceError.self) {
+            try LedgerFile(path: "/dev/null", newFiles: NewFiles())
+        }
+        let newFiles = NewFiles()
         directory.write("empty", "")
-        let own = try LedgerFile(path: directory.file("empty"))
-        own.removeIfNew()
-        #expect(own.newPath == nil && contents(of: directory.file("empty")) == "")
+        for name in ["new", "empty"] {
+            _ = try LedgerFile(path: directory.file(name), newFiles: newFiles)
+        }
+        newFiles.removeAll()
+        #expect(contents(of: directory.file("new")) == nil)
+        #expect(contents(of: directory.file("empty")) == "")
     }
 }

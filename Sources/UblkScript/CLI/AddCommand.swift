@@ -111,8 +111,10 @@ enum Serving {
             // for, are to have it. Refused, it is a warning in the device's log.
             try? SystemCall.setIOFlusher()
             let signals = try ServerLoop.blockSignals()
+            let newFiles = NewFiles()
             let watch = try BringUpWatch(
                 Aftermath(cookie: cookie),
+                newFiles,
                 signalFD: signals,
                 answerFD: answerFD
             )
@@ -127,7 +129,7 @@ enum Serving {
                 patienceSeconds: patienceSeconds,
                 encode: { JSON.encode($0) }
             )
-            request.noteNewFiles = { watch.add($0) }
+            request.newFiles = newFiles
             let server = try DeviceServer(request)
             let record = try server.bringUp(sink: sink)
             watch.end()

@@ -9,10 +9,6 @@ final class FileStore: Sendable {
     let fd: Int32
     /// Bytes the backing has: the file's size, or the block device's.
     let sizeBytes: UInt64
-    /// Where the file is that this object made; nil: it was there.
-    ///
-    /// Absolute: a server changes its folder.
-    let newPath: String?
 
     enum Problem: Error, CustomStringConvertible {
         case system(call: String, path: String, Errno)
@@ -50,12 +46,18 @@ final class FileStore: Sendable {
 
     /// Opens `path`, or makes it `sizeBytes` long (sparse) when it does not exist.
     ///
-    /// An existing file is never changed here: one that is too small is refused. What was made is
-    /// unmade by ``removeIfNew()`` when the device does not come up.
-    init(path: String, sizeBytes wanted: UInt64?, readOnly: Bool) throws(Problem) {
+    /// An existing file is never changed here: one that is too small is refused.
+    ///
+    /// - Parameter newFiles: gets a file that is made.
+    init(
+        path: String,
+        sizeBytes wanted: UInt64?,
+        readOnly: Bool,
+        newFiles: NewFiles
+    ) throws(Problem) {
         let found = try Self.open(path, readOnly: readOnly)
         let fd: Int32
-        if let found { fd = found } else { fd = try Self.make(path, sizeBytes: wanted) }
+        if let found { fd = found } else { fd = try Self.make(path, sizeBytes: wanted, newFiles) }
         do throws(Problem) {
             guard flock(fd, (readOnly ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 else {
                 throw .inUse(path: path)
@@ -67,19 +69,14 @@ final class FileStore: Sendable {
             sizeBytes = size
         } catch {
             close(fd)
-            if found == nil { unsafe unlink(path) }
+            newFiles.remove(path)
             throw error
         }
         self.path = path
         self.fd = fd
-        newPath = found == nil ? AbsolutePath.of(path) : nil
     }
 
     deinit { close(fd) }
-
-    func removeIfNew() {
-        if let newPath { unsafe unlink(newPath) }
-    }
 
     /// Opens what is there; nil when nothing is.
     ///
@@ -113,19 +110,25 @@ final class FileStore: Sendable {
         return fd
     }
 
-    private static func make(_ path: String, sizeBytes: UInt64?) throws(Problem) -> Int32 {
+    private static func make(
+        _ path: String,
+        sizeBytes: UInt64?,
+        _ newFiles: NewFiles
+    ) throws(Problem) -> Int32 {
         if let folder = AbsolutePath.kernelFolder(of: path) {
             throw .noPlaceForFiles(path: path, folder: folder)
         }
         guard let sizeBytes else { throw .noSize(path: path) }
-        let fd = unsafe Glibc.open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        let fd = newFiles.make(path) {
+            unsafe Glibc.open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        }
         guard fd >= 0 else {
             throw .system(call: "open", path: path, Errno(rawValue: Glibc.errno))
         }
         guard ftruncate(fd, off_t(sizeBytes)) == 0 else {
             let errno = Errno(rawValue: Glibc.errno)
             close(fd)
-            unsafe unlink(path)
+            newFiles.remove(path)
             throw .system(call: "ftruncate to \(sizeBytes) bytes", path: path, errno)
         }
         return fd

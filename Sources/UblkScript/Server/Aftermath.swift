@@ -1,5 +1,4 @@
 import Glibc
-import Synchronization
 import SystemPackage
 
 /// What is left to do for a device when its server has to end in the middle of something, done by a process of
@@ -68,44 +67,39 @@ struct Aftermath: Sendable {
 /// The main thread cannot: it waits for the driver, for queues and for scripts. Called off, the process ends at
 /// once and an ``Aftermath`` follows.
 final class BringUpWatch {
-    /// Any thread.
-    private final class Shared: Sendable {
-        let aftermath: Mutex<Aftermath>
-        init(_ aftermath: Aftermath) { self.aftermath = Mutex(aftermath) }
-    }
-    private let shared: Shared
     private var threads: ThreadList
     private let endFD: Int32
 
     /// - Parameters:
+    ///   - newFiles: of the device; the aftermath removes them.
     ///   - signalFD: tells of blocked signals; they stay there for who looks next.
     ///   - answerFD: the child's side of the answer to `add`; nil when nobody waits for one.
     init(
         _ aftermath: Aftermath,
+        _ newFiles: NewFiles,
         signalFD: Int32,
         answerFD: Int32?
     ) throws(DeviceError) {
         do throws(Errno) { endFD = try SystemCall.makeEventFD() } catch {
             throw .system(call: "eventfd", path: "", error)
         }
-        let shared = Shared(aftermath)
-        self.shared = shared
         let fds = [endFD, signalFD] + (answerFD.map { [$0] } ?? [])
         var threads = ThreadList()
         let problem = threads.start("ublk-bring-up") {
             var events = fds.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
             while unsafe poll(&events, nfds_t(events.count), -1) <= 0 {}
             guard events[0].revents == 0 else { return }
-            shared.aftermath.withLock { $0 }.endProcess()
+            newFiles.handOver { files in
+                var aftermath = aftermath
+                aftermath.files = files
+                aftermath.endProcess()
+            }
         }
         self.threads = threads
         if let problem { throw .unsupported("the server cannot have a thread (\(problem.name))") }
     }
 
     deinit { end() }
-
-    /// Files that were made for the device.
-    func add(_ files: [String]) { shared.aftermath.withLock { $0.files += files } }
 
     /// The device is up, or given up: from now on others look.
     func end() {

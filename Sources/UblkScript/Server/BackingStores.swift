@@ -25,25 +25,20 @@ struct BackingStores: Sendable {
     private(set) var files: [FileStore] = []
     /// Of the device.
     private(set) var sizeBytes: UInt64 = 0
+    private let newFiles: NewFiles
 
     /// Opens what the configuration asks for.
     ///
     /// - Throws: ``FileStore/Problem``, ``DeviceError``. Nothing that existed is changed, what was
-    ///   made is removed.
-    init(_ config: DeviceConfig) throws {
-        do {
-            for backing in config.backings {
-                stores.append(
-                    try open(file: backing.file, sizeBytes: backing.sizeBytes, config)
-                )
-            }
-            let own = try own(config)
-            sizeBytes = try Self.deviceSize(config, own)
-            stores.insert(own, at: 0)
-        } catch {
-            removeIfNew()
-            throw error
+    ///   made is in `newFiles`.
+    init(_ config: DeviceConfig, newFiles: NewFiles) throws {
+        self.newFiles = newFiles
+        for backing in config.backings {
+            stores.append(try open(file: backing.file, sizeBytes: backing.sizeBytes, config))
         }
+        let own = try own(config)
+        sizeBytes = try Self.deviceSize(config, own)
+        stores.insert(own, at: 0)
     }
 
     private mutating func own(_ config: DeviceConfig) throws -> BackingStore {
@@ -58,7 +53,12 @@ struct BackingStores: Sendable {
         _ config: DeviceConfig
     ) throws -> BackingStore {
         guard let file else { return .memory(try MemoryStore(sizeBytes: sizeBytes ?? 0)) }
-        let store = try FileStore(path: file, sizeBytes: sizeBytes, readOnly: config.isReadOnly)
+        let store = try FileStore(
+            path: file,
+            sizeBytes: sizeBytes,
+            readOnly: config.isReadOnly,
+            newFiles: newFiles
+        )
         files.append(store)
         let view = FileStore.View(
             writesThrough: !config.hasVolatileCache,
@@ -89,6 +89,4 @@ struct BackingStores: Sendable {
         return size
     }
 
-    /// Removes the files that were made.
-    func removeIfNew() { for file in files { file.removeIfNew() } }
 }

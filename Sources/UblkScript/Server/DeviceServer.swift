@@ -25,8 +25,8 @@ final class DeviceServer {
         /// How long a signal waits for a stop that makes no progress.
         var patienceSeconds = OutsideControl.patienceSeconds
         var state = StateDirectory.standard
-        /// Told of files that were made for the device, at once.
-        var noteNewFiles: ([String]) -> Void = { _ in }
+        /// Those made for the device: removed, should it not come up.
+        var newFiles = NewFiles()
         /// Encodes the record; JSON lives above this folder.
         var encode: (any Encodable) -> [UInt8]
     }
@@ -80,15 +80,16 @@ final class DeviceServer {
         driver = try DriverQueries()
         outside = try OutsideControl()
         lines = try LinePipe()
-        ledgerFile = try request.ledgerFile.map { path throws(DeviceError) in
-            try LedgerFile(path: path)
-        }
-        request.noteNewFiles([ledgerFile?.newPath].compactMap(\.self))
-        do { backings = try BackingStores(plan.config) } catch {
-            ledgerFile?.removeIfNew()
+        let newFiles = request.newFiles
+        do {
+            ledgerFile = try request.ledgerFile.map { path throws(DeviceError) in
+                try LedgerFile(path: path, newFiles: newFiles)
+            }
+            backings = try BackingStores(plan.config, newFiles: newFiles)
+        } catch {
+            newFiles.removeAll()
             throw error
         }
-        request.noteNewFiles(backings.files.compactMap(\.newPath))
         ruleCounters = RuleCounters(count: plan.ruleCount)
         ledgerRules = plan.rules
         ledgerScripts = [
@@ -197,10 +198,7 @@ final class DeviceServer {
     /// What has to be done should this process have to end at once.
     var aftermath: Aftermath { Aftermath(cookie: cookie) }
     /// Takes away what was made for a device that did not come up.
-    func removeNewFiles() {
-        backings.removeIfNew()
-        ledgerFile?.removeIfNew()
-    }
+    func removeNewFiles() { request.newFiles.removeAll() }
 
     private func firstRecord() -> DeviceRecord {
         var file: String?

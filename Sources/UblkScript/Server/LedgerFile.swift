@@ -11,10 +11,6 @@ import SystemPackage
 final class LedgerFile: Sendable {
     let path: String
     private let fd: Int32
-    /// Where the file is that this object made; nil: it was there.
-    ///
-    /// Absolute: a server changes its folder.
-    let newPath: String?
     /// Made when the last record is in the rings.
     private let stopFD: Int32
     /// nil, or what could not be written at the end.
@@ -30,7 +26,9 @@ final class LedgerFile: Sendable {
     private static let patienceSeconds = 10.0
 
     /// Makes the file; one that has something in it is not touched.
-    init(path: String) throws(DeviceError) {
+    ///
+    /// - Parameter newFiles: gets a file that is made.
+    init(path: String, newFiles: NewFiles) throws(DeviceError) {
         self.path = path
         do throws(Errno) { stopFD = try SystemCall.makeEventFD() } catch {
             throw .system(call: "eventfd", path: "", error)
@@ -40,8 +38,7 @@ final class LedgerFile: Sendable {
         }
         // Not O_EXCL alone: an empty file may have been made with the owner and the mode that somebody wants.
         let flags = O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC
-        var fd = unsafe open(path, flags | O_CREAT | O_EXCL, 0o600)
-        newPath = fd >= 0 ? AbsolutePath.of(path) : nil
+        var fd = newFiles.make(path) { unsafe open(path, flags | O_CREAT | O_EXCL, 0o600) }
         if fd < 0, Glibc.errno == EEXIST { fd = unsafe open(path, flags) }
         guard fd >= 0 else {
             throw .system(call: "open", path: path, Errno(rawValue: Glibc.errno))
@@ -61,11 +58,6 @@ final class LedgerFile: Sendable {
     deinit {
         close(fd)
         if stopFD >= 0 { close(stopFD) }
-    }
-
-    /// Takes the file away again: the device did not come up.
-    func removeIfNew() {
-        if let newPath { unsafe unlink(newPath) }
     }
 
     /// How records are told from now on.

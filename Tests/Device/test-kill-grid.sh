@@ -92,7 +92,8 @@ point() { # HOLD COMMAND[:DATA] MOMENT SIGNAL...
 
 # What is left is a device without a server, or the files of one.
 expect_del_to_clean_up() {
-  [ -z "$(leftovers)" ] || ublk-script del "$id" || [ -z "$(leftovers)" ] || fail "del failed"
+  # a server that is about to end may be quicker than del
+  [ -z "$(leftovers)" ] || ublk-script del "$id" || true
   wait_until 5 is_gone "$id"
 }
 

@@ -74,7 +74,7 @@ extension Queue where Transport: ~Copyable {
         case .submit(let operation):
             requests[tag].plan.underWay += 1
             transport.submit(operation, for: tag, transfer: index)
-        case .failed(let errno, let note): fail(tag, errno, "\(note)")
+        case .failed(let errno, let note): fail(tag, errno, note)
         }
     }
 
@@ -83,12 +83,16 @@ extension Queue where Transport: ~Copyable {
         requests.move(tag, from: .serving, to: .transferring)
     }
 
-    /// A transfer failed: the IO ends with that, once what is under way is over.
     @inline(never)
-    private mutating func fail(_ tag: Tag, _ errno: Int32, _ note: @autoclosure () -> String) {
+    private mutating func fail(_ tag: Tag, _ errno: Int32, _ note: StaticString) {
+        fail(tag, errno, note: "\(note)")
+    }
+
+    /// A transfer failed: the IO ends with that, once what is under way is over.
+    private mutating func fail(_ tag: Tag, _ errno: Int32, note: String) {
         guard requests[tag].plan.fail(errno), !requests[tag].plan.isQuestion else { return }
         record(.backingError, tag, errno: errno)
-        unasked(.backingErrors, tag, errno: errno, note())
+        unasked(.backingErrors, tag, errno: errno, note)
     }
 
     // MARK: What is not plain
@@ -115,7 +119,7 @@ extension Queue where Transport: ~Copyable {
             fail(
                 tag,
                 Errno.ioError.rawValue,
-                ": to() is past the end of its backing (\(bytes) bytes)"
+                note: ": to() is past the end of its backing (\(bytes) bytes)"
             )
         }
     }

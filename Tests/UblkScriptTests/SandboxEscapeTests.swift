@@ -176,7 +176,7 @@ import Testing
         #expect(run.exitCode == 1)
         #expect(
             run.errors
-                == "ublk-script: faulty.lua: a handler is stuck in a C function for 5 s and cannot be interrupted\n"
+                == "ublk-script: \(path): a handler is stuck in a C function for 5 s and cannot be interrupted\n"
         )
     }
 

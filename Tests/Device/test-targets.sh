@@ -130,6 +130,15 @@ LUA
   expect_between "ticks in 3 s and more" "$(ublk-script ctl "$id" ticks)" 20 600
 }
 
+# Eight transfers of each of 128 IOs: more than the ring has completions for.
+t_more_transfers_at_once_than_the_ring_has_room_for_lose_nothing() {
+  cp "$(dirname "$(readlink -f "$0")")/../../scripts/targets/stripe.lua" wide.lua
+  add_device wide legs=8 chunk=4K path="$work/leg" size=64M depth=128
+  fio --name=wide --filename="$dev" --direct=1 --ioengine=libaio --iodepth=128 --rw=randwrite --bs=32k --size=64M \
+    --io_size=32M --verify=crc32c --verify_fatal=1 >fio.log 2>&1 || fail "$(tail -n 20 fio.log)"
+  expect_equal "errors" "$(counter script_errors) $(counter backing_errors)" "0 0"
+}
+
 t_a_shipped_script_is_added_by_its_name() {
   expect_status 0 ublk-script add dust size=16M
   id=0 dev=/dev/ublkb0

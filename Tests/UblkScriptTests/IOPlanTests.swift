@@ -108,6 +108,30 @@ import Testing
         #expect(result.fileOperations[.write] == 1)
     }
 
+    /// Such an IO has no data, and may be longer than the room for it.
+    @Test(arguments: [IOOp.discard, .writeZeroes])
+    func `an IO without data goes to several files`(op: IOOp) throws {
+        let name = op == .discard ? "discard" : "write_zeroes"
+        let script = """
+            local a, b = backing { file = "/a", size = "1M" }, backing { file = "/b", size = "1M" }
+            function \(name)() return to(0, a, 0, MiB) + to(0, b, MiB, MiB) end
+            function write(io, offset) return to(offset % MiB, offset < MiB and a or b) end
+            function read(io, offset) return to(offset % MiB, offset < MiB and a or b) end
+            """
+        let last: UInt64 = (2 << 20) - 4096
+        let result = try simulate(script, settings: ["size": "2M"]) {
+            $0.workload = Workload(
+                [
+                    .write(last), SimulatedRequest(op: op, offsetBytes: 0, lengthBytes: 2 << 20),
+                    .read(last),
+                ],
+                depth: 1
+            )
+        }
+        #expect(result.report.errors.isEmpty && result.report.data?.differing == 0)
+        #expect(result.fileOperations[op == .discard ? .punchHole : .zeroRange] == 2)
+    }
+
     @Test func `nothing is stored of an IO one of whose places is past the end`() throws {
         let script = """
             local a, b = backing { size = "64K" }, backing { file = "/b", size = "64K" }
@@ -194,7 +218,8 @@ import Testing
             decision.store.units = 1
             let torn = plan(.write, decision)
             #expect(torn.transfers.map { [$0.at, $0.length, $0.offset] } == [[4096, 4096, 8192]])
-            #expect(torn.plan.errno == error && torn.plan.healed == .transfers)
+            #expect(torn.plan.errno == error && torn.plan.healed == .part)
+            #expect(torn.plan.part == 4096..<8192)
         }
     }
 }

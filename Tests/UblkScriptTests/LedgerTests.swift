@@ -220,6 +220,30 @@ import Testing
         )
     }
 
+    @Test func `a script error is told with the delay that a rule has decided`() throws {
+        let found = try lines("rule { delay = \"5ms\" } function read() error(\"oops\") end") {
+            $0.workload = Workload([.read(0)])
+        }
+        #expect(
+            untimed(found).last
+                == "q0 io 1  read 0+4096  test.lua read(): script error, the IO got fail(\"EIO\") + delay 5 ms"
+        )
+    }
+
+    @Test func `a write that is stored in part on two legs heals that part, once`() throws {
+        let script = """
+            local a, b = backing { size = "16M" }, backing { size = "16M" }
+            local bad = ranges("bad"):add(0, 8192)
+            rule { op = "write", range = bad, heal = true }
+            rule { op = "write", verdict = store { keep = "prefix", units = 8, unit = 512 } }
+            function write(io, offset) return to(offset, a) + to(offset, b) end
+            function ctl() return #bad end
+            """
+        let found = try lines(script) { $0.workload = Workload([.write(0, 8192)]) }
+        let healed = untimed(found).filter { $0.hasSuffix("healed") }
+        #expect(healed == ["q0 io 1  write 0+4096  test.lua:3: healed"])
+    }
+
     @Test func `what ends a hang is written down`() throws {
         let released = try lines("rule { op = \"read\", hang = true }") {
             $0.workload = Workload([.read(0)])

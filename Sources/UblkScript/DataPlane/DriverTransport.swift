@@ -64,8 +64,10 @@ struct DriverTransport: QueueTransport, ~Copyable {
 
     private static func makeRing(depth: Int, files: [Int32]) throws(DeviceError) -> Ring {
         do {
-            // Most tags have one SQE under way; a ring that is full is sent earlier. The rest is the wakeup's.
-            let ring = try Ring(entries: UInt32(depth + 8), style: .queue)
+            // Room for all that can be under way: the command of each tag, or a transfer of each to every file; the
+            // rest is the wakeup's. The kernel gives twice as many completions, and at most so many entries.
+            let each = min(max(files.count - 1, 1), IOPlan.transfersMax)
+            let ring = try Ring(entries: UInt32(min(depth * each + 8, 32768)), style: .queue)
             try ring.register(files: files)
             return ring
         } catch { throw .noUring(error) }

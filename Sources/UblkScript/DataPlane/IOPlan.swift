@@ -1,6 +1,6 @@
 /// What is still to be done to the media for one IO, and how it ends.
 ///
-/// Made once, from a decision that nothing changes any more (`IOPlan+Making.swift`); carried out by one loop
+/// Made once, from a decision that nothing changes any more (``Planner``); carried out by one loop
 /// (`Queue+Plan.swift`). A torn write, a mirror, a stripe, a flush of several stores: all of them are transfers of one
 /// plan. The transfers are in the ``RequestTable``, the progress of each is its store's.
 ///
@@ -23,12 +23,16 @@ struct IOPlan {
     var hasFailed = false
     /// What a heal rule heals once the IO has succeeded.
     var healed = Healed.all
+    /// The bytes of the IO that are stored, for ``Healed/part``.
+    var part: Range<UInt64> = 0..<0
     /// How the IO ends once no transfer is under way: 0 with all of its bytes, otherwise with this errno.
     var errno: Int32 = 0
 
     enum Healed: UInt8 {
         case all
-        /// A write that is stored in part heals that part.
+        /// A write that is stored in part heals that part, ...
+        case part
+        /// ... or those parts.
         case transfers
         case nothing
     }

@@ -44,7 +44,7 @@ struct Planner: ~Copyable {
     mutating func make(_ stores: borrowing StoreTable) {
         switch UInt32(decision.outcome) {
         case US_OUTCOME_DROP.rawValue: plan.healed = .nothing
-        case US_OUTCOME_DONE.rawValue: break
+        case US_OUTCOME_DONE.rawValue: _ = keptPart()
         case US_OUTCOME_FAIL.rawValue:
             plan.errno = decision.error
             if storesByKeep { store(stores) }
@@ -56,7 +56,7 @@ struct Planner: ~Copyable {
         plan.isOrdered = plan.count > 1 && hasOverlaps(stores)
     }
 
-    /// It is a write that leaves another part of itself than usual.
+    /// It is a write of which the decision says what is stored.
     private var storesByKeep: Bool {
         op == .write && decision.store.keep != 0
     }
@@ -66,16 +66,10 @@ struct Planner: ~Copyable {
             for number in 0..<stores.count { append(UInt32(number), place: 0, 0, 0) }
             return
         }
-        var from: UInt64 = 0
-        var to = io.length
-        if storesByKeep {
-            plan.healed = .transfers
-            if decision.store.keep == UInt8(US_STORE_RANDOM.rawValue), canBeInPieces {
-                return storePieces()
-            }
-            unsafe us_stored_part(&decision, io.length, &from, &to)
-            isTorn = to - from < io.length
+        if storesByKeep, decision.store.keep == UInt8(US_STORE_RANDOM.rawValue), canBeInPieces {
+            return storePieces()
         }
+        let (from, to) = keptPart()
         guard decision.outcome == UInt8(US_OUTCOME_REDIRECT.rawValue) else {
             return append(0, place: io.offset, from, to)
         }
@@ -97,6 +91,18 @@ struct Planner: ~Copyable {
         }
     }
 
+    /// The bytes of the IO that are stored in one stretch: all, but of a write that is torn.
+    private mutating func keptPart() -> (from: UInt64, to: UInt64) {
+        var from: UInt64 = 0
+        var to = io.length
+        guard storesByKeep else { return (from, to) }
+        unsafe us_stored_part(&decision, io.length, &from, &to)
+        plan.healed = .part
+        plan.part = from..<to
+        isTorn = to - from < io.length
+        return (from, to)
+    }
+
     /// One that goes elsewhere, or stores zeroes, keeps a prefix instead.
     private var canBeInPieces: Bool {
         let outcome = UInt32(decision.outcome)
@@ -105,6 +111,7 @@ struct Planner: ~Copyable {
 
     /// A write of which only some units arrive at their place.
     private mutating func storePieces() {
+        plan.healed = .transfers
         unsafe withUnsafeTemporaryAllocation(of: us_leg.self, capacity: Int(US_LEGS_MAX)) { room in
             guard let pieces = room.baseAddress else { return }
             let count = unsafe us_stored_pieces(&decision, io.offset, io.length, pieces)
@@ -128,7 +135,10 @@ struct Planner: ~Copyable {
         guard from < to else { return }
         let bytes = stores[Int(store)].sizeBytes ?? deviceBytes
         let length = to - from
-        guard length <= bytes, place &+ from <= bytes - length else { return misfitBytes = bytes }
+        guard length <= bytes, place &+ from <= bytes - length else {
+            if misfitBytes == nil { misfitBytes = bytes }
+            return
+        }
         append(store, place: place, from, to)
     }
 

@@ -14,11 +14,16 @@ extension Queue where Transport: ~Copyable {
         record(.decided, tag, rule: rules.handlerNumber, verdict)
     }
 
-    /// What the tag's request is to get now.
+    /// What the tag's request is to get now, after what it has waited for.
     @inline(never)
     mutating func record(_ kind: LedgerRecord.Kind, _ tag: Tag) {
-        let rule = kind == .scriptError ? rules.handlerNumber : LedgerRecord.nobody
-        record(kind, tag, rule: rule, ending(tag))
+        record(kind, tag, rule: LedgerRecord.nobody, ending(tag))
+    }
+
+    /// What the tag's request gets in place of its handler's verdict.
+    @inline(never)
+    mutating func recordScriptError(_ tag: Tag) {
+        record(.scriptError, tag, rule: rules.handlerNumber, requests[tag].decision)
     }
 
     /// The tag's request gets an errno that nothing of the script decided.

@@ -32,7 +32,7 @@ extension Queue where Transport: ~Copyable {
 
     @inline(never)
     private mutating func finishByPlan(_ tag: Tag) {
-        plan(tag)
+        makePlan(tag)
         carryOut(tag)
         endOrWait(tag)
     }
@@ -99,7 +99,7 @@ extension Queue where Transport: ~Copyable {
 
     /// Makes the plan of an IO that something was decided about, or that goes to several stores.
     @inline(never)
-    private mutating func plan(_ tag: Tag) {
+    private mutating func makePlan(_ tag: Tag) {
         let decision = ending(tag)
         if requests[tag].op == .write { corrupt(tag) }
         var planner = unsafe Planner(
@@ -189,6 +189,7 @@ extension Queue where Transport: ~Copyable {
         switch request.plan.healed {
         case .nothing: return
         case .all: heal(tag, 0, request.io.length)
+        case .part: heal(tag, request.plan.part.lowerBound, UInt64(request.plan.part.count))
         case .transfers:
             for index in 0..<Int(request.plan.count) {
                 let transfer = requests[transfer: tag, index]
@@ -198,6 +199,7 @@ extension Queue where Transport: ~Copyable {
     }
 
     private func heal(_ tag: Tag, _ at: UInt64, _ length: UInt64) {
+        guard length != 0 || requests[tag].io.length == 0 else { return }
         var io = requests[tag].io
         io.offset += at
         io.length = length

@@ -4,7 +4,7 @@ import CLua
 ///
 /// In two steps, so that the queues of a device change over together or not at all: each loads the script
 /// beside the one that runs, and when all could, each goes on with it. What was decided stays decided: an IO
-/// that is delayed, held or with a backing ends as its script meant. What was not, because its handler
+/// that is delayed, held or has transfers under way ends as its script meant. What was not, because its handler
 /// waits for data, is decided by the new one.
 extension Queue where Transport: ~Copyable {
     /// Tells a script of the tags and the backings.

@@ -238,10 +238,10 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     mutating func scriptFailed(_ tag: Tag, _ error: ScriptError) {
         control.counters.add(.scriptErrors)
         report.scriptFailed(error, IOSummary(requests[tag].io))
-        guard configuration.onError != .pass else { return record(.scriptError, tag) }
+        guard configuration.onError != .pass else { return recordScriptError(tag) }
         requests[tag].decision.outcome = UInt8(US_OUTCOME_FAIL.rawValue)
         requests[tag].decision.error = Errno.ioError.rawValue
-        record(.scriptError, tag)
+        recordScriptError(tag)
         if configuration.onError == .stop { report.wantsStop() }
     }
 

@@ -15,6 +15,8 @@ struct FileOperation {
         ///
         /// FALLOC_FL_ZERO_RANGE.
         case zeroRange
+
+        var hasData: Bool { self == .read || self == .write || self == .writeDurably }
     }
 
     let kind: Kind
@@ -22,6 +24,6 @@ struct FileOperation {
     let file: Int32
     let offsetBytes: UInt64
     let lengthBytes: UInt64
-    /// First byte of the IO's data that is meant, for reads and writes.
+    /// First byte of the IO's data that is meant, for reads and writes; an IO without data may be longer than any room.
     var dataOffset: Int = 0
 }

@@ -67,23 +67,27 @@ extension FileStore.View {
         case .read: return operation(.read, transfer)
         case .write: return operation(write, transfer)
         case .flush: return FileOperation(kind: .sync, file: file, offsetBytes: 0, lengthBytes: 0)
-        case .discard: return operation(.punchHole, transfer)
+        case .discard: return operation(.punchHole, transfer, hasData: false)
         case .writeZeroes:
             switch transfer.zeroing {
-            case .zeroRange: return operation(.zeroRange, transfer)
-            case .punchHole: return operation(.punchHole, transfer)
+            case .zeroRange: return operation(.zeroRange, transfer, hasData: false)
+            case .punchHole: return operation(.punchHole, transfer, hasData: false)
             case .writing: return zeroesByHand(write, transfer, data)
             }
         }
     }
 
-    private func operation(_ kind: FileOperation.Kind, _ transfer: Transfer) -> FileOperation {
+    private func operation(
+        _ kind: FileOperation.Kind,
+        _ transfer: Transfer,
+        hasData: Bool = true
+    ) -> FileOperation {
         FileOperation(
             kind: kind,
             file: file,
             offsetBytes: transfer.offset + transfer.done,
             lengthBytes: transfer.length - transfer.done,
-            dataOffset: Int(transfer.at + transfer.done)
+            dataOffset: hasData ? Int(transfer.at + transfer.done) : 0
         )
     }
 

@@ -185,7 +185,8 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
             !operations.contains { $0.tag == tag && $0.transfer == transfer },
             "two operations of one transfer at a time"
         )
-        precondition(operation.dataOffset >= 0 && operation.dataOffset < bufferBytes)
+        let dataBytes = operation.kind.hasData ? Int(operation.lengthBytes) : 0
+        precondition(operation.dataOffset >= 0 && operation.dataOffset + dataBytes <= bufferBytes)
         slots[tag.index].underWay += 1
         let nanoseconds = Self.fileNanoseconds + random.below(2 * Self.fileNanoseconds)
         let end = now.advanced(byNanoseconds: nanoseconds)

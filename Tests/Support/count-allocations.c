@@ -4,7 +4,7 @@
  *     LD_PRELOAD=./count-allocations.so ublk-script simulate faulty.lua --bench
  *
  * Each function counts and hands over to glibc's own by its internal name: dlsym could allocate itself.
- * ublk_script_allocations() is looked up by Sources/UblkScript/Simulator/AllocationCounter.swift. */
+ * ublk_script_allocations() is looked up by Sources/UblkScript/Benchmark/AllocationCounter.swift. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>

@@ -315,3 +315,18 @@ enum ScriptProblem: Error, CustomStringConvertible, Equatable {
         }
     }
 }
+
+extension RuleSet {
+    /// Tells the rules how large the device is, before the first IO.
+    ///
+    /// - Throws: when there is no memory for what they want to know of each of its 4 KiB.
+    mutating func attach(
+        _ shared: SharedObjects,
+        _ script: borrowing Script,
+        deviceBytes: UInt64
+    ) throws(ScriptError) {
+        guard attach(shared, bank: script.bank, deviceBytes: deviceBytes) else {
+            throw .noMemoryForHistory(source: script.sourceName, deviceBytes: deviceBytes)
+        }
+    }
+}

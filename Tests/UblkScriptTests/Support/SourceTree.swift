@@ -92,6 +92,12 @@ struct FoundFunction {
         return found
     }
 
+    /// The file's lines without comments and literals.
+    static func code(of file: SourceTree.File) -> [String] {
+        var isText = false
+        return file.lines.map { code($0, &isText) }
+    }
+
     /// The line without comments and literals, in which braces mean nothing.
     private static func code(_ line: Substring, _ isText: inout Bool) -> String {
         if line.contains("\"\"\"") {

@@ -87,18 +87,11 @@ struct RuleSet: ~Copyable {
 
     /// Tells the rules how large the device is, before the first IO.
     ///
-    /// - Throws: when there is no memory for what they want to know of each of its 4 KiB.
+    /// - Parameters:
+    ///   - bank: of the script's nameless objects, see ``SharedObjects``.
+    ///   - deviceBytes: the device's size.
+    /// - Returns: false when there is no memory for what they want to know of each of its 4 KiB.
     mutating func attach(
-        _ shared: SharedObjects,
-        _ script: borrowing Script,
-        deviceBytes: UInt64
-    ) throws(ScriptError) {
-        guard attach(shared, bank: script.bank, deviceBytes: deviceBytes) else {
-            throw .noMemoryForHistory(source: script.sourceName, deviceBytes: deviceBytes)
-        }
-    }
-
-    private mutating func attach(
         _ shared: SharedObjects,
         bank: Int,
         deviceBytes: UInt64

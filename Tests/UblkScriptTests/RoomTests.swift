@@ -18,7 +18,7 @@ struct RoomTests {
         ("Config", ["System", "UAPI", "Telemetry"]),
         ("Rules", ["System", "UAPI", "Telemetry", "Config"]),
         ("Script", ["System", "UAPI", "Telemetry", "Config", "Rules"]),
-        ("Media", ["System", "UAPI"]),
+        ("Media", ["System", "UAPI", "Config"]),
         ("DataPlane", ["System", "UAPI", "Telemetry", "Config", "Rules", "Script", "Media"]),
         ("Driver", ["System", "UAPI", "Uring", "Control", "Media", "DataPlane"]),
         ("Admin", ["System", "UAPI", "Control", "Telemetry", "Config", "Rules"]),

@@ -39,6 +39,10 @@ struct DeviceConfig: Sendable, Equatable {
     /// Records that the ledger of a queue keeps.
     var ledgerRecords = Ledger.usualCapacity
 
+    /// The script declares that its handlers say where data is, rather than only what happens to it: by a
+    /// `backing{}`, or by `backing = "null"`, which has no data of its own.
+    var isTarget: Bool { !backings.isEmpty || backing == .null }
+
     /// What the driver is told.
     ///
     /// - Parameter sizeBytes: the device's size, known once the backing is open.

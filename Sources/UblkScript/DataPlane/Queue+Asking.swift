@@ -67,7 +67,7 @@ extension Queue where Transport: ~Copyable {
     @inline(never)
     mutating func answered(_ tag: Tag) {
         if requests[tag].isOrphaned { return decideAnew(tag) }
-        if isDraining, !configuration.isTarget {
+        if isDraining, !configuration.alwaysAsks {
             // Nothing is decided any more.
             unsafe us_script_forget(script.handle, tag.rawValue)
         } else if goesOnWaiting(tag), !ask(tag) {

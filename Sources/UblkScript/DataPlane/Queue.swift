@@ -155,7 +155,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     @inline(__always)
     mutating func consider(_ tag: Tag) {
         let isArmed = isArmed
-        if isArmed || configuration.isTarget {
+        if isArmed || configuration.alwaysAsks {
             guard decide(tag, isArmed: isArmed) else { return }
         }
         advance(tag)
@@ -173,7 +173,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     /// Rules first; the script's handler only when none settled the outcome.
     ///
     /// - Parameter isArmed: false: the handler is asked only for where data is, see
-    ///   ``QueueConfiguration/isTarget``.
+    ///   ``QueueConfiguration/alwaysAsks``.
     /// - Returns: false when the handler waits for data first.
     @inline(__always)
     private mutating func decide(_ tag: Tag, isArmed: Bool) -> Bool {

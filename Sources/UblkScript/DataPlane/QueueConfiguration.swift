@@ -14,8 +14,9 @@ struct QueueConfiguration {
     /// The script's rules and the seed, for people who ask.
     var rules: [RuleLabel]
     let seed: UInt64
-    /// Handlers are asked whether faults are armed or not.
-    var isAsked = false
+    /// Handlers are asked whether faults are armed or not: before that and after it, too, a device whose handlers say
+    /// where its data is would lose some.
+    var alwaysAsks: Bool
     /// The ledger tells of each IO that a handler sends to its place; only targets do that to all of them.
     var recordsMapping: Bool
 
@@ -38,24 +39,15 @@ struct QueueConfiguration {
         self.seed = seed
         onError = config.onError
         budgetNanoseconds = config.budgetNanoseconds
-        recordsMapping = true
-        take(config)
+        recordsMapping = config.recordsMapping || !config.isTarget
+        alwaysAsks = config.isTarget
     }
 
     /// Takes over what another script may change.
     mutating func take(_ config: DeviceConfig) {
         onError = config.onError
         budgetNanoseconds = config.budgetNanoseconds
-        recordsMapping = config.recordsMapping || !isTarget
-    }
-
-    /// The script says where data is, rather than only what happens to it: then its handlers are asked
-    /// before faults are armed and after, too, or the device would lose data on its way up and down.
-    var isTarget: Bool {
-        if isAsked { return true }
-        if stores.count > 1 { return true }
-        if case .null = stores[0] { return true }
-        return false
+        recordsMapping = config.recordsMapping || !config.isTarget
     }
 }
 

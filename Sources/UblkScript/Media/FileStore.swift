@@ -16,6 +16,7 @@ final class FileStore: Sendable {
         case notAFile(path: String)
         case inUse(path: String)
         case noSize(path: String)
+        case noBlock(path: String, has: UInt64, blockBytes: UInt64)
         case noPlaceForFiles(path: String, folder: String)
         case notTheDevice(DeviceNode.Problem)
 
@@ -30,6 +31,8 @@ final class FileStore: Sendable {
                 """
             case .inUse(let path):
                 "backing file \(path) is in use: another device has it, or it is mounted"
+            case .noBlock(let path, let has, let block):
+                "backing file \(path) has \(has) bytes, not one block of \(block)"
             case .noPlaceForFiles(let path, let folder):
                 """
                 backing file \(path): no file is made or used below \(folder), only devices are; is its name right? \

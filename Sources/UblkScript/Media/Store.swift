@@ -1,8 +1,8 @@
 /// Where the bytes of a device live, as one queue works on them.
 ///
-/// A value without owners inside, so that a queue can switch over it for each IO without reference counting; whoever
-/// made the store keeps it alive longer than the queues: ``BackingStores`` of the server, ``SimulatedBackings`` of the
-/// simulator. A new kind of store is a case here, its file, and a line in each of these.
+/// A value without owners inside, so that a queue can switch over it for each IO without reference counting;
+/// ``DeviceStores`` keeps it alive longer than the queues. A new kind of store is a case here, its file, and a line
+/// there.
 enum Store {
     case null(NullStore)
     case memory(MemoryStore.View)

@@ -44,7 +44,7 @@ final class DeviceServer {
     let outside: OutsideControl
     let lines: LinePipe
     let ledgerFile: LedgerFile?
-    private let backings: BackingStores
+    private let backings: DeviceStores<FileStore>
     private(set) var id = DeviceID(0)
     private(set) var info = DeviceInfo(id: nil, queues: 0, depth: 0, maxIOBytes: 0, features: [])
     private var characterFD: Int32 = -1
@@ -85,7 +85,7 @@ final class DeviceServer {
             ledgerFile = try request.ledgerFile.map { path throws(DeviceError) in
                 try LedgerFile(path: path, newFiles: newFiles)
             }
-            backings = try BackingStores(plan.config, newFiles: newFiles)
+            backings = try DeviceStores(plan.config, newFiles: newFiles)
         } catch {
             newFiles.removeAll()
             throw error
@@ -201,16 +201,14 @@ final class DeviceServer {
     func removeNewFiles() { request.newFiles.removeAll() }
 
     private func firstRecord() -> DeviceRecord {
-        var file: String?
-        if case .file(let store, _) = backings.stores[0] { file = AbsolutePath.of(store.path) }
-        return DeviceRecord(
+        DeviceRecord(
             id: id.rawValue,
             serverPID: getpid(),
             cookie: cookie,
             script: request.source.recordedPath,
             origin: request.source.origin,
             backing: plan.config.backing.rawValue,
-            file: file,
+            file: backings.ownFile.map { AbsolutePath.of($0.path) },
             sizeBytes: sizeBytes,
             logicalBlockBytes: plan.config.logicalBlockBytes,
             seed: plan.seed,

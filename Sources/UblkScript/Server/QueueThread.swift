@@ -6,7 +6,7 @@ struct QueueSeat: Sendable {
     let queue: QueueID
     let plan: LoadedScript.Plan
     let sizeBytes: UInt64
-    let backings: BackingStores
+    let backings: DeviceStores<FileStore>
     let characterFD: Int32
     let wakeupFD: Int32
     let memory: TagBuffers
@@ -62,7 +62,7 @@ enum QueueThread {
                 depth: Int(config.depth),
                 sizeBytes: seat.sizeBytes,
                 maxIOBytes: Int(config.maxIOBytes),
-                stores: seat.backings.stores.map(\.view),
+                stores: seat.backings.views,
                 config: config,
                 rules: seat.plan.rules,
                 seed: seat.plan.seed

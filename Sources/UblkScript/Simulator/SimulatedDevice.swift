@@ -28,7 +28,7 @@ struct SimulatedDevice: ~Copyable {
     let log: SimulationLog
     var queue: Queue<SimulatedTransport>
     // They outlive the queue: views of them are in both transport and queue.
-    private let backings: SimulatedBackings
+    private let stores: DeviceStores<SimulatedFile>
 
     /// - Parameter application: makes the one that uses the device; told whether what it reads is what was stored.
     /// - Throws: ``ScriptProblem``, ``MemoryStore/NoMemory``.
@@ -54,17 +54,14 @@ struct SimulatedDevice: ~Copyable {
             ledger: ledger,
             logFD: options.logFD
         )
-        let backings = try SimulatedBackings(
-            plan.config,
-            sizeBytes: sizeBytes,
-            faults: options.faults,
-            seed: plan.seed
-        )
+        let stores = try DeviceStores(plan.config, fileFaults: options.faults, seed: plan.seed)
+        let views = stores.views
+        let keepsData = if case .null = views[0] { false } else { true }
         control.armed.store(options.isArmed, ordering: .relaxed)
         let log = SimulationLog(bell: bell, control: control)
         let transport = SimulatedTransport(
-            application: application(backings.stores[0] != nil),
-            files: backings.files,
+            application: application(keepsData),
+            files: stores.files,
             depth: Int(plan.config.depth),
             maxIOBytes: Int(plan.config.maxIOBytes),
             bell: bell,
@@ -76,7 +73,7 @@ struct SimulatedDevice: ~Copyable {
             transport: transport,
             script: loaded.script,
             rules: loaded.rules,
-            configuration: Self.configuration(plan, backings),
+            configuration: Self.configuration(plan, views, sizeBytes: stores.sizeBytes),
             shared: shared,
             control: control,
             report: log
@@ -90,19 +87,20 @@ struct SimulatedDevice: ~Copyable {
         self.control = control
         self.log = log
         self.queue = queue
-        self.backings = backings
+        self.stores = stores
     }
 
     private static func configuration(
         _ plan: LoadedScript.Plan,
-        _ backings: SimulatedBackings
+        _ stores: [Store],
+        sizeBytes: UInt64
     ) -> QueueConfiguration {
         QueueConfiguration(
             queue: QueueID(0),
             depth: Int(plan.config.depth),
-            sizeBytes: sizeBytes(plan),
+            sizeBytes: sizeBytes,
             maxIOBytes: Int(plan.config.maxIOBytes),
-            stores: backings.views,
+            stores: stores,
             config: plan.config,
             rules: plan.rules,
             seed: plan.seed
@@ -117,7 +115,7 @@ struct SimulatedDevice: ~Copyable {
     /// Serves until the transport has taken every tag back.
     mutating func run() {
         queue.run()
-        withExtendedLifetime(backings) {}
+        withExtendedLifetime(stores) {}
     }
 
     /// Serves until the application's requests are over, or never will be.
@@ -139,7 +137,7 @@ struct SimulatedDevice: ~Copyable {
     mutating func readBack() -> DataCheck? {
         guard let oracle = queue.transport.application.oracle else { return nil }
         control.armed.store(false, ordering: .relaxed)
-        queue.configuration.isAsked = plan.handlers & IOOp.read.bit != 0
+        if plan.handlers & IOOp.read.bit != 0 { queue.configuration.alwaysAsks = true }
         let reads = oracle.reads(
             lengthMax: UInt64(plan.config.maxIOBytes),
             chunkBytes: UInt64(plan.config.chunkBytes)

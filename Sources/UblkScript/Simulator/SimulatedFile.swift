@@ -19,13 +19,13 @@ struct FileFaults: Equatable, Sendable {
 /// An operation happens as a whole when it completes, so data a queue changes before that is caught
 /// by the oracle.
 struct SimulatedFile {
-    private let memory: MemoryStore.View
+    private let memory: MemoryStore
     private let faults: FileFaults
     private var random: SplitMix64
     /// How often each kind was asked for.
     private(set) var asked: [FileOperation.Kind: Int] = [:]
 
-    init(_ memory: MemoryStore.View, faults: FileFaults, seed: UInt64) {
+    init(_ memory: MemoryStore, faults: FileFaults, seed: UInt64) {
         self.memory = memory
         self.faults = faults
         random = SplitMix64(seed: seed, stream: 2)
@@ -49,7 +49,7 @@ struct SimulatedFile {
         case .read, .write, .writeDurably: return unsafe transfer(operation, buffer)
         case .sync: return 0
         case .punchHole, .zeroRange:
-            memory.clear(at: operation.offsetBytes, length: operation.lengthBytes)
+            memory.view.clear(at: operation.offsetBytes, length: operation.lengthBytes)
             return 0
         }
     }
@@ -68,10 +68,24 @@ struct SimulatedFile {
             length = operation.offsetBytes >= end ? 0 : min(length, end - operation.offsetBytes)
         }
         if operation.kind == .read {
-            unsafe memory.read(at: operation.offsetBytes, length: length, into: buffer)
+            unsafe memory.view.read(at: operation.offsetBytes, length: length, into: buffer)
         } else {
-            unsafe memory.write(at: operation.offsetBytes, length: length, from: buffer)
+            unsafe memory.view.write(at: operation.offsetBytes, length: length, from: buffer)
         }
         return Int32(clamping: length)
+    }
+}
+
+extension DeviceStores<SimulatedFile> {
+    /// Those of a simulated device: the user's files are neither opened nor needed, memory of their size takes their
+    /// part.
+    ///
+    /// A file that is as large as it is has ``Simulation/fileBytes``.
+    init(_ config: DeviceConfig, fileFaults: FileFaults, seed: UInt64) throws {
+        try self.init(config) { request in
+            let sizeBytes = request.sizeBytes ?? max(request.leastBytes, Simulation.fileBytes)
+            let memory = try MemoryStore(sizeBytes: sizeBytes)
+            return (SimulatedFile(memory, faults: fileFaults, seed: seed), sizeBytes)
+        }
     }
 }

@@ -1,0 +1,129 @@
+/// All stores of a device, by number; 0 is the device's own.
+///
+/// Made once, before the queues, by the server and the simulator alike: they differ in what a file is. Keeps memory
+/// and files alive for the queues, which work on ``views``. A new kind of store is a line in ``Owner`` and in
+/// ``Store``, and its file.
+struct DeviceStores<File> {
+    private enum Owner: Sendable {
+        case null
+        case memory(MemoryStore)
+        case file(FileStore.View)
+
+        var view: Store {
+            switch self {
+            case .null: .null(NullStore())
+            case .memory(let memory): .memory(memory.view)
+            case .file(let view): .file(view)
+            }
+        }
+    }
+
+    private var owners: [Owner] = []
+    /// In the order of ``FileStore/View/file``.
+    private(set) var files: [File] = []
+    /// Of the device.
+    private(set) var sizeBytes: UInt64 = 0
+
+    /// A file that a store asks for.
+    struct FileRequest {
+        let path: String
+        /// nil: as large as the file is.
+        let sizeBytes: UInt64?
+        /// What the device needs of it; 0: no matter.
+        let leastBytes: UInt64
+    }
+
+    /// Opens what the configuration asks for.
+    ///
+    /// - Parameter open: gives a file, and how many bytes it has.
+    /// - Throws: what `open` does, ``MemoryStore/NoMemory``, ``FileStore/Problem``. What `open` made is its caller's
+    ///   to take away.
+    init(
+        _ config: DeviceConfig,
+        open: (FileRequest) throws -> (file: File, sizeBytes: UInt64)
+    ) throws {
+        let least = config.sizeBytes ?? 0
+        for (index, backing) in config.backings.enumerated() {
+            let isOwn = index + 1 == config.ownBacking
+            owners.append(
+                try owner(backing.file, backing.sizeBytes, isOwn ? least : 0, config, open)
+            )
+        }
+        let own: Owner
+        if config.ownBacking != 0 {
+            own = owners[config.ownBacking - 1]
+        } else if config.backing == .null {
+            own = .null
+        } else {
+            own = try owner(config.file, config.sizeBytes, least, config, open)
+        }
+        owners.insert(own, at: 0)
+        sizeBytes = try deviceSize(config, own)
+    }
+
+    /// What queues work on, by number: no owners inside.
+    var views: [Store] { owners.map(\.view) }
+
+    /// Where the device's own bytes are when they are in a file.
+    var ownFile: File? {
+        if case .file(let view) = owners[0] { files[Int(view.file)] } else { nil }
+    }
+
+    private mutating func owner(
+        _ path: String?,
+        _ sizeBytes: UInt64?,
+        _ leastBytes: UInt64,
+        _ config: DeviceConfig,
+        _ open: (FileRequest) throws -> (file: File, sizeBytes: UInt64)
+    ) throws -> Owner {
+        guard let path else { return .memory(try MemoryStore(sizeBytes: sizeBytes ?? 0)) }
+        let opened = try open(
+            FileRequest(path: path, sizeBytes: sizeBytes, leastBytes: leastBytes)
+        )
+        files.append(opened.file)
+        return .file(
+            FileStore.View(
+                writesThrough: !config.hasVolatileCache,
+                file: Int32(files.count - 1),
+                sizeBytes: opened.sizeBytes,
+                dataBytes: UInt64(config.maxIOBytes)
+            )
+        )
+    }
+
+    private func deviceSize(
+        _ config: DeviceConfig,
+        _ own: Owner
+    ) throws(FileStore.Problem) -> UInt64 {
+        guard case .file(let view) = own else { return config.sizeBytes ?? 0 }
+        let block = UInt64(config.logicalBlockBytes)
+        let size = config.sizeBytes ?? view.sizeBytes / block * block
+        let path = config.file ?? ""
+        guard size >= block else {
+            throw .noBlock(path: path, has: view.sizeBytes, blockBytes: block)
+        }
+        guard size <= view.sizeBytes else {
+            throw .tooSmall(path: path, has: view.sizeBytes, needs: size)
+        }
+        return size
+    }
+}
+
+extension DeviceStores: Sendable where File: Sendable {}
+
+extension DeviceStores<FileStore> {
+    /// Those of a real device: its files are opened, or made.
+    ///
+    /// - Parameter newFiles: gets what is made. Nothing that existed is changed.
+    init(_ config: DeviceConfig, newFiles: NewFiles) throws {
+        try self.init(config) { request in
+            let file = try FileStore(
+                path: request.path,
+                sizeBytes: request.sizeBytes,
+                readOnly: config.isReadOnly,
+                newFiles: newFiles
+            )
+            return (file, file.sizeBytes)
+        }
+    }
+}

@@ -54,38 +54,38 @@ struct ControlScriptCommand: ParsableCommand {
         guard !words.isEmpty else {
             throw ValidationError("what to say? It takes words, for example: stats")
         }
-        let record = try Removal.ownRecord(id)
-        guard words == ["-"] else { return try say(words, id, record) }
+        let server = try ServerClient(id)
+        guard words == ["-"] else { return try say(words, server) }
         var number = 0
         while let line = readLine() {
             number += 1
             let words = line.split(whereSeparator: \.isWhitespace).map(String.init)
             guard !words.isEmpty else { continue }
-            do { try say(words, id, record) } catch let failure as Failure {
+            do { try say(words, server) } catch let failure as Failure {
                 throw Failure("line \(number): \(failure.text)")
             }
             try Output.flush()
         }
     }
 
-    private func say(_ words: [String], _ id: DeviceID, _ record: DeviceRecord) throws {
+    private func say(_ words: [String], _ server: ServerClient) throws {
         if words[0] == "reload" {
-            try ReloadCommand.ask(id, record, Array(words.dropFirst()))
+            try ReloadCommand.ask(server, Array(words.dropFirst()))
             if json { Output.line("{}") }
             return
         }
         func ask(_ request: String) throws -> String {
-            try Removal.ask([request] + words, id, record, seconds: Removal.questionSeconds)
+            try server.ask([request] + words)
         }
         if words == ["stats"] {
-            let statistics = try StatsCommand.ask(id)
+            let statistics = try StatsCommand.ask(server)
             if json { return Output.line(JSON.text([statistics])) }
             return Output.record(StatisticsText(statistics).text)
         }
         if json { return Output.line(try ask("ctl-json")) }
         let text =
             Self.hasTable(words)
-            ? try Self.table(of: words[0], try ask("ctl-json"), id) : try ask("ctl")
+            ? try Self.table(of: words[0], try ask("ctl-json"), server) : try ask("ctl")
         if !text.isEmpty { Output.record(text) }
     }
 
@@ -94,10 +94,12 @@ struct ControlScriptCommand: ParsableCommand {
         ["held", "rule"].contains(words[0]) || words == ["ranges"]
     }
 
-    private static func table(of word: String, _ json: String, _ id: DeviceID) throws -> String {
+    private static func table(of word: String, _ json: String, _ server: ServerClient) throws
+        -> String
+    {
         func rows<Row: Decodable>(_ kind: Row.Type) throws -> [Row] {
             guard let rows = JSON.decode([Row].self, Array(json.utf8)) else {
-                throw Removal.isOfAnotherVersion(id)
+                throw server.isOfAnotherVersion
             }
             return rows
         }

@@ -43,7 +43,7 @@ struct DeleteCommand: ParsableCommand {
             )
         }
         var problems: [String] = []
-        for id in try Removal.state().recordedIDs() {
+        for id in try ServerClient.state().recordedIDs() {
             do { try removal.delete(id) } catch let failure as Failure {
                 problems.append(failure.text)
             }
@@ -77,9 +77,6 @@ struct Removal {
     static let forceHelp: ArgumentHelp =
         "Also when it is mounted, swap, or beneath another device; a mounted filesystem is shut down."
 
-    /// Longer than the server itself waits for its queues.
-    static let questionSeconds = 30
-
     let force: Bool
     let patienceSeconds: Int
 
@@ -87,12 +84,13 @@ struct Removal {
     private static let answerSeconds = 1 << 30
 
     func stop(_ id: DeviceID) throws {
-        let record = try Self.ownRecord(id)
+        let server = try ServerClient(id)
+        let record = server.record
         guard ServerProcess.isAlive(record.serverPID) else {
             throw Failure("device \(id) has no server any more. Clean it up: ublk-script del \(id)")
         }
         try checkUnused(id)
-        do { try askServer("stop", id, record) } catch let failure as Failure {
+        do { try ask(server, to: "stop") } catch let failure as Failure {
             // One that ended by itself may have had something to write back.
             guard try killServer(record, failure) else { throw failure }
             // It takes the disk with it, except on kernels that notice late.
@@ -101,11 +99,12 @@ struct Removal {
     }
 
     func delete(_ id: DeviceID) throws {
-        let record = try Self.ownRecord(id)
+        let server = try ServerClient(id)
+        let record = server.record
         try checkUnused(id)
         if ServerProcess.isAlive(record.serverPID) {
             do {
-                try askServer("del", id, record)
+                try ask(server, to: "del")
                 return try Self.reportUsers(id)
             } catch let failure as Failure {
                 // Two at once: the other one was served, and there is nothing left to do.
@@ -119,14 +118,14 @@ struct Removal {
 
     /// A device that we have no record of, because the user says so.
     func deleteWithoutRecord(_ id: DeviceID) throws {
-        let state = try Self.state()
+        let state = try ServerClient.state()
         guard state.readRecord(id) == nil else {
             throw Failure("device \(id) has a record: ublk-script del \(id) deletes it")
         }
         do {
             let control = try ControlDevice()
             let info = try control.info(of: id)
-            if DeviceUsers.isDeleted(id, info) { throw Failure(Self.storyOfDeleted(id)) }
+            if DeviceUsers.isDeleted(id, info) { throw Failure(ServerClient.storyOfDeleted(id)) }
             try checkUnused(id)
             do throws(DeviceError) { try control.delete(id, seconds: patienceSeconds) } catch {
                 guard case .timeout = error else { throw error }
@@ -197,98 +196,14 @@ struct Removal {
             let control = try ControlDevice()
             if control.waitUntilGone(id) || StateDirectory.standard.readRecord(id) != nil { return }
         } catch { throw Failure(error) }
-        Output.error(storyOfDeleted(id))
+        Output.error(ServerClient.storyOfDeleted(id))
     }
 
-    private static func storyOfDeleted(_ id: DeviceID) -> String {
-        "device \(id) is \(DeviceUsers(of: id).storyOfDeleted); its number is free when they let go"
-    }
-
-    /// The state directory, when it is one to be believed.
-    static func state() throws -> StateDirectory {
-        do throws(DeviceError) { try StateDirectory.standard.check() } catch {
-            throw Failure(error)
-        }
-        return .standard
-    }
-
-    /// The record of a device of ours.
-    static func ownRecord(_ id: DeviceID) throws -> DeviceRecord {
-        let state = try state()
-        if let bytes = state.readRecord(id) {
-            if let record = JSON.decode(DeviceRecord.self, bytes) { return record }
-            throw Failure(
-                """
-                \(state.recordPath(id)) is damaged, so that nothing tells whether device \(id) is ours.
-                If it is: end its server with SIGTERM, which deletes it (ps -C ublk-script), and remove the file.
-                """
-            )
-        }
-        let info: DeviceInfo
-        do { info = try ControlDevice().info(of: id) } catch { throw Failure(error) }
-        if DeviceUsers.isDeleted(id, info) { throw Failure(storyOfDeleted(id)) }
-        throw Failure(
-            """
-            device \(id) was not made by ublk-script (no \(state.recordPath(id))): use the tool that made it, \
-            or ublk-script del \(id) --without-record
-            """
-        )
-    }
-
-    /// A connection to the device's server.
-    static func connect(
-        _ id: DeviceID,
-        _ record: DeviceRecord,
-        seconds: Int,
-        goesOn: () -> Bool = { true }
-    ) throws -> AdminConnection {
-        let path = StateDirectory.standard.socketPath(id)
-        let connection = AdminConnection(connectingTo: path, seconds: seconds, goesOn: goesOn)
-        if let connection { return connection }
-        if Glibc.errno == EAGAIN {
-            throw Failure(
-                "the server of device \(id) (pid \(record.serverPID)) answers nobody: its queue of callers is full"
-            )
-        }
-        if Glibc.errno == EACCES { throw Failure("\(path) may not be used: this needs root") }
-        throw Failure(
-            "device \(id) has no server that listens (pid \(record.serverPID)). See: ublk-script list \(id)"
-        )
-    }
-
-    /// Asks the device's server, which goes on.
-    ///
-    /// - Parameter goesOn: asked several times a second; false gives up before the time is over.
-    static func ask(
-        _ words: [String],
-        _ id: DeviceID,
-        _ record: DeviceRecord,
-        seconds: Int,
-        goesOn: () -> Bool = { true }
-    ) throws -> String {
-        let connection = try connect(id, record, seconds: seconds, goesOn: goesOn)
-        let answer: (ok: Bool, text: String)
-        do throws(AdminConnection.Silence) {
-            answer = try connection.ask(words, goesOn: goesOn)
-        } catch {
-            switch error {
-            case .late:
-                throw Failure("the server of device \(id) did not answer within \(seconds) s")
-            case .ended:
-                throw Failure(
-                    "the server of device \(id) ended before it answered. See: ublk-script list \(id)"
-                )
-            }
-        }
-        guard answer.ok else { throw Failure(answer.text) }
-        return answer.text
-    }
-
-    private func askServer(_ word: String, _ id: DeviceID, _ record: DeviceRecord) throws {
-        var patience = Patience(id, server: record.serverPID, seconds: patienceSeconds)
-        let connection = try Self.connect(id, record, seconds: Self.answerSeconds) {
-            patience.goesOn()
-        }
+    private func ask(_ server: ServerClient, to word: String) throws {
+        let id = server.id
+        let pid = server.record.serverPID
+        var patience = Patience(id, server: pid, seconds: patienceSeconds)
+        let connection = try server.connect(seconds: Self.answerSeconds) { patience.goesOn() }
         let answer: (ok: Bool, text: String)
         do throws(AdminConnection.Silence) {
             answer = try connection.ask([word, "\(patienceSeconds)"]) { patience.goesOn() }
@@ -305,7 +220,7 @@ struct Removal {
         guard answer.ok else { throw Failure(answer.text) }
         if !answer.text.isEmpty { Output.error(answer.text) }
         // Done means that nothing is left, the process included.
-        _ = ServerProcess.waitForExit(record.serverPID, seconds: 5)
+        _ = ServerProcess.waitForExit(pid, seconds: 5)
     }
 
     /// The server is dead: the driver may still have the device, and we have its files.

@@ -51,12 +51,12 @@ struct LedgerCommand: ParsableCommand {
             throw ValidationError("\(error)")
         }
         let id = try device.idOrSole()
-        let record = try Removal.ownRecord(id)
+        let server = try ServerClient(id)
         var cursor = ""
         var lost: UInt64 = 0
         var overwritten = ""
         while true {
-            guard let piece = try ask(id, record, cursor, filter) else { return }
+            guard let piece = try ask(server, cursor, filter) else { return }
             cursor = piece.cursor
             if piece.lost > 0 { (lost, overwritten) = (lost + piece.lost, piece.overwritten) }
             if !piece.text.isEmpty {
@@ -95,20 +95,18 @@ struct LedgerCommand: ParsableCommand {
 
     /// nil: the device went away while it was followed.
     private func ask(
-        _ id: DeviceID,
-        _ record: DeviceRecord,
+        _ server: ServerClient,
         _ cursor: String,
         _ filter: [String]
     ) throws -> Piece? {
         let isFirst = cursor.isEmpty
-        if follow, !isFirst, !ServerProcess.isAlive(record.serverPID) { return nil }
+        let pid = server.record.serverPID
+        if follow, !isFirst, !ServerProcess.isAlive(pid) { return nil }
         let words = ["ledger", json ? "json" : "text", since ?? "", cursor] + filter
         let answer: String
-        do {
-            answer = try Removal.ask(words, id, record, seconds: Removal.questionSeconds)
-        } catch {
+        do { answer = try server.ask(words) } catch {
             // The device may be going away, which is where following ends.
-            if follow, !isFirst, ServerProcess.waitForExit(record.serverPID, seconds: 5) {
+            if follow, !isFirst, ServerProcess.waitForExit(pid, seconds: 5) {
                 return nil
             }
             throw error
@@ -120,7 +118,7 @@ struct LedgerCommand: ParsableCommand {
         )
         let head = parts.first?.split(separator: " ") ?? []
         guard head.count == 3, let lost = UInt64(head[1]) else {
-            throw Removal.isOfAnotherVersion(id)
+            throw server.isOfAnotherVersion
         }
         return Piece(
             cursor: String(head[0]),

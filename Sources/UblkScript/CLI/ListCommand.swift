@@ -25,7 +25,7 @@ struct ListCommand: ParsableCommand {
             throw ValidationError("device \(twice) is named twice")
         }
         var listings: [DeviceListing] = []
-        let state = try Removal.state()
+        let state = try ServerClient.state()
         do {
             let control = try ControlDevice()
             for id in wanted.isEmpty ? Self.allIDs() : wanted {

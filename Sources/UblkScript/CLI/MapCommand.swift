@@ -60,11 +60,11 @@ struct MapCommand: ParsableCommand {
             throw ValidationError("--part goes with one file, and \(paths.count) are named")
         }
         let parts = try part.map { try Self.part($0) }
-        let record = try Removal.ownRecord(id)
+        let server = try ServerClient(id)
         do { try DeviceNode.check(id.blockPath) } catch { throw Failure(error) }
         let files = try paths.flatMap { try mapped($0, parts, onDisk: id.blockPath) }
         if let ranges {
-            try fill(ranges, with: files.flatMap(\.extents), id, record)
+            try fill(ranges, with: files.flatMap(\.extents), server)
         } else if json {
             Output.line(JSON.text(files))
         } else {
@@ -130,20 +130,15 @@ struct MapCommand: ParsableCommand {
     private func fill(
         _ set: String,
         with extents: [MappedFile.Extent],
-        _ id: DeviceID,
-        _ record: DeviceRecord
+        _ server: ServerClient
     ) throws {
-        var answer = try ask(["ranges", set, add ? "count" : "clear"], id, record)
+        var answer = try server.ask(["ctl", "ranges", set, add ? "count" : "clear"])
         for start in stride(from: 0, to: extents.count, by: Self.batch) {
             let words = extents[start..<min(start + Self.batch, extents.count)].flatMap {
                 ["\($0.offset)", "\($0.length)"]
             }
-            answer = try ask(["ranges", set, "add"] + words, id, record)
+            answer = try server.ask(["ctl", "ranges", set, "add"] + words)
         }
         Output.line(answer)
-    }
-
-    private func ask(_ words: [String], _ id: DeviceID, _ record: DeviceRecord) throws -> String {
-        try Removal.ask(["ctl"] + words, id, record, seconds: Removal.questionSeconds)
     }
 }

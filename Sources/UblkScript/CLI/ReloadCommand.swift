@@ -35,13 +35,12 @@ struct ReloadCommand: ParsableCommand {
 
     func run() throws {
         let (id, words) = try DeviceArgument.first(of: self.words, option)
-        try Self.ask(id, try Removal.ownRecord(id), words, execute: execute)
+        try Self.ask(try ServerClient(id), words, execute: execute)
     }
 
     /// - Parameter words: as on the command line.
     static func ask(
-        _ id: DeviceID,
-        _ record: DeviceRecord,
+        _ server: ServerClient,
         _ words: [String],
         execute: [String] = []
     ) throws {
@@ -62,17 +61,18 @@ struct ReloadCommand: ParsableCommand {
                     whenSilent: InputFile.tellOfSilence
                 )
             } else {
-                source = try own(id, record)
+                source = try own(server)
                 isOther = false
             }
-            try check(source, isOther, record, settings)
+            try check(source, isOther, server.record, settings)
         } catch { throw Failure(error) }
         let request = ["reload", isOther ? "other" : "same"] + source.asWords + settings
-        _ = try Removal.ask(request, id, record, seconds: 120)
+        _ = try server.ask(request, seconds: 120)
     }
 
     /// The device's own script, read again.
-    private static func own(_ id: DeviceID, _ record: DeviceRecord) throws -> ScriptSource {
+    private static func own(_ server: ServerClient) throws -> ScriptSource {
+        let (id, record) = (server.id, server.record)
         switch record.origin {
         case .text:
             throw Failure(

@@ -36,7 +36,7 @@ struct StatsCommand: ParsableCommand {
         var problems: [String] = []
         var found: [DeviceStatistics] = []
         for id in named.isEmpty ? StateDirectory.standard.recordedIDs() : named {
-            do { found.append(try Self.ask(id)) } catch let failure as Failure {
+            do { found.append(try Self.ask(try ServerClient(id))) } catch let failure as Failure {
                 // Without a driver all have the same one.
                 if problems.last != failure.text { problems.append(failure.text) }
             }
@@ -54,24 +54,11 @@ struct StatsCommand: ParsableCommand {
         guard problems.isEmpty else { throw Failure(problems.joined(separator: "\n")) }
     }
 
-    static func ask(_ id: DeviceID) throws -> DeviceStatistics {
-        let record = try Removal.ownRecord(id)
-        let answer = try Removal.ask(
-            ["ctl-json", "stats"],
-            id,
-            record,
-            seconds: Removal.questionSeconds
-        )
+    static func ask(_ server: ServerClient) throws -> DeviceStatistics {
+        let answer = try server.ask(["ctl-json", "stats"])
         guard let statistics = JSON.decode(DeviceStatistics.self, Array(answer.utf8)) else {
-            throw Removal.isOfAnotherVersion(id)
+            throw server.isOfAnotherVersion
         }
         return statistics
-    }
-}
-
-extension Removal {
-    /// An answer that makes no sense.
-    static func isOfAnotherVersion(_ id: DeviceID) -> Failure {
-        Failure("the server of device \(id) gave an answer that is none: is it of another version?")
     }
 }

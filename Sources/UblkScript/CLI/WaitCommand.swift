@@ -78,7 +78,7 @@ struct WaitCommand: ParsableCommand {
 
     func run() throws {
         let id = try DeviceArgument.first(of: allWords, option).id
-        let record = try Removal.ownRecord(id)
+        let server = try ServerClient(id)
         var limit = timeout.flatMap(Quantity.nanoseconds).map { TimeLimit(nanoseconds: $0) }
         let start = SystemCall.monotonicNanoseconds
         while true {
@@ -88,7 +88,7 @@ struct WaitCommand: ParsableCommand {
                 return isOver
             }
             let answer: (isReached: Bool, count: UInt64, text: String)
-            do { answer = try ask(id, record) { !isLate() } } catch let failure as Failure {
+            do { answer = try ask(server) { !isLate() } } catch let failure as Failure {
                 guard isOver else { throw failure }
                 throw Failure("after \(timeout ?? ""): the server of device \(id) does not answer")
             }
@@ -109,20 +109,13 @@ struct WaitCommand: ParsableCommand {
     }
 
     private func ask(
-        _ id: DeviceID,
-        _ record: DeviceRecord,
+        _ server: ServerClient,
         goesOn: () -> Bool
     ) throws -> (isReached: Bool, count: UInt64, text: String) {
-        let answer = try Removal.ask(
-            ["reached"] + words,
-            id,
-            record,
-            seconds: Removal.questionSeconds,
-            goesOn: goesOn
-        )
+        let answer = try server.ask(["reached"] + words, goesOn: goesOn)
         let parts = answer.split(separator: " ", maxSplits: 2).map(String.init)
         guard parts.count == 3, let count = UInt64(parts[1]) else {
-            throw Removal.isOfAnotherVersion(id)
+            throw server.isOfAnotherVersion
         }
         return (parts[0] == "yes", count, parts[2])
     }

@@ -10,7 +10,7 @@ extension DeviceServer {
     }
 
     var readableLines: Int32 { lines.readFD }
-    func takeLines() -> [String] { lines.takeLines() }
+    func takeLines() -> [LinePipe.Line] { lines.takeLines() }
     var state: StateDirectory { request.state }
     var rules: [RuleLabel] { plan.rules }
     var seed: UInt64 { plan.seed }

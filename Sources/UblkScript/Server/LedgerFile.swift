@@ -99,7 +99,7 @@ final class LedgerFile: Sendable {
                 if piece.entries.isEmpty, !piece.hasMore, isLast { return ended.fulfil(nil) }
             }
             let problem = put(&rest)
-            if problem != failure { lines.write(change(from: failure, to: problem)) }
+            if problem != failure { tellOf(problem, lines) }
             failure = problem
             if isLast, let failure {
                 return ended.fulfil("\(path): \(failure.name): the last records are missing")
@@ -144,11 +144,15 @@ final class LedgerFile: Sendable {
         return nil
     }
 
-    private func change(from failure: Errno?, to problem: Errno?) -> String {
-        guard let problem else { return "ledger file \(path): it is written again" }
-        return
-            "error: ledger file \(path): \(problem) (\(problem.name)): what happens is kept in memory as long as there is "
-            + "room (ledger_size), and tried again each second"
+    private func tellOf(_ problem: Errno?, _ lines: LinePipe) {
+        guard let problem else {
+            return lines.write(.info, "ledger file \(path): it is written again")
+        }
+        lines.write(
+            .error,
+            "ledger file \(path): \(problem) (\(problem.name)): what happens is kept in memory as long as there is "
+                + "room (ledger_size), and tried again each second"
+        )
     }
 }
 

@@ -4,12 +4,25 @@ import SystemPackage
 /// Lines of text from queue threads to the main thread, which writes the log.
 ///
 /// A queue must never wait for a terminal or a disk, so the pipe does not block: a line that does
-/// not fit is dropped. A write of up to PIPE_BUF bytes arrives whole.
+/// not fit is dropped. A write of up to PIPE_BUF bytes arrives whole. A line of the server's begins with
+/// the byte of its level; one of a script's `log()` has none, nor any other control character (`CLua/values.c`).
 final class LinePipe: Sendable {
     let readFD: Int32
     /// Given to the Lua states too, whose `log()` writes lines itself.
     let writeFD: Int32
     static let lineBytesMax = 2048
+
+    /// How much a line matters.
+    enum Level: UInt8 {
+        case info = 1
+        case warning = 2
+        case error = 3
+    }
+
+    struct Line: Equatable {
+        let level: Level
+        let text: String
+    }
 
     init() throws(DeviceError) {
         var ends: [Int32] = [-1, -1]
@@ -30,16 +43,16 @@ final class LinePipe: Sendable {
     }
 
     /// Any thread.
-    func write(_ line: String) {
-        var bytes = Array(line.utf8.prefix(Self.lineBytesMax - 1))
-        bytes.append(UInt8(ascii: "\n"))
+    func write(_ level: Level, _ line: String) {
+        let bytes =
+            [level.rawValue] + line.utf8.prefix(Self.lineBytesMax - 2) + [UInt8(ascii: "\n")]
         _ = unsafe bytes.withUnsafeBytes { unsafe Glibc.write(writeFD, $0.baseAddress, $0.count) }
     }
 
     /// The whole lines that are waiting.
     ///
     /// The main thread only.
-    func takeLines() -> [String] {
+    func takeLines() -> [Line] {
         var text: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)
         while true {
@@ -51,6 +64,12 @@ final class LinePipe: Sendable {
             // A script that logs without end must not keep the main thread here.
             if text.count >= 1 << 20 { break }
         }
-        return text.split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
+        return text.split(separator: UInt8(ascii: "\n")).map { bytes in
+            let level = bytes.first.flatMap(Level.init)
+            return Line(
+                level: level ?? .info,
+                text: String(decoding: bytes.dropFirst(level == nil ? 0 : 1), as: UTF8.self)
+            )
+        }
     }
 }

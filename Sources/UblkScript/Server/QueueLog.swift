@@ -38,7 +38,7 @@ final class QueueLog: QueueReport {
     /// The main thread looks at it whenever a line arrives.
     func wantsStop() {
         control.wantsStop.store(true, ordering: .relaxed)
-        lines.write("error: on_error = \"stop\": the device is stopped")
+        lines.write(.error, "on_error = \"stop\": the device is stopped")
     }
 
     private func complain(_ text: String, _ io: IOSummary) {
@@ -48,9 +48,9 @@ final class QueueLog: QueueReport {
             return seen[key, default: 0]
         }
         if count == 1 {
-            lines.write("error: \(text) [\(io)]")
+            lines.write(.error, "\(text) [\(io)]")
         } else if Self.isPowerOfTen(count) {
-            lines.write("error: \(text) (\(count) times so far)")
+            lines.write(.error, "\(text) (\(count) times so far)")
         }
     }
 

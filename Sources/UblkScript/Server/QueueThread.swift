@@ -33,7 +33,8 @@ enum QueueThread {
     private static func serve(_ seat: QueueSeat) throws {
         do throws(Errno) { try SystemCall.setAffinity(seat.affinity) } catch {
             seat.lines.write(
-                "warning: queue \(seat.queue.rawValue) could not be pinned to its CPUs: \(error.name)"
+                .warning,
+                "queue \(seat.queue.rawValue) could not be pinned to its CPUs: \(error.name)"
             )
         }
         let config = seat.plan.config

@@ -72,12 +72,10 @@ struct ServerLoop {
 
     private func logLines() {
         for line in server.takeLines() {
-            if line.hasPrefix("error: ") {
-                server.logger.error("\(line.dropFirst(7))")
-            } else if line.hasPrefix("warning: ") {
-                server.logger.warning("\(line.dropFirst(9))")
-            } else {
-                server.logger.info("\(line)")
+            switch line.level {
+            case .error: server.logger.error("\(line.text)")
+            case .warning: server.logger.warning("\(line.text)")
+            case .info: server.logger.info("\(line.text)")
             }
         }
     }

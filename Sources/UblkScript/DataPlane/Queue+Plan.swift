@@ -138,9 +138,15 @@ extension Queue where Transport: ~Copyable {
         return decision
     }
 
+    /// The tag's data, for whom the script's needs name.
+    private func mappedData(_ tag: Tag) -> UnsafeMutableRawPointer {
+        precondition(dataNeeds.mapped & requests[tag].op.bit != 0, "data that nobody needs")
+        return unsafe transport.data(tag).bytes
+    }
+
     private func clearData(_ tag: Tag) {
         let length = Int(requests[tag].io.length)
-        unsafe transport.data(tag).bytes.initializeMemory(
+        unsafe mappedData(tag).initializeMemory(
             as: UInt8.self,
             repeating: 0,
             count: length
@@ -157,7 +163,7 @@ extension Queue where Transport: ~Copyable {
             &requests[tag].decision,
             requests.patches(tag),
             requests[tag].io.offset,
-            transport.data(tag).bytes,
+            mappedData(tag),
             requests[tag].io.length
         )
     }

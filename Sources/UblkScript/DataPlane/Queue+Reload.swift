@@ -28,6 +28,15 @@ extension Queue where Transport: ~Copyable {
         }
     }
 
+    static func dataNeeds(
+        _ rules: borrowing RuleSet,
+        _ script: borrowing Script
+    ) -> DataNeeds {
+        var needs = rules.dataNeeds
+        needs.handled = script.handlers
+        return needs
+    }
+
     /// Loads the script; IOs wait for as long as its load phase takes.
     ///
     /// - Returns: nil, or why it cannot be loaded; then nothing has changed.
@@ -84,6 +93,7 @@ extension Queue where Transport: ~Copyable {
         // The rules first: theirs are places in their script.
         rules = new.rules
         script = new.script
+        dataNeeds = dataNeeds.union(Self.dataNeeds(rules, script))
         control.watchdog?.add(script)
         report.scriptChanged()
         configuration.take(reload.plan.config)

@@ -23,6 +23,8 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     var timers: TimerHeap
     var configuration: QueueConfiguration
     let stores: StoreTable
+    /// Whose data the script looks at or changes, or the one before it did for IOs that are still under way.
+    var dataNeeds: DataNeeds
     let shared: SharedObjects
     let control: QueueControl
     /// Those of `control`.
@@ -80,6 +82,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             UInt32(configuration.queue.rawValue),
             .max
         )
+        dataNeeds = Self.dataNeeds(self.rules, self.script)
         try self.rules.attach(shared, self.script, deviceBytes: configuration.sizeBytes)
         try bind(self.script)
     }
@@ -185,7 +188,8 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
                 op: op,
                 now: transport.now,
                 inFlight: requests.lifecycle.inFlight,
-                data: op == .write ? UnsafeRawPointer(transport.data(tag).bytes) : nil,
+                data: dataNeeds.compared & op.bit != 0
+                    ? UnsafeRawPointer(transport.data(tag).bytes) : nil,
                 decision: &request.decision,
                 legs: requests.legs(tag),
                 heals: &request.heals

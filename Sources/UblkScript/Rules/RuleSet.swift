@@ -31,6 +31,8 @@ struct RuleSet: ~Copyable {
     private var index: RuleIndex
     /// Some rule looks at how much the device has been asked for so far.
     let needsTotals: Bool
+    /// Whose data these rules look at or change.
+    let dataNeeds: DataNeeds
 
     /// The most heal rules a script may have: each has a bit in a request's mask.
     static let healRulesMax = 64
@@ -49,6 +51,7 @@ struct RuleSet: ~Copyable {
         needsTotals = list.contains {
             $0.conditions.after.needsTotals || $0.conditions.before.needsTotals
         }
+        dataNeeds = DataNeeds(list)
         self.counters = counters
         self.ledger = ledger
         self.seed = seed

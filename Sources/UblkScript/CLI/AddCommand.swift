@@ -103,7 +103,7 @@ enum Serving {
         cookie: UInt64 = DeviceServer.newCookie(),
         patienceSeconds: Int,
         answerFD: Int32? = nil,
-        sink: (DeviceID) throws -> LogSink,
+        sink: @escaping (DeviceID) throws -> LogSink,
         ready: (DeviceRecord, DeviceInfo) throws -> Void
     ) throws {
         do {
@@ -127,11 +127,12 @@ enum Serving {
                 ledgerFile: ledger.path,
                 cookie: cookie,
                 patienceSeconds: patienceSeconds,
-                encode: { JSON.encode($0) }
+                encode: { JSON.encode($0) },
+                openLog: sink
             )
             request.newFiles = newFiles
             let server = try DeviceServer(request)
-            let record = try server.bringUp(sink: sink)
+            let record = try server.bringUp()
             watch.end()
             do { try ready(record, server.info) } catch {
                 // Nobody would know of the device.
@@ -142,7 +143,7 @@ enum Serving {
             // From here on there is a device to lose.
             LoadWatch.setOnStuck(nil)
             var loop = ServerLoop(server, signalFD: signals)
-            _ = loop.run()
+            if loop.run() == .givenUp { server.aftermath.endProcess() }
         } catch { throw Failure(error) }
     }
 }

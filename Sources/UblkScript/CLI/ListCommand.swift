@@ -56,7 +56,7 @@ struct ListCommand: ParsableCommand {
 
     /// Present ones, and deleted ones that somebody still uses.
     private static func allIDs() -> [DeviceID] {
-        let present = DeviceUsers.presentIDs()
+        let present = KernelDriver().presentIDs()
         let used = DeviceUsers.usedIDs().subtracting(present)
         return (present + used).sorted { $0.rawValue < $1.rawValue }
     }

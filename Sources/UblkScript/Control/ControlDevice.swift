@@ -91,7 +91,7 @@ struct ControlDevice: LockFreeQueries {
     ///
     /// The number is free once nobody has the disk open; DEL_DEV would wait for that, for ever if
     /// it is mounted, and hold up every other ublk device of the machine meanwhile. So this is
-    /// DEL_DEV_ASYNC, and ``LockFreeQueries/waitUntilGone(_:seconds:)`` tells.
+    /// DEL_DEV_ASYNC, and ``LockFreeQueries/waitUntilGone(_:seconds:clock:)`` tells.
     func delete(_ device: DeviceID, seconds: Int = changeSeconds) throws(DeviceError) {
         try change(.init(kind: .deleteDevice, device: device), seconds: seconds)
     }

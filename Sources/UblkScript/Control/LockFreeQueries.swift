@@ -68,14 +68,18 @@ extension LockFreeQueries {
     /// Waits until a deleted device is gone.
     ///
     /// - Returns: false when somebody still has its disk open after `seconds`.
-    func waitUntilGone(_ device: DeviceID, seconds: Double = 1.5) -> Bool {
-        var limit = TimeLimit(seconds: seconds)
+    func waitUntilGone(
+        _ device: DeviceID,
+        seconds: Double = 1.5,
+        clock: WaitClock = .machine
+    ) -> Bool {
+        var limit = TimeLimit(seconds: seconds, now: clock.now())
         while true {
             do throws(DeviceError) { _ = try info(of: device) } catch {
                 if error.errno == .operationNotSupportedByDevice { return true }
             }
-            guard !limit.isOver() else { return false }
-            usleep(5000)
+            guard !limit.isOver(now: clock.now()) else { return false }
+            clock.pause(5)
         }
     }
 

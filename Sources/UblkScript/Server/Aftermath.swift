@@ -42,22 +42,24 @@ struct Aftermath: Sendable {
     /// - Parameter patiently: an ADD_DEV of the dead process may still be under way.
     func clean(
         patiently: Bool = false,
-        state: StateDirectory = .standard
+        state: StateDirectory = .standard,
+        _ driver: any DriverAccess = KernelDriver(),
+        clock: WaitClock = .machine
     ) throws(DeviceError) {
         for file in files { unsafe unlink(file) }
-        let control = try ControlDevice()
+        let control = ControlDevice(try driver.control())
         for _ in 0..<(patiently ? 20 : 1) {
-            for id in DeviceUsers.presentIDs() {
+            for id in driver.presentIDs() {
                 guard let info = try? control.info(of: id), info.cookie == cookie else { continue }
                 // Before DEL: afterwards the number, and with it these names, may be another device's.
                 state.remove(id)
                 // Kernels before 6.15 notice a death with every IO held only at the 30 s request
                 // timeout.
                 try control.delete(id, seconds: 75)
-                _ = control.waitUntilGone(id)
+                _ = control.waitUntilGone(id, clock: clock)
                 return
             }
-            if patiently { usleep(50_000) }
+            if patiently { clock.pause(50) }
         }
     }
 }

@@ -17,16 +17,18 @@ final class Companion {
     private static let letterBytesMax = 4096
 
     let fd: Int32
-    private let pid: pid_t
+    /// nil: the other end is not a process of its own.
+    private let pid: pid_t?
 
     /// - Parameter words: what makes the program that process.
-    init(_ words: [String]) throws(DeviceError) {
+    convenience init(_ words: [String]) throws(DeviceError) {
         var ends: [Int32] = [-1, -1]
         // One that is not close-on-exec is so before the next program starts.
         guard unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends) == 0 else {
             throw .system(call: "socketpair", path: "", Errno(rawValue: Glibc.errno))
         }
         defer { close(ends[1]) }
+        let pid: pid_t
         do throws(DeviceError) {
             // Not of our session: Ctrl-C in a terminal is for us to handle.
             pid = try ChildProcess.spawn(words, answerEnd: ends[1], inNewSession: true)
@@ -34,7 +36,13 @@ final class Companion {
             close(ends[0])
             throw error
         }
-        fd = ends[0]
+        self.init(fd: ends[0], pid: pid)
+    }
+
+    /// - Parameter fd: our end of the socket, which is closed with this.
+    init(fd: Int32, pid: pid_t?) {
+        self.fd = fd
+        self.pid = pid
     }
 
     /// Ends it, and waits a moment so that nothing of it is left when we end.
@@ -55,7 +63,7 @@ final class Companion {
         return Self.read(fd).map { .text($0) } ?? .end
     }
 
-    private func hasEnded() -> Bool { waitpid(pid, nil, WNOHANG) != 0 }
+    private func hasEnded() -> Bool { pid.map { waitpid($0, nil, WNOHANG) != 0 } ?? true }
 
     // MARK: Both sides
 

@@ -37,13 +37,6 @@ struct DeviceUsers: Equatable {
         addPrograms(with: disk)
     }
 
-    /// Every ublk device of this kernel, whoever made it; without deleted ones.
-    static func presentIDs() -> [DeviceID] {
-        DirectoryListing.names("/sys/class/ublk-char")
-            .compactMap { DeviceID(parsing: "/dev/" + $0) }
-            .sorted { $0.rawValue < $1.rawValue }
-    }
-
     /// Ids of ublk disks that programs have open or mounted, deleted ones among them.
     static func usedIDs() -> Set<DeviceID> {
         var ids: Set<DeviceID> = []

@@ -27,8 +27,13 @@ final class OutsideControl {
     /// nil once it has died: somebody killed it and meant us, or the kernel had no memory left.
     private var process: Companion?
     private var number: UInt64 = 0
+    private let newProcess: () throws(DeviceError) -> Companion
 
-    init() throws(DeviceError) { process = try Companion([Self.word]) }
+    /// - Parameter newProcess: starts the process, now and whenever it has died.
+    init(_ newProcess: @escaping () throws(DeviceError) -> Companion) throws(DeviceError) {
+        self.newProcess = newProcess
+        process = try newProcess()
+    }
 
     // MARK: Commands
 
@@ -125,7 +130,7 @@ final class OutsideControl {
         number += 1
         let letter = ([String(number)] + words).joined(separator: " ")
         if process?.send(letter) == true { return number }
-        let new = try Companion([Self.word])
+        let new = try newProcess()
         guard new.send(letter) else {
             throw .unsupported("the process that gives control commands died at once")
         }

@@ -13,7 +13,9 @@ final class OutsideProcess: Sendable {
 
     /// The driver's answer is waited for as long as it takes: who asked us sees whether IO moves.
     private static let forever = 1 << 30
-    private let socket = ChildProcess.answerFD
+    private let socket: Int32
+    private let driver: any DriverAccess
+    private let silenceSeconds: Double
     /// A question to the driver that waits behind a STOP has no answer yet.
     private let isAsking = Atomic<Bool>(false)
 
@@ -24,16 +26,21 @@ final class OutsideProcess: Sendable {
         signal(SIGPIPE, SIG_IGN)
         // It must not keep a mount busy.
         unsafe chdir("/")
-        OutsideProcess().run()
+        OutsideProcess(socket: ChildProcess.answerFD, KernelDriver()).run()
         _exit(0)
     }
 
-    /// How long a question may wait before somebody is stopping the device: no other command keeps
-    /// the device's mutex for so long, while this process runs.
-    private static let silenceSeconds = 3.0
+    /// - Parameter silenceSeconds: how long a question may wait before somebody is stopping the device: no
+    ///   other command keeps the device's mutex for so long, while this process runs.
+    init(socket: Int32, _ driver: any DriverAccess, silenceSeconds: Double = 3) {
+        self.socket = socket
+        self.driver = driver
+        self.silenceSeconds = silenceSeconds
+    }
 
-    private func run() {
-        var silence = TimeLimit(seconds: Self.silenceSeconds)
+    /// Serves the server at the other end of the socket until that closes.
+    func run() {
+        var silence = TimeLimit(seconds: silenceSeconds)
         var look: (number: UInt64, device: DeviceID)?
         while true {
             var event = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
@@ -44,7 +51,7 @@ final class OutsideProcess: Sendable {
                 guard words.count > 2, let number = UInt64(words[0]), let id = UInt32(words[2])
                 else { return }
                 if words[1] == "look" {
-                    if look == nil { silence = TimeLimit(seconds: Self.silenceSeconds) }
+                    if look == nil { silence = TimeLimit(seconds: silenceSeconds) }
                     look = (number, DeviceID(id))
                     askUnlessAsked(DeviceID(id))
                 } else {
@@ -52,7 +59,8 @@ final class OutsideProcess: Sendable {
                 }
             }
             guard let current = look else { continue }
-            if Self.isDiskGone(current.device)
+            // A STOP takes the disk out of the system before it waits for IO, but after writeback.
+            if !driver.hasDisk(current.device)
                 || isAsking.load(ordering: .acquiring) && silence.isOver()
             {
                 var answer = OutsideAnswer(number: current.number)
@@ -69,17 +77,14 @@ final class OutsideProcess: Sendable {
 
     // MARK: The watch
 
-    /// A STOP takes the disk out of the system before it waits for IO, but after writeback.
-    private static func isDiskGone(_ device: DeviceID) -> Bool {
-        unsafe access("/sys/block", F_OK) == 0 && access("/sys/block/ublkb\(device)", F_OK) != 0
-    }
-
     /// STOP and DEL hold the device's mutex until the last IO is over, and GET_PARAMS waits for it.
     private func askUnlessAsked(_ device: DeviceID) {
         guard !isAsking.exchange(true, ordering: .acquiringAndReleasing) else { return }
         OSThread(name: "ublk-look") {
             // An error is an answer.
-            _ = try? ControlDevice().getParams(of: device, seconds: Self.forever)
+            if let control = try? self.driver.control() {
+                _ = try? ControlDevice(control).getParams(of: device, seconds: Self.forever)
+            }
             self.isAsking.store(false, ordering: .releasing)
         }.detach()
     }
@@ -90,7 +95,7 @@ final class OutsideProcess: Sendable {
         OSThread(name: "ublk-\(word)") {
             var answer = OutsideAnswer(number: number)
             do throws(DeviceError) {
-                answer.text = try Self.give(word, device, rest)
+                answer.text = try self.give(word, device, rest)
             } catch {
                 answer.isOK = false
                 answer.errno = error.errno?.rawValue ?? 0
@@ -100,29 +105,26 @@ final class OutsideProcess: Sendable {
         }.detach()
     }
 
-    private static func give(
+    private func give(
         _ word: String,
         _ device: DeviceID,
         _ rest: [String]
     ) throws(DeviceError) -> String {
-        let control = try ControlDevice()
+        let control = ControlDevice(try driver.control())
         switch word {
         case "start" where rest.count > 1:
-            try control.start(device, serverPID: Int32(rest[0]) ?? 0, seconds: forever)
+            try control.start(device, serverPID: Int32(rest[0]) ?? 0, seconds: Self.forever)
             return rest[1] == "scan" ? scanPartitions(device) : ""
-        case "stop": try control.stop(device, seconds: forever)
-        case "delete": try control.delete(device, seconds: forever)
+        case "stop": try control.stop(device, seconds: Self.forever)
+        case "delete": try control.delete(device, seconds: Self.forever)
         default: throw .unsupported("\(OutsideControl.word): \(word) is no command")
         }
         return ""
     }
 
     /// A scan that is refused (somebody holds the disk already) is no reason to fail.
-    private static func scanPartitions(_ device: DeviceID) -> String {
-        let fd = unsafe open(device.blockPath, O_RDONLY | O_CLOEXEC)
-        guard fd >= 0 else { return "no partition scan: \(Errno(rawValue: errno).name)" }
-        defer { close(fd) }
-        do throws(Errno) { try SystemCall.rescanPartitions(fd) } catch {
+    private func scanPartitions(_ device: DeviceID) -> String {
+        do throws(Errno) { try driver.scanPartitions(device) } catch {
             return "no partition scan: \(error.name)"
         }
         return ""

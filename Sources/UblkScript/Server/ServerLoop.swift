@@ -11,6 +11,8 @@ struct ServerLoop {
         case deleted
         /// Stopped; its number and record remain until `del`.
         case stopped
+        /// A signal's stop did not end in time: the process has to end at once (``Aftermath``).
+        case givenUp
     }
 
     private let server: DeviceServer
@@ -93,7 +95,7 @@ struct ServerLoop {
             server.logger.error(
                 "the server ends: what it holds gets EIO, and the device is deleted"
             )
-            server.aftermath.endProcess()
+            return .givenUp
         }
     }
 
@@ -114,7 +116,7 @@ struct ServerLoop {
             )
             return server.drain("another program is stopping the device")
         }
-        let now = SystemCall.monotonicNanoseconds
+        let now = server.clock.now()
         guard now >= nextWatch, server.waitingIOs > 0 else { return }
         nextWatch = now + UInt64(Self.watchMilliseconds) * 1_000_000
         server.outside.look(at: server.id)

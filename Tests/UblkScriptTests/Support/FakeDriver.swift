@@ -1,0 +1,288 @@
+import CUring
+import Glibc
+import Synchronization
+
+import struct SystemPackage.Errno
+
+@testable import UblkScript
+
+/// A ublk driver in memory: a table of devices, and commands that wait as the kernel's do.
+///
+/// They wait for each other and for held IO, and any of them can be made to fail once.
+///
+/// Any thread.
+final class FakeDriver: DriverAccess, Sendable {
+    typealias Hook = @Sendable (ControlCommand.Kind, DeviceID?) -> Void
+
+    private struct Device {
+        var info: ublk_dev_info
+        var params = ublk_params()
+        var hasDisk = false
+        /// IOs that its server does not answer; a STOP waits for them.
+        var heldIOs = 0
+        /// A command has the device's mutex.
+        var isLocked = false
+        /// The driver has taken all tags back.
+        var isStopped = false
+    }
+
+    private struct State {
+        var devices: [UInt32: Device] = [:]
+        var offered = Features(rawValue: 0xf_ffff)
+        var failures: [ControlCommand.Kind: Errno] = [:]
+        var hook: Hook?
+        var grant: @Sendable (inout ublk_dev_info) -> Void = { _ in }
+        var keeps: @Sendable (inout ublk_params) -> Void = { _ in }
+        var openProblem: Errno?
+        var scanProblem: Errno?
+        var nodeProblem: DeviceNode.Problem?
+        var nodePath: Substring = ""
+        var given: [ControlCommand.Kind] = []
+        var scans = 0
+        /// So many looks at the disk find it busy.
+        var busyLooks = 0
+        /// Whose `/dev/ublkcN` a descriptor is, and the other end of it.
+        var opened: [Int32: (device: UInt32, peer: Int32)] = [:]
+        var peers: [Int32] = []
+    }
+    private let state = Mutex(State())
+
+    deinit { for peer in state.withLock({ $0.peers }) { close(peer) } }
+
+    // MARK: What a test wants
+
+    func offer(_ features: Features) { state.withLock { $0.offered = features } }
+
+    /// The next command of that kind does nothing and answers `errno`.
+    func fail(_ kind: ControlCommand.Kind, _ errno: Errno) {
+        state.withLock { $0.failures[kind] = errno }
+    }
+
+    /// Called when a command has been carried out and nobody was told yet.
+    func onCommand(_ hook: Hook?) { state.withLock { $0.hook = hook } }
+
+    func grant(_ change: @escaping @Sendable (inout ublk_dev_info) -> Void) {
+        state.withLock { $0.grant = change }
+    }
+
+    func keepParams(_ change: @escaping @Sendable (inout ublk_params) -> Void) {
+        state.withLock { $0.keeps = change }
+    }
+
+    func failOpen(_ errno: Errno?) { state.withLock { $0.openProblem = errno } }
+    func failScan(_ errno: Errno) { state.withLock { $0.scanProblem = errno } }
+    func keepBusy(looks: Int) { state.withLock { $0.busyLooks = looks } }
+
+    /// As a command that does not end has it.
+    func lock(_ id: DeviceID) { state.withLock { $0.devices[id.rawValue]?.isLocked = true } }
+
+    /// Of every node whose path begins so.
+    func failNode(_ path: String, _ problem: DeviceNode.Problem?) {
+        state.withLock {
+            $0.nodePath = path[...]
+            $0.nodeProblem = problem
+        }
+    }
+
+    func hold(_ count: Int, _ id: DeviceID) {
+        state.withLock { $0.devices[id.rawValue]?.heldIOs = count }
+    }
+
+    func letGo() {
+        state.withLock { state in for id in state.devices.keys { state.devices[id]?.heldIOs = 0 } }
+    }
+
+    /// As another program that is quicker does it.
+    func lose(_ id: DeviceID) { state.withLock { $0.devices[id.rawValue] = nil } }
+
+    /// Adds another program's device.
+    func addForeign(_ id: DeviceID, cookie: UInt64) {
+        var info = ublk_dev_info()
+        info.dev_id = id.rawValue
+        info.ublksrv_flags = cookie
+        let device = Device(info: info)
+        state.withLock { $0.devices[id.rawValue] = device }
+    }
+
+    // MARK: What there is
+
+    var given: [ControlCommand.Kind] { state.withLock { $0.given } }
+    var scans: Int { state.withLock { $0.scans } }
+
+    /// `/dev/ublkcN` is open in its server.
+    var hasOpenNode: Bool {
+        state.withLock { $0.peers }.contains { peer in
+            var event = pollfd(fd: peer, events: Int16(POLLIN), revents: 0)
+            return unsafe poll(&event, 1, 0) == 0
+        }
+    }
+
+    /// Whether the driver still has tags of the queues that opened it so.
+    func serves(_ characterFD: Int32) -> Bool {
+        state.withLock { state in
+            guard let id = state.opened[characterFD]?.device else { return false }
+            return state.devices[id].map { !$0.isStopped } ?? false
+        }
+    }
+
+    // MARK: DriverAccess
+
+    func control() throws(DeviceError) -> any ControlTransport { Control(self) }
+
+    func presentIDs() -> [DeviceID] {
+        state.withLock { $0.devices.keys.sorted() }.compactMap { DeviceID($0) }
+    }
+
+    func openCharacterDevice(_ device: DeviceID) throws(Errno) -> Int32 {
+        if let problem = state.withLock({ $0.openProblem }) { throw problem }
+        var ends: [Int32] = [-1, -1]
+        let result = unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends)
+        precondition(result == 0, "socketpair")
+        let (own, peer) = (ends[0], ends[1])
+        state.withLock {
+            $0.opened[own] = (device.rawValue, peer)
+            $0.peers.append(peer)
+        }
+        return own
+    }
+
+    func checkNode(_ path: String) throws(DeviceNode.Problem) {
+        let problem = state.withLock { path.hasPrefix($0.nodePath) ? $0.nodeProblem : nil }
+        if let problem { throw problem }
+    }
+
+    func hasDisk(_ device: DeviceID) -> Bool {
+        state.withLock { $0.devices[device.rawValue]?.hasDisk ?? false }
+    }
+
+    func isDiskBusy(_ device: DeviceID) -> Bool {
+        state.withLock { state in
+            state.busyLooks -= state.busyLooks > 0 ? 1 : 0
+            return state.busyLooks > 0
+        }
+    }
+
+    func scanPartitions(_ device: DeviceID) throws(Errno) {
+        let problem = state.withLock { state in
+            state.scans += 1
+            return state.scanProblem
+        }
+        if let problem { throw problem }
+    }
+
+    // MARK: Commands
+
+    private final class Control: ControlTransport {
+        private let driver: FakeDriver
+        init(_ driver: FakeDriver) { self.driver = driver }
+
+        func run(
+            _ command: ControlCommand,
+            payload: inout [UInt8],
+            seconds: Int
+        ) throws(DeviceError) {
+            let hook: Hook?
+            do throws(Errno) { hook = try driver.run(command, &payload) } catch {
+                throw .command(command.kind, command.device, error)
+            }
+            hook?(command.kind, command.device)
+        }
+    }
+
+    private func run(_ command: ControlCommand, _ payload: inout [UInt8]) throws(Errno) -> Hook? {
+        let failure = state.withLock { state in
+            state.given.append(command.kind)
+            return state.failures.removeValue(forKey: command.kind)
+        }
+        if let failure { throw failure }
+        switch command.kind {
+        case .getFeatures: payload = Bytes.of(state.withLock { $0.offered.rawValue })
+        case .addDevice: payload = Bytes.of(try add(Bytes.load(ublk_dev_info.self, from: payload)))
+        case .getDeviceInfo: payload = Bytes.of(try device(command).info)
+        case .getQueueAffinity: _ = try device(command)
+        default: try withMutex(command, &payload)
+        }
+        return state.withLock { $0.hook }
+    }
+
+    private func add(_ asked: ublk_dev_info) throws(Errno) -> ublk_dev_info {
+        var info = asked
+        info.ublksrv_pid = -1
+        let added = state.withLock { state -> ublk_dev_info? in
+            if info.dev_id == .max {
+                info.dev_id = 0
+                while state.devices[info.dev_id] != nil { info.dev_id += 1 }
+            }
+            guard state.devices[info.dev_id] == nil else { return nil }
+            state.grant(&info)
+            state.devices[info.dev_id] = Device(info: info)
+            return info
+        }
+        guard let added else { throw .fileExists }
+        return added
+    }
+
+    private func device(_ command: ControlCommand) throws(Errno) -> Device {
+        let id = command.device?.rawValue ?? .max
+        let device = state.withLock { $0.devices[id] }
+        guard let device else { throw .operationNotSupportedByDevice }
+        return device
+    }
+
+    /// Those that wait for each other, and STOP and DEL for every held IO.
+    private func withMutex(_ command: ControlCommand, _ payload: inout [UInt8]) throws(Errno) {
+        let id = command.device?.rawValue ?? .max
+        try wait { state in
+            guard let device = state.devices[id] else { return .operationNotSupportedByDevice }
+            guard !device.isLocked else { return nil }
+            state.devices[id]?.isLocked = true
+            return Errno(rawValue: 0)
+        }
+        defer { state.withLock { $0.devices[id]?.isLocked = false } }
+        switch command.kind {
+        case .setParams:
+            var params = Bytes.load(ublk_params.self, from: payload)
+            state.withLock { $0.keeps }(&params)
+            let kept = params
+            state.withLock { $0.devices[id]?.params = kept }
+        case .getParams: payload = Bytes.of(try device(command).params)
+        case .startDevice:
+            state.withLock {
+                $0.devices[id]?.hasDisk = true
+                $0.devices[id]?.info.state = 1
+                $0.devices[id]?.info.ublksrv_pid = Int32(truncatingIfNeeded: command.data)
+            }
+        case .stopDevice, .deleteDevice:
+            state.withLock { $0.devices[id]?.hasDisk = false }
+            try wait { state in
+                guard let device = state.devices[id] else { return .operationNotSupportedByDevice }
+                return device.heldIOs == 0 ? Errno(rawValue: 0) : nil
+            }
+            state.withLock {
+                $0.devices[id]?.isStopped = true
+                $0.devices[id]?.info.state = 0
+                if command.kind == .deleteDevice { $0.devices[id] = nil }
+            }
+        default: throw .notSupported
+        }
+    }
+
+    /// Until `isDone` gives a number; not 0 is an error.
+    private func wait(_ isDone: (inout State) -> Errno?) throws(Errno) {
+        while true {
+            if let errno = state.withLock({ isDone(&$0) }) {
+                guard errno.rawValue == 0 else { throw errno }
+                return
+            }
+            usleep(500)
+        }
+    }
+}
+
+/// Two ends of a line of letters.
+func socketPair() -> (Int32, Int32) {
+    var ends: [Int32] = [-1, -1]
+    let result = unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends)
+    precondition(result == 0, "socketpair")
+    return (ends[0], ends[1])
+}

@@ -1,0 +1,178 @@
+import Glibc
+import Synchronization
+import Testing
+
+import struct SystemPackage.Errno
+
+@testable import UblkScript
+
+/// A server's surroundings without a kernel: a driver in memory, queues that only listen, a process beside it that
+/// is a thread, and folders of its own.
+final class ServerWorld {
+    let driver = FakeDriver()
+    let queues: FakeQueues
+    let clock = FastClock()
+    let processes = Processes()
+    private let stateFolder = ScratchDirectory()
+    private let files = ScratchDirectory()
+    let cookie = DeviceServer.newCookie()
+
+    var state: StateDirectory { StateDirectory(path: stateFolder.path) }
+    var disk: String { files.file("disk.img") }
+    var ledger: String { files.file("ledger.jsonl") }
+
+    init() { queues = FakeQueues(driver) }
+
+    deinit {
+        // What waits for held IO is to end.
+        driver.letGo()
+        processes.kill()
+    }
+
+    /// One with all that a device can leave behind: two queues, a watchdog, a file for its bytes, one for its ledger.
+    ///
+    /// - Parameter openLog: nil: a file in the state directory.
+    func server(
+        patienceSeconds: Int = 5,
+        openLog: ((DeviceID) throws -> LogSink)? = nil
+    ) throws -> DeviceServer {
+        let script = """
+            device { size = "1M", depth = 1, max_io = "4K", file = "\(disk)", queues = 2 }
+            function read(io) end
+            """
+        let state = state
+        var request = DeviceServer.Request(
+            source: ScriptSource(path: "faulty.lua", text: script),
+            ledgerFile: ledger,
+            cookie: cookie,
+            patienceSeconds: patienceSeconds,
+            state: state,
+            encode: { JSON.encode($0) },
+            openLog: openLog ?? { try LogSink(path: state.logPath($0)) }
+        )
+        request.settings = ["seed=7"]
+        let (driver, queues, processes) = (driver, queues, processes)
+        return try DeviceServer(
+            request,
+            ServerPlatform(
+                access: driver,
+                clock: clock.clock,
+                companion: { () throws(DeviceError) in try processes.start(driver) },
+                queue: { queues.run($0) }
+            )
+        )
+    }
+
+    func log(_ id: DeviceID = DeviceID(0)) -> String { contents(of: state.logPath(id)) ?? "" }
+
+    /// What is left of a device: empty when there is nothing.
+    ///
+    /// - Parameter names: in the state directory, of the test's own.
+    func leftovers(except names: [String] = []) -> [String] {
+        var found = driver.presentIDs().map { "device \($0)" }
+        found += DirectoryListing.names(state.path).filter { !names.contains($0) }
+        if queues.running > 0 { found.append("\(queues.running) queue threads") }
+        if driver.hasOpenNode { found.append("an open /dev/ublkcN") }
+        return found + leftFiles
+    }
+
+    /// Those that are made for the device.
+    var madeFiles: [String] { [disk, ledger] }
+    var leftFiles: [String] { madeFiles.filter { unsafe access($0, F_OK) == 0 } }
+
+    /// The processes beside servers: threads, whose socket outlives them because a late answer may come.
+    final class Processes: Sendable {
+        private let ends = Mutex<[Int32]>([])
+
+        func start(_ driver: FakeDriver) throws(DeviceError) -> Companion {
+            let (own, other) = socketPair()
+            ends.withLock { $0.append(other) }
+            OSThread(name: "test-outside") {
+                OutsideProcess(socket: other, driver, silenceSeconds: 0.3).run()
+            }.detach()
+            return Companion(fd: own, pid: nil)
+        }
+
+        /// They die.
+        func kill() {
+            for end in ends.withLock({ $0 }) { shutdown(end, Int32(SHUT_RDWR)) }
+        }
+    }
+}
+
+/// The machine's time, in which a pause is over in a moment.
+final class FastClock: Sendable {
+    private let ahead = Atomic<UInt64>(0)
+
+    var clock: WaitClock {
+        WaitClock(
+            now: { WaitClock.machine.now() + self.ahead.load(ordering: .relaxed) },
+            pause: {
+                self.ahead.add(UInt64($0) * 1_000_000, ordering: .relaxed)
+                // Others have to run.
+                usleep(200)
+            }
+        )
+    }
+}
+
+/// A value that threads share.
+final class Shared<Value: Sendable>: Sendable {
+    private let mutex: Mutex<Value>
+    init(_ value: Value) { mutex = Mutex(value) }
+    var value: Value {
+        get { mutex.withLock { $0 } }
+        set { mutex.withLock { $0 = newValue } }
+    }
+}
+
+/// The threads of queues without a driver and a script: each comes up, hears what it is told, and ends when it is told
+/// or when the driver has taken its tags back.
+final class FakeQueues: Sendable {
+    private let driver: FakeDriver
+    private let count = Atomic(0)
+    /// How often one was drained.
+    private let drained = Atomic(0)
+    /// Why the last queue does not come up.
+    let problem = Shared<String?>(nil)
+    /// Each says that it holds an IO.
+    let holds = Shared(false)
+    /// Held IO stays held when the device is drained, as that of a backing that does not answer.
+    let holdsOn = Shared(false)
+    /// An IO is served now and then.
+    let isBusy = Shared(false)
+
+    init(_ driver: FakeDriver) { self.driver = driver }
+
+    var running: Int { count.load(ordering: .acquiring) }
+    var drains: Int { drained.load(ordering: .acquiring) }
+
+    func run(_ seat: QueueSeat) {
+        count.add(1, ordering: .acquiringAndReleasing)
+        defer { count.subtract(1, ordering: .acquiringAndReleasing) }
+        // The partition scan.
+        seat.control.counters.add(.read)
+        if let problem = problem.value, seat.queue.rawValue == seat.plan.config.queues - 1 {
+            return seat.ready.fulfil(problem)
+        }
+        if holds.value { seat.control.counters.add(.heldNow) }
+        seat.ready.fulfil(nil)
+        while driver.serves(seat.characterFD) {
+            var event = pollfd(fd: seat.wakeupFD, events: Int16(POLLIN), revents: 0)
+            if unsafe poll(&event, 1, 5) > 0 {
+                var count: UInt64 = 0
+                _ = unsafe read(seat.wakeupFD, &count, 8)
+            }
+            if isBusy.value { seat.control.counters.add(.read) }
+            for message in seat.control.takeMessages() {
+                switch message {
+                case .quit: return
+                case .drain:
+                    drained.add(1, ordering: .acquiringAndReleasing)
+                    if !holdsOn.value { driver.letGo() }
+                default: break
+                }
+            }
+        }
+    }
+}

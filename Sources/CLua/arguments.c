@@ -76,6 +76,18 @@ bool us_is_text(lua_State *L, int index, const char *text) {
     return given != NULL && length == strlen(text) && memcmp(given, text, length) == 0;
 }
 
+const char *us_push_choice(lua_State *L, const char *const *words) {
+    luaL_Buffer choice;
+    luaL_buffinit(L, &choice);
+    for (size_t i = 0; words[i] != NULL; i++) {
+        luaL_addstring(&choice, i == 0 ? "\"" : words[i + 1] != NULL ? ", \"" : " or \"");
+        luaL_addstring(&choice, words[i]);
+        luaL_addchar(&choice, '"');
+    }
+    luaL_pushresult(&choice);
+    return lua_tostring(L, -1);
+}
+
 const char *us_check_name(lua_State *L, int index, const char *function, size_t *length) {
     char flaw[US_NAME_FLAW_MAX];
     const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, length) : NULL;

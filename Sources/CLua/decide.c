@@ -77,11 +77,11 @@ static enum us_status __attribute__((noinline)) check_places(
     unsigned count = verdict->leg_count > 0 ? verdict->leg_count : 1;
     for (unsigned i = 0; i < count; i++) {
         const struct us_leg *leg = verdict->leg_count > 0 ? &us_legs_of(verdict)[i] : &whole;
-        if (leg->at >= io->length || leg->length > io->length - leg->at)
+        uint64_t length = us_leg_end(leg, io->length) - leg->at;
+        if (leg->at >= io->length || !us_fits(leg->at, length, io->length))
             return refuse_part(script, io, leg);
-        uint64_t length = leg->length > 0 ? leg->length : io->length - leg->at;
         uint64_t size = script->backing_size[leg->backing];
-        if (size != 0 && (length > size || leg->offset > size - length))
+        if (size != 0 && !us_fits(leg->offset, length, size))
             return refuse_place(script, io->op, leg->offset, leg->backing);
     }
     return US_OK;
@@ -89,8 +89,7 @@ static enum us_status __attribute__((noinline)) check_places(
 
 static void __attribute__((noinline)) add_drawn_delay(
     struct us_script *script, struct us_decision *decision, const struct us_dist *dist) {
-    uint64_t drawn = us_dist_sample(dist, &script->random);
-    decision->delay_ns += drawn < INT64_MAX - decision->delay_ns ? drawn : INT64_MAX - decision->delay_ns;
+    decision->delay_ns = us_time_sum(decision->delay_ns, us_dist_sample(dist, &script->random));
 }
 
 /* done(data): the data goes to where the driver takes it from. */
@@ -124,15 +123,12 @@ static enum us_status __attribute__((noinline)) add_patches(
 
 /* Whether an IO can do what the verdict at index says, and what has to be done at once for it. */
 static inline enum us_status check(struct us_script *script, lua_State *L, int index, const struct us_io *io,
-    const struct us_decision *verdict) {
-    unsigned effects = verdict->corrupt.mode | verdict->store.keep | verdict->ignores_fua;
-    if (verdict->outcome <= US_OUTCOME_FAIL && effects == 0)
-        return US_OK;
-    if ((us_decision_ops(verdict) & (1u << io->op)) == 0)
-        return refuse_outcome(script, io->op, verdict);
-    if (verdict->outcome == US_OUTCOME_REDIRECT)
-        return check_places(script, io, verdict);
-    return verdict->has_data ? copy_data(script, L, index, io) : US_OK;
+    const struct us_verdict_object *object) {
+    if ((object->ops & (1u << io->op)) == 0)
+        return refuse_outcome(script, io->op, &object->decision);
+    if (object->decision.outcome == US_OUTCOME_REDIRECT)
+        return check_places(script, io, &object->decision);
+    return object->decision.has_data ? copy_data(script, L, index, io) : US_OK;
 }
 
 /* The decision for what the handler of io->op has returned: the value at index, if it is not 0. */
@@ -145,7 +141,7 @@ static inline enum us_status judge(struct us_script *script, lua_State *L, int i
         memset(decision, 0, sizeof *decision);
     } else {
         const struct us_decision *verdict = &object->decision;
-        enum us_status status = check(script, L, index, io, verdict);
+        enum us_status status = check(script, L, index, io, object);
         if (status != US_OK)
             return status;
         *decision = *verdict;

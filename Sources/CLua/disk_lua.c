@@ -44,20 +44,18 @@ static int wait_for_it(lua_State *L, int results) {
 }
 
 static uint32_t check_flags(lua_State *L, const char *method, int first) {
-    static const struct {
-        const char *name;
-        uint32_t bits;
-    } known[] = {{"fua", US_IO_FUA}, {"meta", US_IO_META}, {"failfast", US_IO_FAILFAST}, {"nounmap", US_IO_NOUNMAP},
-        {"swap", US_IO_SWAP}};
+#define WORD(constant, word, bits) ", \"" word "\""
+    static const char *const words = &US_IO_FLAGS(WORD)[2]; /* without the first comma */
+#undef WORD
     uint32_t flags = 0;
     for (int index = first; index <= lua_gettop(L); index++) {
         uint32_t bits = 0;
-        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-            if (us_is_text(L, index, known[i].name))
-                bits = known[i].bits;
+        const struct us_flag_facts *flag;
+        for (size_t i = 0; (flag = us_flag_at(i)) != NULL; i++)
+            if (us_is_text(L, index, flag->word))
+                bits = flag->bits;
         if (bits == 0)
-            luaL_error(L, "disk:%s: flag %s: one of \"fua\", \"meta\", \"failfast\", \"nounmap\", \"swap\" is expected",
-                method, us_describe(L, index));
+            luaL_error(L, "disk:%s: flag %s: one of %s is expected", method, us_describe(L, index), words);
         flags |= bits;
     }
     return flags;

@@ -22,6 +22,7 @@ static void change(const struct us_corruption *what, struct us_random *stream, u
         }
         break;
     case US_CORRUPT_SET:
+    case US_CORRUPT_ZERO:
         memset(data, what->value, count);
         break;
     case US_CORRUPT_GARBAGE:
@@ -176,38 +177,11 @@ unsigned us_stored_pieces(
     return pieces.count;
 }
 
-static bool fits(uint64_t offset, uint64_t length, uint64_t device_size) {
-    return length <= device_size && offset <= device_size - length;
-}
-
 uint64_t us_redirected(const struct us_decision *decision, uint64_t offset, uint64_t length, uint64_t device_size) {
     if (!decision->is_relative)
         return decision->to_offset;
     uint64_t there = offset + decision->to_offset, other = offset - decision->to_offset; /* modulo 2^64 */
-    if (fits(there, length, device_size))
+    if (us_fits(there, length, device_size))
         return there;
-    return fits(other, length, device_size) ? other : offset;
-}
-
-#define BIT(number) (1u << (number))
-
-uint32_t us_decision_ops(const struct us_decision *decision) {
-    /* A flush has no data and no place; discard and write_zeroes have no data of their own; a read must answer. */
-    static const uint32_t by_outcome[] = {
-        [US_OUTCOME_PASS] = ~0u,
-        [US_OUTCOME_FAIL] = ~0u,
-        [US_OUTCOME_DROP] = ~BIT(US_OP_READ),
-        [US_OUTCOME_ZERO] = BIT(US_OP_READ) | BIT(US_OP_WRITE),
-        [US_OUTCOME_REDIRECT] = ~BIT(US_OP_FLUSH),
-        [US_OUTCOME_DONE] = ~BIT(US_OP_READ),
-    };
-    _Static_assert(sizeof by_outcome / sizeof *by_outcome == US_OUTCOME_COUNT, "each outcome has its operations");
-    uint32_t ops = decision->has_data ? BIT(US_OP_READ) : by_outcome[decision->outcome];
-    if (decision->corrupt.mode != US_CORRUPT_NOT)
-        ops &= BIT(US_OP_READ) | BIT(US_OP_WRITE);
-    if (decision->store.keep != US_STORE_NORMAL)
-        ops &= BIT(US_OP_WRITE);
-    if (decision->ignores_fua)
-        ops &= BIT(US_OP_WRITE) | BIT(US_OP_WRITE_ZEROES);
-    return ops;
+    return us_fits(other, length, device_size) ? other : offset;
 }

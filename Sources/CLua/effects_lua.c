@@ -56,14 +56,19 @@ static void refuse_key(struct reader *reader, const char *key, bool is_meant, co
             us_describe(reader->L, -1), word);
 }
 
-static unsigned get_word(struct reader *reader, const char *key, const char *const *words, const char *expected) {
+/* The number of the word that the key has; words end with NULL. */
+static unsigned get_word(struct reader *reader, const char *key, const char *const *words) {
     unsigned found = 0;
     if (!get(reader, key))
-        luaL_error(reader->L, "%s: %s is missing: %s is expected", reader->function, key, expected);
+        luaL_error(reader->L, "%s: %s is missing: %s is expected", reader->function, key,
+            us_push_choice(reader->L, words));
     while (words[found] != NULL && !us_is_text(reader->L, -1, words[found]))
         found++;
-    if (words[found] == NULL)
-        luaL_error(reader->L, "%s: %s = %s: %s is expected", reader->function, key, us_describe(reader->L, -1), expected);
+    if (words[found] == NULL) {
+        const char *given = us_describe(reader->L, lua_gettop(reader->L));
+        luaL_error(reader->L, "%s: %s = %s: %s is expected", reader->function, key, given,
+            us_push_choice(reader->L, words));
+    }
     lua_pop(reader->L, 1);
     return found;
 }
@@ -95,52 +100,56 @@ static bool get_bool(struct reader *reader, const char *key, bool otherwise) {
 enum { AREA_MAX = 32 << 20, BITS_MAX = 4096 };
 
 static int corrupt(lua_State *L) {
-    static const char *const modes[] = {"flip", "byte", "set", "zero", "garbage", "swab", "stuck", NULL};
-    static const uint8_t numbers[] = {US_CORRUPT_FLIP, US_CORRUPT_BYTE, US_CORRUPT_SET, US_CORRUPT_SET,
-        US_CORRUPT_GARBAGE, US_CORRUPT_SWAB, US_CORRUPT_STUCK};
+#define WORD(constant, word, text, keys) word,
+#define KEYS(constant, word, text, keys) keys,
+    static const char *const modes[] = {US_CORRUPTIONS(WORD) NULL};
+    static const uint8_t keys_of[] = {US_CORRUPTIONS(KEYS)};
+#undef WORD
+#undef KEYS
     struct reader reader = begin(L, "corrupt", "mode", "mode, bits, value, bit, at, len and sticky");
-    unsigned mode = get_word(&reader, "mode", modes,
-        "\"flip\", \"byte\", \"set\", \"zero\", \"garbage\", \"swab\" or \"stuck\"");
-    uint8_t number = numbers[mode];
-    bool is_stuck = number == US_CORRUPT_STUCK;
-    refuse_key(&reader, "bits", number == US_CORRUPT_FLIP, modes[mode]);
-    refuse_key(&reader, "value", is_stuck || mode == 2, modes[mode]);
-    refuse_key(&reader, "bit", is_stuck, modes[mode]);
-    refuse_key(&reader, "len", !is_stuck, modes[mode]);
+    unsigned mode = get_word(&reader, "mode", modes), keys = keys_of[mode];
+    bool has_bit = keys & US_CORRUPT_BIT, sticks = keys & US_CORRUPT_STICKS;
+    refuse_key(&reader, "bits", keys & US_CORRUPT_BITS, modes[mode]);
+    refuse_key(&reader, "value", keys & US_CORRUPT_VALUE, modes[mode]);
+    refuse_key(&reader, "bit", has_bit, modes[mode]);
+    refuse_key(&reader, "len", keys & US_CORRUPT_LEN, modes[mode]);
     struct us_corruption what = {
-        .mode = number,
-        .sticky = get_bool(&reader, "sticky", is_stuck),
+        .mode = (uint8_t)(US_CORRUPT_NOT + 1 + mode),
+        .sticky = get_bool(&reader, "sticky", sticks),
         .bits = (uint32_t)get_number(&reader, "bits", 1, BITS_MAX, 1),
-        .value = (uint8_t)get_number(&reader, "value", 0, is_stuck ? 1 : 255, 0),
+        .value = (uint8_t)get_number(&reader, "value", 0, has_bit ? 1 : 255, 0),
         .bit = (uint8_t)get_number(&reader, "bit", 0, 7, 0),
     };
-    if (is_stuck && !what.sticky)
-        return luaL_error(L, "corrupt: sticky = false is of no use with \"stuck\"");
+    if (sticks && !what.sticky)
+        return luaL_error(L, "corrupt: sticky = false is of no use with \"%s\"", modes[mode]);
     uint64_t most = what.sticky ? US_SECTOR_BYTES : AREA_MAX;
     what.at = (uint32_t)get_number(&reader, "at", 0, most - 1, 0);
     what.length = (uint32_t)get_number(&reader, "len", 1, most, 0);
     end(&reader);
-    us_push_verdict(L)->corrupt = what;
+    us_push_verdict(L, &(struct us_decision){.corrupt = what}, NULL);
     return 1;
 }
 
 static int store(lua_State *L) {
-    static const char *const words[] = {"all", "none", "prefix", "suffix", "middle", "random", NULL};
+#define WORD(constant, word, has_units) word,
+#define HAS_UNITS(constant, word, has_units) has_units,
+    static const char *const words[] = {US_STORES(WORD) NULL};
+    static const bool has_units[] = {US_STORES(HAS_UNITS)};
+#undef WORD
+#undef HAS_UNITS
     struct reader reader = begin(L, "store", "keep", "keep, unit and units");
-    unsigned keep = get_word(&reader, "keep", words,
-        "\"all\", \"none\", \"prefix\", \"suffix\", \"middle\" or \"random\"");
-    bool is_part = keep > 1;
-    refuse_key(&reader, "unit", is_part, words[keep]);
-    refuse_key(&reader, "units", is_part, words[keep]);
+    unsigned keep = get_word(&reader, "keep", words);
+    refuse_key(&reader, "unit", has_units[keep], words[keep]);
+    refuse_key(&reader, "units", has_units[keep], words[keep]);
     struct us_store what = {
-        .keep = (uint8_t)(US_STORE_ALL + keep),
+        .keep = (uint8_t)(US_STORE_NORMAL + 1 + keep),
         .unit = (uint32_t)get_number(&reader, "unit", 1, AREA_MAX, US_SECTOR_BYTES),
         .units = (uint32_t)get_number(&reader, "units", 1, UINT32_MAX, 0),
     };
     end(&reader);
     if (what.unit % US_SECTOR_BYTES != 0)
         return luaL_error(L, "store: unit = %I: a multiple of %d is expected", (LUAI_UACINT)what.unit, US_SECTOR_BYTES);
-    us_push_verdict(L)->store = what;
+    us_push_verdict(L, &(struct us_decision){.store = what}, NULL);
     return 1;
 }
 
@@ -153,10 +162,9 @@ static int misdirect(lua_State *L) {
     uint64_t distance = us_check_bytes(L, 1, "distance");
     if (distance == 0 || distance % US_SECTOR_BYTES != 0)
         return luaL_error(L, "misdirect: a distance of whole sectors (%d bytes) is expected, not 0", US_SECTOR_BYTES);
-    struct us_decision *verdict = us_push_verdict(L);
-    verdict->outcome = US_OUTCOME_REDIRECT;
-    verdict->is_relative = 1;
-    verdict->to_offset = back ? 0 - distance : distance;
+    struct us_decision verdict = {
+        .outcome = US_OUTCOME_REDIRECT, .is_relative = 1, .to_offset = back ? 0 - distance : distance};
+    us_push_verdict(L, &verdict, NULL);
     return 1;
 }
 

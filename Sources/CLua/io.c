@@ -8,44 +8,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const op_names[US_OP_COUNT] = {
-    [US_OP_READ] = "read",
-    [US_OP_WRITE] = "write",
-    [US_OP_FLUSH] = "flush",
-    [US_OP_DISCARD] = "discard",
-    [US_OP_WRITE_ZEROES] = "write_zeroes",
-};
-
 enum { METHOD_COUNT = US_IO_NAME_COUNT - US_IO_FIELD_COUNT };
 
+#define FLAG(constant, word, bits) constant,
 /* The commonest first: a name is looked for from the front. */
-enum field { OP, OFFSET, LENGTH, FUA, META, FAILFAST, NOUNMAP, SWAP, SEQ, TAG, QUEUE };
-
+enum field { OP, OFFSET, LENGTH, US_IO_FLAGS(FLAG) SEQ, TAG, QUEUE };
+#undef FLAG
+#define FLAG(constant, word, bits) [constant] = word,
 static const char *const field_names[US_IO_FIELD_COUNT] = {
     [OP] = "op",
     [OFFSET] = "offset",
     [LENGTH] = "length",
-    [FUA] = "fua",
-    [META] = "meta",
-    [FAILFAST] = "failfast",
-    [NOUNMAP] = "nounmap",
-    [SWAP] = "swap",
+    US_IO_FLAGS(FLAG)
     [SEQ] = "seq",
     [TAG] = "tag",
     [QUEUE] = "queue",
 };
-
-const char *us_op_name(unsigned op) {
-    return op < US_OP_COUNT ? op_names[op] : NULL;
-}
+#undef FLAG
+_Static_assert(QUEUE + 1 == US_IO_FIELD_COUNT, "each field has a name");
 
 /* ---- fields ---- */
 
 static int refuse_field(lua_State *L) {
+#define FLAG(constant, word, bits) " " word
     return luaL_error(L,
-        "io has no field %s; it has op offset length fua meta failfast nounmap swap queue tag seq, and the methods "
+        "io has no field %s; it has op offset length" US_IO_FLAGS(FLAG) " queue tag seq, and the methods "
         "byte u16 u32 u64 data hash flip patch",
         us_describe(L, 2));
+#undef FLAG
 }
 
 static int push_flag(lua_State *L, const struct us_io *io, uint32_t flag) {
@@ -67,16 +57,11 @@ static int push_field(lua_State *L, const struct us_io *io, enum field field) {
         return push_number(L, io->offset);
     case LENGTH:
         return push_number(L, io->length);
-    case FUA:
-        return push_flag(L, io, US_IO_FUA);
-    case META:
-        return push_flag(L, io, US_IO_META);
-    case FAILFAST:
-        return push_flag(L, io, US_IO_FAILFAST);
-    case NOUNMAP:
-        return push_flag(L, io, US_IO_NOUNMAP);
-    case SWAP:
-        return push_flag(L, io, US_IO_SWAP);
+#define FLAG(constant, word, bits) \
+    case constant:                 \
+        return push_flag(L, io, bits);
+        US_IO_FLAGS(FLAG)
+#undef FLAG
     case SEQ:
         return push_number(L, io->sequence);
     case TAG:

@@ -8,11 +8,14 @@
 #include <string.h>
 
 static enum us_release_order check_order(lua_State *L, int index) {
-    static const char *const names[] = {"fifo", "lifo", "random"};
-    for (unsigned order = 0; order < sizeof names / sizeof *names; order++)
-        if (us_is_text(L, index, names[order]))
+#define WORD(constant, word) word,
+    static const char *const words[] = {US_RELEASE_ORDERS(WORD) NULL};
+#undef WORD
+    for (unsigned order = 0; order < US_RELEASE_ORDER_COUNT; order++)
+        if (us_is_text(L, index, words[order]))
             return (enum us_release_order)order;
-    luaL_error(L, "release: bad order %s: \"fifo\", \"lifo\" or \"random\" is expected", us_describe(L, index));
+    const char *given = us_describe(L, index);
+    luaL_error(L, "release: bad order %s: %s is expected", given, us_push_choice(L, words));
     return US_RELEASE_FIFO;
 }
 
@@ -33,8 +36,8 @@ static int release(lua_State *L) {
         wish.order = check_order(L, 1);
     if (!lua_isnoneornil(L, 2)) {
         lua_Integer count = luaL_checkinteger(L, 2);
-        if (count < 1)
-            return luaL_error(L, "release: bad count %s: 1 or more is expected", us_describe(L, 2));
+        if (count < US_RELEASE_COUNT_MIN)
+            return luaL_error(L, "release: bad count %s: %d or more is expected", us_describe(L, 2), US_RELEASE_COUNT_MIN);
         wish.count = (uint64_t)count;
     }
     if (!lua_isnoneornil(L, 3))

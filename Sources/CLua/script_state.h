@@ -138,6 +138,7 @@ struct us_io_object {
 
 struct us_verdict_object {
     enum us_kind kind;
+    uint32_t ops; /* us_decision_ops() */
     const struct us_dist *dist; /* NULL: none; each IO is delayed by a time drawn from it, too */
     struct us_decision decision;
     struct us_leg legs[]; /* decision.leg_count, right behind it */
@@ -218,6 +219,8 @@ uint64_t us_check_time(lua_State *L, int index);
 const char *us_describe(lua_State *L, int index);
 /* The value is exactly this text: what a NUL hides counts. Never raises. */
 bool us_is_text(lua_State *L, int index, const char *text);
+/* Pushes the words for a message, as in "all" or "none"; they end with NULL. */
+const char *us_push_choice(lua_State *L, const char *const *words);
 /* A name by the rule of us_name_flaw. */
 const char *us_check_name(lua_State *L, int index, const char *function, size_t *length);
 /* Raises unless the script is in one of the phases. */
@@ -281,12 +284,9 @@ void us_push_disk(lua_State *L, const struct us_test_disk *disk);
 /* False: no memory. decide.c */
 bool us_make_spare(struct us_script *script);
 
-/* Pushes a new verdict that decides nothing yet. Raises. */
-struct us_decision *us_push_verdict(lua_State *L);
-/* ... with room for so many legs. */
-struct us_verdict_object *us_push_legs(lua_State *L, unsigned legs);
-/* The legs of two verdicts that redirect, in this order. Pushes a verdict with them; raises when it cannot be. */
-struct us_verdict_object *us_push_both_legs(
-    lua_State *L, const struct us_decision *left, const struct us_decision *right);
-/* "read", "write" ...; NULL for a number that is no operation. */
-const char *us_op_name(unsigned op);
+/* Pushes a new verdict, with as many legs as the decision says. Raises. verdict.c */
+struct us_verdict_object *us_push_verdict(
+    lua_State *L, const struct us_decision *decision, const struct us_leg *legs);
+/* The legs of the sum of two verdicts, in this order; how many. Raises when they cannot be added. targets_lua.c */
+uint8_t us_both_legs(
+    lua_State *L, const struct us_decision *left, const struct us_decision *right, struct us_leg legs[US_LEGS_MAX]);

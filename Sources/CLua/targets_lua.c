@@ -54,7 +54,7 @@ static int read_backing(lua_State *L) {
     uint64_t size = script->backing_size[want.backing];
     if (want.length == 0 || want.length > US_READ_MAX)
         return luaL_error(L, "read: length = %s: 1 to %d bytes are expected", us_describe(L, 3), US_READ_MAX);
-    if (want.length > size || want.offset > size - want.length)
+    if (!us_fits(want.offset, want.length, size))
         return luaL_error(L, "read: offset + length is past the end of the backing (%I bytes)", (LUAI_UACINT)size);
     if (!lua_isyieldable(L))
         return luaL_error(L, "read: not inside of a sort, gsub or metamethod");
@@ -75,20 +75,20 @@ static unsigned check_backing(lua_State *L, int index) {
 static int to(lua_State *L) {
     uint64_t offset = us_check_bytes(L, 1, "offset");
     unsigned number = check_backing(L, 2);
+    struct us_decision verdict = {.outcome = US_OUTCOME_REDIRECT};
     if (lua_isnoneornil(L, 3) && lua_isnoneornil(L, 4)) {
-        struct us_decision *verdict = us_push_verdict(L);
-        verdict->outcome = US_OUTCOME_REDIRECT;
-        verdict->to_offset = offset;
-        verdict->to_backing = number;
+        verdict.to_offset = offset;
+        verdict.to_backing = number;
+        us_push_verdict(L, &verdict, NULL);
         return 1;
     }
     uint64_t at = lua_isnoneornil(L, 3) ? 0 : us_check_bytes(L, 3, "place in the IO");
     uint64_t length = lua_isnoneornil(L, 4) ? 0 : us_check_bytes(L, 4, "length");
     if (length == 0 && !lua_isnoneornil(L, 4))
         return luaL_error(L, "to: the length is 0");
-    struct us_verdict_object *object = us_push_legs(L, 1);
-    object->decision.outcome = US_OUTCOME_REDIRECT;
-    object->legs[0] = (struct us_leg){.offset = offset, .at = at, .length = length, .backing = number};
+    struct us_leg leg = {.offset = offset, .at = at, .length = length, .backing = number};
+    verdict.leg_count = 1;
+    us_push_verdict(L, &verdict, &leg);
     return 1;
 }
 
@@ -105,20 +105,17 @@ static unsigned copy_legs(struct us_leg *to, const struct us_decision *decision)
     return count;
 }
 
-struct us_verdict_object *us_push_both_legs(
-    lua_State *L, const struct us_decision *left, const struct us_decision *right) {
+uint8_t us_both_legs(
+    lua_State *L, const struct us_decision *left, const struct us_decision *right, struct us_leg legs[US_LEGS_MAX]) {
     bool both = left->outcome == US_OUTCOME_REDIRECT && right->outcome == US_OUTCOME_REDIRECT;
-    unsigned total = both ? leg_count(left) + leg_count(right) : left->leg_count + right->leg_count;
     if (both && (left->is_relative || right->is_relative))
         luaL_error(L, "misdirect cannot be added to another place");
+    unsigned total = both ? leg_count(left) + leg_count(right) : left->leg_count + right->leg_count;
     if (total > US_LEGS_MAX)
         luaL_error(L, "a verdict can have %d places at most", US_LEGS_MAX);
-    struct us_verdict_object *object = us_push_legs(L, total);
-    if (total > 0) {
-        unsigned first = copy_legs(object->legs, left);
-        copy_legs(object->legs + first, right);
-    }
-    return object;
+    if (total > 0)
+        copy_legs(legs + copy_legs(legs, left), right);
+    return (uint8_t)total;
 }
 
 void us_open_targets(lua_State *L) {

@@ -1,3 +1,4 @@
+import CLua
 import Testing
 
 @testable import UblkScript
@@ -164,19 +165,19 @@ import Testing
     @Test func `held requests are let go in the order of their arrival, or against it`() throws {
         let arrived = try order([])
         #expect(try order([Release()]) == arrived)
-        #expect(try order([Release(order: .lifo)]) == arrived.reversed())
+        #expect(try order([Release(order: US_RELEASE_LIFO)]) == arrived.reversed())
     }
 
     @Test func `a random order is another one, and the same for the same seed`() throws {
-        let shuffled = try order([Release(order: .random)])
+        let shuffled = try order([Release(order: US_RELEASE_RANDOM)])
         #expect(try shuffled != order([]) && shuffled.sorted() == Array(0..<8))
-        #expect(try order([Release(order: .random)]) == shuffled)
+        #expect(try order([Release(order: US_RELEASE_RANDOM)]) == shuffled)
     }
 
     @Test(arguments: [1, 3, 8, 9])
     func `a release may be of so many`(count: Int) throws {
         let arrived = try order([])
-        let lifo = try order([Release(order: .lifo, count: count)])
+        let lifo = try order([Release(order: US_RELEASE_LIFO, count: count)])
         // The others end when their second is over.
         #expect(lifo == arrived.suffix(count).reversed() + arrived.dropLast(count))
     }

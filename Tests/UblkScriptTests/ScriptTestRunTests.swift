@@ -171,7 +171,7 @@ import Testing
         ),
         (
             "disk:read(0, 512, 'blue')",
-            "disk:read: flag \"blue\": one of \"fua\", \"meta\", \"failfast\", \"nounmap\", \"swap\" is expected"
+            "disk:read: flag \"blue\": one of \"meta\", \"fua\", \"failfast\", \"nounmap\", \"swap\" is expected"
         ),
         (
             "disk:send('rewind')",

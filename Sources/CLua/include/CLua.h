@@ -8,6 +8,7 @@
  *   dist.h       distributions of times
  *   bucket.h     token buckets, shared by the queues
  *   random.h     seeded random streams
+ *   vocabulary.h the words of the language that more than one file knows: outcomes, corruption modes, flags ...
  *   decision.h   what is to happen to one IO, and the IO as a script sees it
  *   effects.h    what a decision does to data
  *   ranges.h     sets of byte ranges and the registry that the queues of a device share
@@ -36,3 +37,4 @@
 #include "shipped.h"
 #include "tests.h"
 #include "units.h"
+#include "vocabulary.h"

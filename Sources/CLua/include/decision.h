@@ -1,41 +1,9 @@
 /* What is to happen to one IO, and the IO as a script sees it. Flat data. */
 #pragma once
+#include "vocabulary.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/* The ublk operations, numbered as the driver numbers them (UBLK_IO_OP_*). */
-enum us_op {
-    US_OP_READ = 0,
-    US_OP_WRITE = 1,
-    US_OP_FLUSH = 2,
-    US_OP_DISCARD = 3,
-    US_OP_WRITE_ZEROES = 5,
-    US_OP_COUNT = 6,
-};
-
-/* How the IO ends, once its delay and its hang are over. */
-enum us_outcome {
-    US_OUTCOME_PASS = 0, /* the backing does it */
-    US_OUTCOME_FAIL,     /* complete with -error, the backing sees nothing */
-    US_OUTCOME_DROP,     /* acknowledge, store nothing; not for reads */
-    US_OUTCOME_ZERO,     /* a read returns zeroes, a write stores zeroes */
-    US_OUTCOME_REDIRECT, /* the backing does it at to_offset instead */
-    US_OUTCOME_DONE,     /* the script has done it itself; a read's data is in its buffer */
-    US_OUTCOME_COUNT,
-};
-
-enum us_corrupt_mode {
-    US_CORRUPT_NOT = 0,
-    US_CORRUPT_FLIP,    /* so many bits, anywhere */
-    US_CORRUPT_SET,     /* every byte gets the value */
-    US_CORRUPT_GARBAGE, /* every byte is random */
-    US_CORRUPT_STUCK,   /* one bit of each sector is stuck at the value */
-    US_CORRUPT_BYTE,    /* one byte, anywhere, becomes another */
-    US_CORRUPT_SWAB,    /* the two bytes of each pair change places */
-    US_CORRUPT_PATCH,   /* as the handler said by io:flip() and io:patch() */
-    US_CORRUPT_COUNT,
-};
 
 /* What a read returns, or a write stores, other than it should; effects.h. */
 struct us_corruption {
@@ -46,17 +14,6 @@ struct us_corruption {
     uint32_t bits;
     uint32_t at;     /* first byte, of the IO or, when sticky, of each sector */
     uint32_t length; /* bytes from there on; 0: all */
-};
-
-enum us_store_keep {
-    US_STORE_NORMAL = 0, /* all; nothing when the IO fails */
-    US_STORE_ALL,
-    US_STORE_NONE,
-    US_STORE_PREFIX,
-    US_STORE_SUFFIX,
-    US_STORE_MIDDLE,
-    US_STORE_RANDOM, /* units here and there, in at most US_LEGS_MAX pieces */
-    US_STORE_COUNT,
 };
 
 /* What a write leaves on the medium, whether it succeeds or fails. */
@@ -75,7 +32,28 @@ struct us_leg {
     uint32_t backing;
 };
 
-enum { US_LEGS_MAX = 8 };
+enum {
+    US_LEGS_MAX = 8,
+    US_TRANSFERS_MAX = US_BACKINGS_MAX, /* of one IO: a flush goes to each backing */
+    US_HANG_NS_MIN = 1,                 /* of a hang that ends by itself: 0 stands for one that does not */
+};
+_Static_assert(US_LEGS_MAX <= US_TRANSFERS_MAX, "each leg is a transfer");
+
+/* What both times are together. */
+static inline uint64_t us_time_sum(uint64_t left, uint64_t right) {
+    uint64_t sum;
+    return __builtin_add_overflow(left, right, &sum) || sum > INT64_MAX ? INT64_MAX : sum;
+}
+
+/* The bytes of an IO of so many that a leg has end here. */
+static inline uint64_t us_leg_end(const struct us_leg *leg, uint64_t io_length) {
+    return leg->length != 0 ? leg->at + leg->length : io_length;
+}
+
+/* length bytes at offset are in a device or backing of so many. */
+static inline bool us_fits(uint64_t offset, uint64_t length, uint64_t size) {
+    return length <= size && offset <= size - length;
+}
 
 struct us_decision {
     uint64_t delay_ns;  /* service time to add; adds up over rules and handler */
@@ -95,8 +73,18 @@ struct us_decision {
     uint64_t corrupt_seed, store_seed; /* of what they choose by chance */
 };
 
-/* Bits of enum us_op: the operations that can end as the decision says. */
+/* Whether it says what happens to data, other than by how the IO ends. */
+static inline bool us_decision_changes_data(const struct us_decision *decision) {
+    return (decision->corrupt.mode | decision->store.keep | decision->ignores_fua) != 0;
+}
+
+/* Bits of enum us_op: the operations that can do what the decision says. */
 uint32_t us_decision_ops(const struct us_decision *decision);
+
+/* The sum gets what the other decision says, too: how verdicts, and the keys of a rule, are put together. Legs are left
+ * to the caller, who lets two that redirect have the legs of both; distributions as well. False, and nothing done: they
+ * contradict each other; flaw says how, as in "a verdict cannot hang twice". */
+bool us_decision_add(struct us_decision *sum, const struct us_decision *other, char *flaw, size_t size);
 
 /* A later decision takes over what an earlier one does to the data, unless it does such a thing itself. */
 static inline void us_decision_inherit(struct us_decision *later, const struct us_decision *earlier) {
@@ -127,20 +115,8 @@ static inline void us_decision_settle(struct us_decision *decision, const struct
 /* True when the IO goes on as if nobody had been asked. */
 bool us_decides_nothing(const struct us_decision *decision);
 
-/* The name of an outcome, as the ledger has it; NULL: there is no such outcome. Any thread. */
-const char *us_outcome_name(unsigned outcome);
-
 /* Writes a decision as a script would, cut at size, NUL-terminated. Any thread. */
 void us_decision_text(const struct us_decision *decision, char *text, size_t size);
-
-/* Flags of an IO; the driver's bits of op_flags (UBLK_IO_F_*). */
-enum us_io_flag {
-    US_IO_FAILFAST = (1 << 8) | (1 << 9) | (1 << 10),
-    US_IO_META = 1 << 11,
-    US_IO_FUA = 1 << 13,
-    US_IO_NOUNMAP = 1 << 15,
-    US_IO_SWAP = 1 << 16,
-};
 
 /* One per tag, owned by the queue, at a fixed address while the script lives. */
 struct us_io {
@@ -162,16 +138,10 @@ static inline bool us_decision_acts_on(const struct us_decision *decision, const
         || (decision->ignores_fua && (io->flags & US_IO_FUA) != 0);
 }
 
-/* True when all that the decision says is where the IO's data is: to() a place, done(), or a read of zeroes. */
+/* True when all that the decision says is where the IO's data is: to() an offset, done(), or a read of zeroes. */
 static inline bool us_decision_maps(const struct us_decision *decision, const struct us_io *io) {
-    if (decision->hangs || decision->delay_ns != 0 || decision->ignores_fua)
+    if (decision->hangs || decision->delay_ns != 0 || decision->is_relative || us_decision_changes_data(decision))
         return false;
-    if (decision->corrupt.mode != US_CORRUPT_NOT || decision->store.keep != US_STORE_NORMAL)
-        return false;
-    switch (decision->outcome) {
-    case US_OUTCOME_REDIRECT: return !decision->is_relative;
-    case US_OUTCOME_DONE: return true;
-    case US_OUTCOME_ZERO: return io->op == US_OP_READ;
-    default: return false;
-    }
+    const struct us_outcome_facts *facts = us_outcome_at(decision->outcome);
+    return facts != NULL && (facts->mapped_ops & (1u << io->op)) != 0;
 }

@@ -153,12 +153,10 @@ enum us_status us_script_run_timer(struct us_script *script);
 
 /* ---- release(): what the script wants to be let go of ---- */
 
-enum us_release_order { US_RELEASE_FIFO, US_RELEASE_LIFO, US_RELEASE_RANDOM };
-
 struct us_release {
     bool is_wanted;
     enum us_release_order order; /* by arrival */
-    uint64_t count;              /* at most */
+    uint64_t count;              /* at most; US_RELEASE_COUNT_MIN or more */
     int32_t error;               /* an errno for them; 0: they end as scripted */
 };
 

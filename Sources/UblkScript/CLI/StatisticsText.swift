@@ -27,9 +27,9 @@ struct StatisticsText {
 
     private var counters: TextTable {
         var table = TextTable([.left, .right])
-        for kind in QueueCounters.Kind.allCases {
-            guard let count = statistics.counters[kind.name] else { continue }
-            table.add([kind.name, "\(count)"])
+        for (name, _) in QueueCounters.named() {
+            guard let count = statistics.counters[name] else { continue }
+            table.add([name, "\(count)"])
         }
         return table
     }

@@ -167,7 +167,9 @@ extension DeviceConfig {
     }
 
     private mutating func readShape(_ settings: [String: Setting]) throws(ConfigError) {
-        if let setting = settings["queues"] { queues = UInt16(try setting.integer(1...4096)) }
+        if let setting = settings["queues"] {
+            queues = UInt16(try setting.integer(1...Int64(DeviceInfo.queuesMax)))
+        }
         if let setting = settings["depth"] {
             depth = UInt16(try setting.integer(1...Int64(DeviceInfo.depthMax)))
         }

@@ -1,3 +1,5 @@
+import CLua
+
 /// What is still to be done to the media for one IO, and how it ends.
 ///
 /// Made once, from a decision that nothing changes any more (``Planner``); carried out by one loop
@@ -7,7 +9,7 @@
 ///     begun ◄── next        underWay of the begun ones are not over
 ///     ├──────────┼─────────────────┤ count
 struct IOPlan {
-    static let transfersMax = 16
+    static let transfersMax = Int(US_TRANSFERS_MAX)
 
     /// Transfers in all.
     var count: UInt8 = 0

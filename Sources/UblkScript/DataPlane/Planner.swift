@@ -42,16 +42,17 @@ struct Planner: ~Copyable {
     }
 
     mutating func make(_ stores: borrowing StoreTable) {
-        switch UInt32(decision.outcome) {
-        case US_OUTCOME_DROP.rawValue: plan.healed = .nothing
-        case US_OUTCOME_DONE.rawValue: _ = keptPart()
-        case US_OUTCOME_FAIL.rawValue:
-            plan.errno = decision.error
-            if storesByKeep { store(stores) }
-        case US_OUTCOME_ZERO.rawValue:
+        switch unsafe us_outcome_at(UInt32(decision.outcome))?.pointee.media {
+        case US_MEDIA_AS_ASKED: store(stores)
+        case US_MEDIA_ZEROES:
             clearsData = true
             if op != .read { store(stores) }
-        default: store(stores)
+        case US_MEDIA_KEPT:
+            plan.errno = decision.error
+            if storesByKeep { store(stores) }
+        case US_MEDIA_UNTOUCHED: plan.healed = .nothing
+        case US_MEDIA_DONE: _ = keptPart()
+        default: preconditionFailure("an outcome without a plan")
         }
         plan.isOrdered = plan.count > 1 && hasOverlaps(stores)
     }
@@ -70,7 +71,7 @@ struct Planner: ~Copyable {
             return storePieces()
         }
         let (from, to) = keptPart()
-        guard decision.outcome == UInt8(US_OUTCOME_REDIRECT.rawValue) else {
+        guard isRedirected else {
             return append(0, place: io.offset, from, to)
         }
         guard decision.leg_count != 0 else {
@@ -80,7 +81,7 @@ struct Planner: ~Copyable {
         if op == .read { clearsData = true }
         for index in 0..<Int(decision.leg_count) {
             let leg = unsafe legs[index]
-            let end = leg.length != 0 ? leg.at + leg.length : io.length
+            let end = unsafe us_leg_end(legs + index, io.length)
             appendFitting(
                 leg.backing,
                 place: leg.offset &- leg.at,
@@ -103,11 +104,10 @@ struct Planner: ~Copyable {
         return (from, to)
     }
 
-    /// One that goes elsewhere, or stores zeroes, keeps a prefix instead.
-    private var canBeInPieces: Bool {
-        let outcome = UInt32(decision.outcome)
-        return outcome == US_OUTCOME_PASS.rawValue || outcome == US_OUTCOME_FAIL.rawValue
-    }
+    private var isRedirected: Bool { decision.outcome == UInt8(US_OUTCOME_REDIRECT.rawValue) }
+
+    /// A write that goes elsewhere, or stores zeroes, keeps a prefix instead.
+    private var canBeInPieces: Bool { !isRedirected && !clearsData }
 
     /// A write of which only some units arrive at their place.
     private mutating func storePieces() {
@@ -135,7 +135,7 @@ struct Planner: ~Copyable {
         guard from < to else { return }
         let bytes = stores[Int(store)].sizeBytes ?? deviceBytes
         let length = to - from
-        guard length <= bytes, place &+ from <= bytes - length else {
+        guard us_fits(place &+ from, length, bytes) else {
             if misfitBytes == nil { misfitBytes = bytes }
             return
         }

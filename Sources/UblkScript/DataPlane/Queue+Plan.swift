@@ -112,7 +112,7 @@ extension Queue where Transport: ~Copyable {
         )
         planner.make(stores)
         if planner.isTorn { control.counters.add(.torn) }
-        if let kind = QueueCounters.Kind(outcome: decision.outcome) { control.counters.add(kind) }
+        control.counters.add(outcome: decision.outcome)
         if planner.clearsData { clearData(tag) }
         requests[tag].plan = planner.plan
         if let bytes = planner.misfitBytes {

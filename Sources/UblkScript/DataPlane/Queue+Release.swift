@@ -43,7 +43,7 @@ extension Queue where Transport: ~Copyable {
         for index in 0..<configuration.depth where requests[Tag(UInt16(index))].state == .paused {
             held.append(Tag(UInt16(index)))
         }
-        putInOrder(.fifo)
+        putInOrder(US_RELEASE_FIFO)
         return held.map { tag in
             let io = requests[tag].io
             return HeldReport(
@@ -61,13 +61,13 @@ extension Queue where Transport: ~Copyable {
     private mutating func putInOrder(_ order: Release.Order) {
         held.sort { requests[$0].io.sequence < requests[$1].io.sequence }
         switch order {
-        case .fifo: return
-        case .lifo: held.reverse()
-        case .random:
+        case US_RELEASE_LIFO: held.reverse()
+        case US_RELEASE_RANDOM:
             for place in stride(from: held.count - 1, to: 0, by: -1) {
                 let other = unsafe us_random_next(&shuffle) % UInt64(place + 1)
                 held.swapAt(place, Int(other))
             }
+        default: return
         }
     }
 
@@ -75,10 +75,9 @@ extension Queue where Transport: ~Copyable {
     @inline(never)
     mutating func releaseForScript() {
         let wish = unsafe us_script_take_release(script.handle)
-        let orders: [Release.Order] = [.fifo, .lifo, .random]
         _ = letGo(
             Release(
-                order: orders[Int(wish.order.rawValue)],
+                order: wish.order,
                 count: Int(clamping: wish.count),
                 errno: wish.error == 0 ? nil : wish.error
             )

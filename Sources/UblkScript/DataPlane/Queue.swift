@@ -220,10 +220,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         var verdict = verdict
         if !verdict.isNothing { recordVerdict(tag, verdict) }
         let request = requests[tag]
-        let (delay, overflow) = verdict.delay_ns.addingReportingOverflow(
-            request.decision.delay_ns
-        )
-        verdict.delay_ns = overflow ? .max : delay
+        verdict.delay_ns = us_time_sum(verdict.delay_ns, request.decision.delay_ns)
         if request.decision.changesData {
             unsafe us_decision_inherit(&verdict, &request.decision)
         }

@@ -1,3 +1,4 @@
+import CLua
 import Synchronization
 
 /// What another thread may ask of a running queue.
@@ -27,7 +28,7 @@ enum QueueMessage: Sendable {
 /// Which held IOs are let go, in which order, and to what.
 struct Release: Sendable, Equatable {
     /// Of their arrival at the queue.
-    enum Order: String, Sendable, CaseIterable { case fifo, lifo, random }
+    typealias Order = us_release_order
 
     /// An IO that is held, by where it came in.
     struct Place: Sendable, Equatable {
@@ -35,7 +36,7 @@ struct Release: Sendable, Equatable {
         let tag: UInt16
     }
 
-    var order = Order.fifo
+    var order = US_RELEASE_FIFO
     /// Only these, in this order; empty: all.
     var places: [Place] = []
     /// At most so many on each queue.
@@ -55,10 +56,10 @@ extension Release {
             )
         }
         for word in words {
-            if let order = Order(rawValue: word) {
+            if let order = Order.all.first(where: { $0.word == word }) {
                 try once("order", word)
                 self.order = order
-            } else if let count = Int(word), count > 0 {
+            } else if let count = Int(word), count >= US_RELEASE_COUNT_MIN {
                 try once("count", word)
                 self.count = count
             } else if let place = Self.place(word) {
@@ -72,11 +73,21 @@ extension Release {
             } else {
                 throw LiveControl.Refusal(
                     text:
-                        "release: \"\(word)\" is no order (fifo, lifo, random), no count above 0, no QUEUE:TAG and no errno "
+                        "release: \"\(word)\" is no order (\(Order.all.map(\.word).joined(separator: ", "))), no count above 0, no QUEUE:TAG and no errno "
                         + "(\(Quantity.blockErrnoNames.joined(separator: ", ")))"
                 )
             }
         }
+    }
+}
+
+extension us_release_order {
+    static let all = (0..<US_RELEASE_ORDER_COUNT.rawValue).map(us_release_order.init(rawValue:))
+
+    /// As `release` takes it, in a script and at `ctl`.
+    var word: String {
+        guard let word = unsafe us_release_order_name(rawValue) else { return "?" }
+        return unsafe String(cString: word)
     }
 }
 

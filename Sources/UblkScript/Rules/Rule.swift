@@ -83,11 +83,14 @@ struct Rule {
 }
 
 extension Rule {
-    static let actions =
-        ["error"] + RuleTiming.keys + [
-            "heal", "once", "drop", "zero", "hang", "ignore_fua", "log", "mark", "set_state",
-            "verdict",
-        ]
+    /// The keys that stand for an outcome, each of which excludes the others.
+    private static let outcomeKeys = Outcome.all.compactMap(\.ruleKey)
+    /// The keys that together make a verdict.
+    private static let verdictKeys: [String] =
+        [outcomeKeys[0], "delay"] + outcomeKeys[1...] + ["hang", "ignore_fua"]
+    static let actions: [String] =
+        [outcomeKeys[0]] + RuleTiming.keys + ["heal", "once"] + outcomeKeys[1...]
+        + ["hang", "ignore_fua", "log", "mark", "set_state", "verdict"]
     static let keys =
         ["op", "range"] + RuleConditions.keys + [
             "age", "seen", "trigger", "skip", "nth", "every", "p", "run", "times", "name",
@@ -130,6 +133,7 @@ extension Rule {
                 }
             }
         }
+        hasEffects = decision.changesData
         try check(origin: origin)
         onlyDelays =
             unsafe hasTiming && !isTerminal && decision.delay_ns == 0 && !hasEffects && !heals
@@ -161,28 +165,17 @@ extension Rule {
         _ names: RuleNames
     ) throws(ConfigError) {
         switch setting.key {
-        case "error":
-            guard case .string(let name) = setting.value,
-                let errno = Quantity.blockErrno(named: name)
-            else {
-                throw setting.refused("one of " + Quantity.blockErrnoNames.joined(separator: ", "))
-            }
-            try setOutcome(US_OUTCOME_FAIL, setting)
-            decision.error = errno
         case "delay":
-            decision.delay_ns = try setting.nanoseconds(0...Self.timeMax)
+            var verdict = us_decision()
+            verdict.delay_ns = try setting.nanoseconds(0...Self.timeMax)
+            try add(verdict, setting)
         case "heal": heals = try setting.bool()
-        case "drop":
-            if try setting.bool() { try setOutcome(US_OUTCOME_DROP, setting) }
-        case "zero":
-            if try setting.bool() { try setOutcome(US_OUTCOME_ZERO, setting) }
         case "hang": try readHang(setting)
         case "verdict": try readVerdict(setting)
         case "ignore_fua":
-            if try setting.bool() {
-                decision.ignores_fua = 1
-                hasEffects = true
-            }
+            var verdict = us_decision()
+            verdict.ignores_fua = try setting.bool() ? 1 : 0
+            try add(verdict, setting)
         case "log": isLogged = try setting.bool()
         case "once": isOnce = try setting.bool()
         case "mark": unsafe mark = try names.cell(US_CELL_MARK, try setting.name(), setting)
@@ -190,6 +183,9 @@ extension Rule {
             unsafe state = try names.cell(US_CELL_STATE, "", setting)
             newState = try names.state(setting)
         default:
+            if let outcome = Outcome.all.first(where: { $0.ruleKey == setting.key }) {
+                return try readOutcome(outcome, setting)
+            }
             throw ConfigError(
                 origin: setting.origin,
                 text: "rule has no key \"\(setting.key)\". It has: "
@@ -202,52 +198,69 @@ extension Rule {
     static let timeMax: UInt64 = 366 * 86400 * 1_000_000_000
 
     private mutating func readHang(_ setting: Setting) throws(ConfigError) {
+        var verdict = us_decision()
         if case .bool(let hangs) = setting.value {
-            decision.hangs = hangs ? 1 : 0
-            return
+            verdict.hangs = hangs ? 1 : 0
+        } else {
+            verdict.hangs = 1
+            verdict.hang_ns = try setting.nanoseconds(UInt64(US_HANG_NS_MIN)...Self.timeMax)
         }
-        decision.hangs = 1
-        decision.hang_ns = try setting.nanoseconds(1...Self.timeMax)
+        try add(verdict, setting)
     }
 
-    /// A verdict says all that `error`, `delay`, `drop`, `zero` and `hang` say, and more.
+    private mutating func readOutcome(_ outcome: Outcome, _ setting: Setting) throws(ConfigError) {
+        var verdict = us_decision()
+        verdict.outcome = outcome.number
+        if verdict.outcome == UInt8(US_OUTCOME_FAIL.rawValue) {
+            guard case .string(let name) = setting.value,
+                let errno = Quantity.blockErrno(named: name)
+            else {
+                throw setting.refused("one of " + Quantity.blockErrnoNames.joined(separator: ", "))
+            }
+            verdict.error = errno
+        } else if try !setting.bool() {
+            return
+        }
+        try add(verdict, setting)
+    }
+
+    /// Keys add up to one verdict, as the verdicts of a handler do.
+    private mutating func add(_ verdict: us_decision, _ setting: Setting) throws(ConfigError) {
+        var verdict = verdict
+        // Keys are given once each, and `verdict` stands alone: only outcomes can contradict each other.
+        guard unsafe us_decision_add(&decision, &verdict, nil, 0) else {
+            throw ConfigError(
+                origin: setting.origin,
+                text: "a rule has one outcome: \(Self.list(Self.outcomeKeys)) exclude each other"
+            )
+        }
+    }
+
+    private static func list(_ words: [String]) -> String {
+        words.dropLast().joined(separator: ", ") + " and " + (words.last ?? "")
+    }
+
+    /// A verdict says all that the other keys can say together, and more.
     private mutating func readVerdict(_ setting: Setting) throws(ConfigError) {
         guard case .verdict(let address, let dist) = setting.value,
             let verdict = unsafe UnsafePointer<us_decision>(bitPattern: address)
         else { throw setting.refused("a verdict, such as delay(\"5ms\") + fail(\"EIO\"),") }
-        decision = unsafe verdict.pointee
+        try add(unsafe verdict.pointee, setting)
         if decision.leg_count != 0 {
             unsafe legs = UnsafeRawPointer(verdict + 1).assumingMemoryBound(to: us_leg.self)
         }
         unsafe timing.delay = OpaquePointer(bitPattern: dist)
         hasTiming = hasTiming || dist != 0
-        hasEffects =
-            decision.corrupt.mode | decision.store.keep | decision.ignores_fua != 0
     }
 
     private static func checkVerdictAlone(_ settings: [Setting]) throws(ConfigError) {
-        let excluded = ["error", "delay", "drop", "zero", "hang", "ignore_fua"]
         guard let verdict = settings.first(where: { $0.key == "verdict" }),
-            settings.contains(where: { excluded.contains($0.key) })
+            settings.contains(where: { verdictKeys.contains($0.key) })
         else { return }
         throw ConfigError(
             origin: verdict.origin,
-            text:
-                "verdict excludes error, delay, drop, zero, hang and ignore_fua: say these in the verdict"
+            text: "verdict excludes \(list(verdictKeys)): say these in the verdict"
         )
-    }
-
-    private mutating func setOutcome(
-        _ outcome: us_outcome,
-        _ setting: Setting
-    ) throws(ConfigError) {
-        guard decision.outcome == UInt8(US_OUTCOME_PASS.rawValue) else {
-            throw ConfigError(
-                origin: setting.origin,
-                text: "a rule has one outcome: error, drop and zero exclude each other"
-            )
-        }
-        decision.outcome = UInt8(outcome.rawValue)
     }
 
     private mutating func readRange(
@@ -313,8 +326,7 @@ extension Rule {
             if ops & ~healing != 0 {
                 throw refuse("heal works on op = \"write\", \"discard\" or \"write_zeroes\" only")
             }
-            let outcome = us_outcome(rawValue: UInt32(decision.outcome))
-            if outcome == US_OUTCOME_FAIL || outcome == US_OUTCOME_DROP {
+            if Outcome(decision)?.changesMedia == false {
                 throw refuse(
                     "heal beside error or drop: an IO that fails or is dropped heals nothing"
                 )

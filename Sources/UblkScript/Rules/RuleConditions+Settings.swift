@@ -8,11 +8,13 @@ extension RuleConditions {
     ]
 
     /// The flags that scripts can name, with their bits of `op_flags`.
-    static let flagBits: [(name: String, bits: UInt32)] = [
-        ("meta", US_IO_META.rawValue), ("fua", US_IO_FUA.rawValue),
-        ("failfast", US_IO_FAILFAST.rawValue), ("nounmap", US_IO_NOUNMAP.rawValue),
-        ("swap", US_IO_SWAP.rawValue),
-    ]
+    static let flagBits: [(name: String, bits: UInt32)] = {
+        var flags: [(name: String, bits: UInt32)] = []
+        while let flag = unsafe us_flag_at(flags.count) {
+            unsafe flags.append((String(cString: flag.pointee.word), flag.pointee.bits))
+        }
+        return flags
+    }()
 
     /// Takes a setting whose key is one of ``keys``; false for any other.
     mutating func read(_ setting: Setting, _ names: RuleNames) throws(ConfigError) -> Bool {
@@ -20,9 +22,9 @@ extension RuleConditions {
         case "flags": try readFlags(setting)
         case "len": try readLength(setting)
         case "align": alignBytes = try setting.bytes(512...DeviceConfig.sizeMax)
-        case "queue": queue = Int32(try setting.integer(0...4095))
-        case "tag": tag = Int32(try setting.integer(0...4095))
-        case "depth": depth = Int(try setting.integer(1...4096))
+        case "queue": queue = Int32(try setting.integer(0...Int64(DeviceInfo.queuesMax) - 1))
+        case "tag": tag = Int32(try setting.integer(0...Int64(DeviceInfo.depthMax) - 1))
+        case "depth": depth = Int(try setting.integer(1...Int64(DeviceInfo.depthMax)))
         case "window": window = try Self.window(setting)
         case "after": after = try Self.limit(setting, names)
         case "before": before = try Self.limit(setting, names)

@@ -173,9 +173,7 @@ struct RuleSet: ~Copyable {
             unsafe leaveTraces(rule, offset: offset, length: length, time: moment.time)
             if unsafe rule.pointee.isRecorded { unsafe record(index, io, moment, delay: own) }
             unsafe heals |= rule.pointee.healBit
-            let (sum, overflow) = decision.delay_ns.addingReportingOverflow(own)
-            let delay = overflow ? UInt64.max : sum
-            decision.delay_ns = delay
+            decision.delay_ns = us_time_sum(decision.delay_ns, own)
             if unsafe rule.pointee.hasEffects { addEffects(index, to: &decision) }
             guard unsafe rule.pointee.isTerminal else { continue }
             unsafe us_decision_settle(&decision, &rule.pointee.decision)

@@ -158,12 +158,10 @@ struct Simulation {
         let counters = device.counters
         let log = device.log
         let application = device.queue.transport.application
-        let heldForEver = device.queue.transport.heldForEver
         let actions: [QueueCounters.Kind] = [
-            .failed, .dropped, .zeroed, .redirected, .answered, .corrupted, .torn, .delayed, .hung,
-            .backingErrors,
-            .scriptErrors,
+            .corrupted, .torn, .delayed, .hung, .backingErrors, .scriptErrors,
         ]
+        let heldForEver = device.queue.transport.heldForEver
         return SimulationReport(
             script: plan.source.path,
             seed: plan.seed,
@@ -177,8 +175,9 @@ struct Simulation {
             requests: IOOp.allCases.compactMap { op in
                 application.sentByOp[op].map { .init(name: op.name, count: UInt64($0)) }
             },
-            actions: actions.filter { control.counters[$0] != 0 }
-                .map { .init(name: $0.name, count: control.counters[$0]) },
+            actions: QueueCounters.named(actions)
+                .map { .init(name: $0.name, count: $0.value(control.counters)) }
+                .filter { $0.count != 0 },
             rules: plan.rules.enumerated().map { index, rule in
                 .init(line: rule.line, name: rule.name, acted: counters.acted(index))
             },

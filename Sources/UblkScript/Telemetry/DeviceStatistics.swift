@@ -79,8 +79,8 @@ extension DeviceStatistics {
     /// What is no operation.
     static func counters(_ queues: [QueueCounters]) -> [String: UInt64] {
         var counters: [String: UInt64] = [:]
-        for kind in QueueCounters.Kind.allCases where kind.rawValue >= IOTimes.operations {
-            counters[kind.name] = queues.reduce(0) { $0 + $1[kind] }
+        for (name, value) in QueueCounters.named() {
+            counters[name] = queues.reduce(0) { $0 + value($1) }
         }
         return counters
     }

@@ -3,15 +3,16 @@ import CLua
 /// What programs call what was done to an IO: the field `action` of a record, and what `--action` takes.
 extension LedgerRecord {
     static let actions =
-        (US_OUTCOME_FAIL.rawValue..<US_OUTCOME_COUNT.rawValue).map(outcomeName)
+        Outcome.all.filter { $0.number != UInt8(US_OUTCOME_PASS.rawValue) }.map(\.name)
         + ["corrupt", "torn", "ignore_fua", "hang", "delay", "acted"]
         + Kind.allCases.filter { $0 != .decided }.map(\.name)
 
     /// The one word for it; a failure that was delayed too is `fail`.
     var action: String {
         guard kind == .decided else { return kind.name }
-        let outcome = Self.outcomeName(UInt32(decision.outcome))
-        guard outcome == "pass" else { return outcome }
+        guard decision.outcome == UInt8(US_OUTCOME_PASS.rawValue) else {
+            return Outcome(decision)?.name ?? "outcome \(decision.outcome)"
+        }
         if decision.corrupt.mode != 0 { return "corrupt" }
         if decision.store.keep != 0 { return "torn" }
         if decision.ignores_fua != 0 { return "ignore_fua" }
@@ -30,11 +31,6 @@ extension LedgerRecord {
         case "delay": return decision.delay_ns != 0
         default: return false
         }
-    }
-
-    private static func outcomeName(_ number: UInt32) -> String {
-        guard let name = unsafe us_outcome_name(number) else { return "outcome \(number)" }
-        return unsafe String(cString: name)
     }
 }
 

@@ -9,7 +9,7 @@ import Synchronization
 /// whole, though not all of the same moment.
 @safe
 final class QueueCounters: Sendable {
-    /// What is counted, in the order it is printed.
+    /// What is counted besides the ends of IOs, in the order it is printed.
     enum Kind: Int, CaseIterable, Sendable {
         /// IOs that arrived, by operation.
         ///
@@ -20,13 +20,6 @@ final class QueueCounters: Sendable {
         case discard = 3
         case otherOp = 4
         case writeZeroes = 5
-        /// IOs that completed with an errno the script asked for.
-        case failed
-        case dropped
-        case zeroed
-        case redirected
-        /// IOs that the script answered itself.
-        case answered
         /// IOs whose data was changed.
         case corrupted
         /// Writes of which only a part was stored.
@@ -50,6 +43,9 @@ final class QueueCounters: Sendable {
         /// What goes wrong although no rule and no handler decided so.
         static let failures: [Self] = [.scriptErrors, .backingErrors, .drained, .unsupported]
 
+        /// All but the arrivals.
+        static let others = allCases.filter { $0.rawValue >= IOTimes.operations }
+
         var name: String {
             switch self {
             case .otherOp: "other"
@@ -62,35 +58,29 @@ final class QueueCounters: Sendable {
             }
         }
 
-        /// IOs that end in a way that was decided; nil: as usual.
-        init?(outcome: UInt8) {
-            switch UInt32(outcome) {
-            case US_OUTCOME_FAIL.rawValue: self = .failed
-            case US_OUTCOME_DROP.rawValue: self = .dropped
-            case US_OUTCOME_ZERO.rawValue: self = .zeroed
-            case US_OUTCOME_REDIRECT.rawValue: self = .redirected
-            case US_OUTCOME_DONE.rawValue: self = .answered
-            default: return nil
-            }
-        }
-
         init(_ op: IOOp) { self = Kind(rawValue: Int(op.rawValue)) ?? .otherOp }
     }
 
-    // Safety: as many cells as there are kinds, freed in deinit.
+    // Safety: a cell a kind, then one an outcome, freed in deinit.
     private nonisolated(unsafe) let cells: UnsafeMutablePointer<Atomic<UInt64>>
+    private static let count = Kind.allCases.count + Int(US_OUTCOME_COUNT.rawValue)
 
     init() {
-        unsafe cells = .allocate(capacity: Kind.allCases.count)
-        for kind in Kind.allCases { unsafe (cells + kind.rawValue).initialize(to: Atomic(0)) }
+        unsafe cells = .allocate(capacity: Self.count)
+        for index in 0..<Self.count { unsafe (cells + index).initialize(to: Atomic(0)) }
     }
 
     deinit {
-        unsafe cells.deinitialize(count: Kind.allCases.count)
+        unsafe cells.deinitialize(count: Self.count)
         unsafe cells.deallocate()
     }
 
     subscript(kind: Kind) -> UInt64 { unsafe cells[kind.rawValue].load(ordering: .relaxed) }
+
+    /// IOs that ended so.
+    subscript(outcome: Outcome) -> UInt64 {
+        unsafe cells[Kind.allCases.count + Int(outcome.number)].load(ordering: .relaxed)
+    }
 
     /// The queue's thread only.
     @inline(__always)
@@ -99,11 +89,30 @@ final class QueueCounters: Sendable {
         unsafe cells[kind.rawValue].store(value &+ 1, ordering: .relaxed)
     }
 
+    /// Counts the end of an IO; the queue's thread only.
+    ///
+    /// - Parameter outcome: that of its decision.
+    func add(outcome: UInt8) {
+        precondition(UInt32(outcome) < US_OUTCOME_COUNT.rawValue)
+        let cell = unsafe cells + Kind.allCases.count + Int(outcome)
+        unsafe cell.pointee.store(cell.pointee.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+    }
+
     /// The queue's thread only.
     @inline(__always)
     func subtract(_ kind: Kind) {
         let value = unsafe cells[kind.rawValue].load(ordering: .relaxed)
         unsafe cells[kind.rawValue].store(value &- 1, ordering: .relaxed)
+    }
+
+    /// A number that people see, by its name.
+    typealias Named = (name: String, value: @Sendable (QueueCounters) -> UInt64)
+
+    /// The ends of IOs by outcome, then these kinds: the order in which they are printed.
+    static func named(_ kinds: [Kind] = Kind.others) -> [Named] {
+        Outcome.all.compactMap { outcome in
+            outcome.counter.map { ($0, { counters in counters[outcome] }) }
+        } + kinds.map { kind in (kind.name, { counters in counters[kind] }) }
     }
 
     /// IOs of every operation that arrived.

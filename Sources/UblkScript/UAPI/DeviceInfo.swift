@@ -45,6 +45,8 @@ struct DeviceInfo: Sendable, Equatable {
     ///
     /// C: `UBLK_MAX_QUEUE_DEPTH`.
     static let depthMax: UInt16 = 4096
+    /// C: `UBLK_MAX_NR_QUEUES`.
+    static let queuesMax: UInt16 = 4096
 
     init(
         id: DeviceID?,

@@ -10,22 +10,6 @@ enum IOOp: UInt8, Sendable, CaseIterable {
     case discard = 3
     case writeZeroes = 5
 
-    /// The name scripts use.
-    var name: String {
-        switch self {
-        case .read: "read"
-        case .write: "write"
-        case .flush: "flush"
-        case .discard: "discard"
-        case .writeZeroes: "write_zeroes"
-        }
-    }
-
-    init?(name: String) {
-        guard let op = Self.allCases.first(where: { $0.name == name }) else { return nil }
-        self = op
-    }
-
     /// Bit of the op in masks of ops.
     var bit: UInt32 { 1 << UInt32(rawValue) }
     static let allBits: UInt32 = allCases.reduce(0) { $0 | $1.bit }

@@ -131,7 +131,8 @@ struct FioJob: Sendable {
         // Each of the jobs has its own depth, rate and number of requests.
         let jobs = Int(try settings["numjobs"]?.integer(1...1024) ?? 1)
         workload.streams = jobs
-        workload.depth = jobs * Int(try settings["iodepth"]?.integer(1...4096) ?? 1)
+        workload.depth =
+            jobs * Int(try settings["iodepth"]?.integer(1...Int64(DeviceInfo.depthMax)) ?? 1)
         workload.rate =
             UInt64(jobs) * UInt64(try settings["rate_iops"]?.integer(1...1_000_000_000) ?? 0)
         workload.seed = try settings["randseed"]?.integer(0...Int64.max).magnitude

@@ -12,7 +12,10 @@ extension us_decision {
 
     /// Whether it says what happens to data, other than by how the IO ends.
     @inline(__always)
-    var changesData: Bool { corrupt.mode | store.keep | ignores_fua != 0 }
+    var changesData: Bool {
+        var decision = self
+        return unsafe us_decision_changes_data(&decision)
+    }
 
     /// The IO goes on as if nobody had been asked.
     var isNothing: Bool {

@@ -49,7 +49,7 @@ extension Queue where Transport: ~Copyable {
             let tag = Tag(UInt16(index))
             guard requests[tag].state == .paused else { continue }
             letGo(tag)
-            consider(tag)
+            decide(tag)
         }
     }
 

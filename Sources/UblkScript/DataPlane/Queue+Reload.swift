@@ -113,6 +113,6 @@ extension Queue where Transport: ~Copyable {
         requests[tag].decision = us_decision()
         requests[tag].heals = 0
         unsafe requests.patches(tag).pointee.count = 0
-        consider(tag)
+        decide(tag)
     }
 }

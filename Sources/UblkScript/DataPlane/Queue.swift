@@ -151,15 +151,19 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         request.op = op
         control.counters.add(QueueCounters.Kind(op))
         if isPaused { return requests.move(tag, from: .serving, to: .paused) }
-        consider(tag)
+        decide(tag)
     }
 
-    /// Decides about a request that has just come, or that was parked, and goes on with it.
+    /// Decides about a request that has just come, or that was parked, and goes on with it: rules first, the script's
+    /// handler only when none settled the outcome.
     @inline(__always)
-    mutating func consider(_ tag: Tag) {
+    mutating func decide(_ tag: Tag) {
         let isArmed = isArmed
-        if isArmed || configuration.alwaysAsks {
-            guard decide(tag, isArmed: isArmed) else { return }
+        let isSettled = isArmed && rules.count != 0 && settleByRules(tag)
+        if !isSettled, isArmed || configuration.alwaysAsks,
+            script.handlers & requests[tag].op.bit != 0
+        {
+            guard askHandler(tag) else { return }
         }
         advance(tag)
     }
@@ -173,30 +177,27 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         complete(tag, -errno)
     }
 
-    /// Rules first; the script's handler only when none settled the outcome.
-    ///
-    /// - Parameter isArmed: false: the handler is asked only for where data is, see
-    ///   ``QueueConfiguration/alwaysAsks``.
+    /// - Returns: true when a rule settled the outcome.
+    @inline(__always)
+    private mutating func settleByRules(_ tag: Tag) -> Bool {
+        let request = requests[tag]
+        return unsafe rules.match(
+            requests.io(tag),
+            op: request.op,
+            now: transport.now,
+            inFlight: requests.lifecycle.inFlight,
+            data: dataNeeds.compared & request.op.bit != 0
+                ? UnsafeRawPointer(transport.data(tag).bytes) : nil,
+            decision: &request.decision,
+            legs: requests.legs(tag),
+            heals: &request.heals
+        )
+    }
+
     /// - Returns: false when the handler waits for data first.
     @inline(__always)
-    private mutating func decide(_ tag: Tag, isArmed: Bool) -> Bool {
+    private mutating func askHandler(_ tag: Tag) -> Bool {
         let request = requests[tag]
-        let op = request.op
-        if isArmed, rules.count != 0 {
-            let isSettled = unsafe rules.match(
-                requests.io(tag),
-                op: op,
-                now: transport.now,
-                inFlight: requests.lifecycle.inFlight,
-                data: dataNeeds.compared & op.bit != 0
-                    ? UnsafeRawPointer(transport.data(tag).bytes) : nil,
-                decision: &request.decision,
-                legs: requests.legs(tag),
-                heals: &request.heals
-            )
-            if isSettled { return true }
-        }
-        guard script.handlers & op.bit != 0 else { return true }
         var verdict = us_decision()
         request.io.live = 1
         let status = unsafe script.decide(

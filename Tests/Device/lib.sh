@@ -14,6 +14,8 @@ tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 run_cases() { # [PART OF A NAME...]
   local names name failed=0
+  name=$(why_no_data_mode)
+  [ -z "$name" ] || { echo "$name" >&2 && exit 2; }
   scratch=${DEVICE_TEST_SCRATCH:-$(mktemp -d /tmp/ublk-script-tests.XXXXXX)}
   mapfile -t names < <(sed -n 's/^\(t_[A-Za-z0-9_]*\)() {.*/\1/p' "$0")
   for name in "${names[@]}"; do
@@ -146,6 +148,33 @@ remove_by_force() {
   rm -rf "${state_directory:?}"/* "$state_directory"/.[!.]*
 }
 
+# ---- the data mode ----
+
+# How a server gets at the data of an IO; each case that makes its device with add_device runs in the mode that
+# DATA_MODE names. The first word of each line is a name, the others are settings that ask `add` for it.
+data_modes='copy'
+# Modes of the driver that no server here offers yet: their cases are skipped.
+other_data_modes='user-copy zero-copy auto-buf'
+
+# Settings of a mode; status 1 when it has none, as nobody offers it.
+data_mode_settings() { # MODE
+  local name settings
+  while read -r name settings; do
+    if [ "$name" = "$1" ]; then
+      echo "$settings"
+      return 0
+    fi
+  done <<<"$data_modes"
+  return 1
+}
+
+# Says why DATA_MODE cannot be meant; nothing when it can.
+why_no_data_mode() {
+  local mode=${DATA_MODE:-copy}
+  data_mode_settings "$mode" >/dev/null || [[ " $other_data_modes " == *" $mode "* ]] ||
+    echo "DATA_MODE=$mode: one of" $(awk '{ print $1 }' <<<"$data_modes") $other_data_modes "is expected"
+}
+
 # ---- devices ----
 
 # Writes a script from stdin.
@@ -153,11 +182,13 @@ script() { # NAME
   cat >"$work/$1.lua"
 }
 
-# Makes a device of the script NAME.lua; sets dev, id and server (its pid).
+# Makes a device of the script NAME.lua, in the data mode of the run; sets dev, id and server (its pid).
 add_device() { # NAME [OPTION...]
-  local name=$1 record
+  local name=$1 record mode=${DATA_MODE:-copy} settings
   shift
-  record=$(ublk-script add "$work/$name.lua" --json "$@") || fail "add failed"
+  settings=$(data_mode_settings "$mode") || skip "ublk-script does not offer the data mode $mode"
+  # shellcheck disable=SC2086
+  record=$(ublk-script add "$work/$name.lua" --json $settings "$@") || fail "add failed"
   dev=$(json_value path <<<"$record")
   id=$(json_value id <<<"$record")
   server=$(json_value serverPID <<<"$record")

@@ -112,8 +112,7 @@ struct Benchmark {
         control.armed.store(true, ordering: .relaxed)
         var queue = try Queue(
             transport: transport(plan, control),
-            script: loaded.script,
-            rules: loaded.rules,
+            loaded: loaded,
             configuration: QueueConfiguration(
                 queue: QueueID(0),
                 depth: depth(plan),

@@ -47,16 +47,15 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
 
     init(
         transport: consuming Transport,
-        script: consuming Script,
-        rules: consuming RuleSet,
+        loaded: consuming LoadedScript,
         configuration: QueueConfiguration,
         shared: SharedObjects,
         control: QueueControl,
         report: any QueueReport
     ) throws(ScriptError) {
         self.transport = transport
-        self.script = script
-        self.rules = rules
+        script = loaded.script
+        rules = loaded.rules
         self.configuration = configuration
         stores = StoreTable(configuration.stores)
         self.shared = shared

@@ -2,6 +2,12 @@ import CUring
 import Glibc
 import SystemPackage
 
+/// Registered files of the ring, by index.
+private enum FixedFile {
+    static let device: Int32 = 0
+    static let firstBacking: Int32 = 1
+}
+
 /// The real driver behind a queue: the mapped descriptors of `/dev/ublkcN`, a buffer a tag, and a
 /// ring.
 ///
@@ -10,10 +16,10 @@ import SystemPackage
 /// request arrives, and read data out of it at the commit. It frees nothing that the kernel may
 /// still write to: that is ``TagBuffers``'.
 @safe
-struct DriverTransport: QueueTransport, ~Copyable {
+struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
     // Safety: the mapping lives as long as this value, `buffers` and `wakeupValue` longer, as whoever joins the
     // thread keeps them, and no reference to that is counted here; tags are checked against `depth`.
-    private var ring: Ring
+    private var ring: KernelRing<Kernel>
     private let queue: QueueID
     private let depth: Int
     private let bufferBytes: Int
@@ -24,26 +30,23 @@ struct DriverTransport: QueueTransport, ~Copyable {
     private let wakeupFD: Int32
     private(set) var now: Instant
 
-    /// Registered files of the ring, by index.
-    private enum FixedFile {
-        static let device: Int32 = 0
-        static let firstBacking: Int32 = 1
-    }
-
     /// - Parameters:
     ///   - memory: of the queue's depth; whoever joins this thread keeps it until then.
     ///   - characterFD: the open `/dev/ublkcN`; stays the caller's.
     ///   - wakeupFD: an eventfd that other threads write to; stays the caller's.
     ///   - backingFDs: of file backings, in their order; stay the caller's.
+    ///   - kernel: the other side of the ring.
     /// - Throws: ``DeviceError`` when the ring or a mapping cannot be made.
     init(
         queue: QueueID,
         memory: TagBuffers,
         characterFD: Int32,
         wakeupFD: Int32,
-        backingFDs: [Int32]
+        backingFDs: [Int32],
+        kernel: Kernel
     ) throws(DeviceError) {
-        let ring = try Self.makeRing(depth: memory.depth, files: [characterFD] + backingFDs)
+        let files = [characterFD] + backingFDs
+        let ring = try Self.makeRing(depth: memory.depth, files: files, kernel)
         let bytes = SystemPage.roundUp(memory.depth * MemoryLayout<ublk_io_desc>.stride)
         let descriptors = unsafe try Self.mapDescriptors(
             queue: queue,
@@ -62,12 +65,20 @@ struct DriverTransport: QueueTransport, ~Copyable {
         now = Instant(nanoseconds: sys_monotonic_ns())
     }
 
-    private static func makeRing(depth: Int, files: [Int32]) throws(DeviceError) -> Ring {
+    private static func makeRing(
+        depth: Int,
+        files: [Int32],
+        _ kernel: Kernel
+    ) throws(DeviceError) -> KernelRing<Kernel> {
         do {
             // Room for all that can be under way: the command of each tag, or a transfer of each to every file; the
             // rest is the wakeup's. The kernel gives twice as many completions, and at most so many entries.
             let each = min(max(files.count - 1, 1), IOPlan.transfersMax)
-            let ring = try Ring(entries: UInt32(min(depth * each + 8, 32768)), style: .queue)
+            let ring = try KernelRing(
+                entries: UInt32(min(depth * each + 8, 32768)),
+                style: .queue,
+                kernel: kernel
+            )
             try ring.register(files: files)
             return ring
         } catch { throw .noUring(error) }
@@ -220,5 +231,25 @@ struct DriverTransport: QueueTransport, ~Copyable {
         let sqe = unsafe ring.submission()
         unsafe io_uring_prep_read(sqe, wakeupFD, wakeupValue, 8, 0)
         unsafe sqe.pointee.user_data = UserData(.wakeup).rawValue
+    }
+}
+
+extension DriverTransport where Kernel == LinuxKernel {
+    /// On the kernel that this program runs on.
+    init(
+        queue: QueueID,
+        memory: TagBuffers,
+        characterFD: Int32,
+        wakeupFD: Int32,
+        backingFDs: [Int32]
+    ) throws(DeviceError) {
+        try self.init(
+            queue: queue,
+            memory: memory,
+            characterFD: characterFD,
+            wakeupFD: wakeupFD,
+            backingFDs: backingFDs,
+            kernel: LinuxKernel()
+        )
     }
 }

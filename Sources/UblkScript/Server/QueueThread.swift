@@ -56,8 +56,7 @@ enum QueueThread {
         transport.sendFetches()
         var queue = try Queue(
             transport: transport,
-            script: loaded.script,
-            rules: loaded.rules,
+            loaded: loaded,
             configuration: QueueConfiguration(
                 queue: seat.queue,
                 depth: Int(config.depth),

@@ -71,8 +71,7 @@ struct SimulatedDevice: ~Copyable {
         )
         let queue = try Queue(
             transport: transport,
-            script: loaded.script,
-            rules: loaded.rules,
+            loaded: loaded,
             configuration: Self.configuration(plan, views, sizeBytes: stores.sizeBytes),
             shared: shared,
             control: control,

@@ -1,6 +1,9 @@
 import CUring
 import SystemPackage
 
+/// A ring of the kernel that this program runs on.
+typealias Ring = KernelRing<LinuxKernel>
+
 /// One io_uring: fill SQEs, enter, reap CQEs in batches.
 ///
 /// Knows nothing of ublk's meaning.
@@ -10,16 +13,17 @@ import SystemPackage
 /// a wait are handed out by ``nextCompletion()``; their slots go back to the kernel at the next
 /// wait.
 @safe
-struct Ring: ~Copyable {
+struct KernelRing<Kernel: UringKernel>: ~Copyable {
     // Safety: `ring` is allocated in init, freed in deinit, and never leaves this type except for
     // one call.
     private let ring: UnsafeMutablePointer<io_uring>
+    private let kernel: Kernel
     private var head: UInt32 = 0
     private var tail: UInt32 = 0
     private var consumed: UInt32 = 0
 
     /// The deadline of a wait has passed: ETIME, which swift-system has no name for.
-    private static let timerExpired: Int32 = 62
+    private static var timerExpired: Int32 { 62 }
 
     enum Style {
         /// Data: 64-byte SQEs, one issuer, task work run only inside our own waits.
@@ -31,18 +35,18 @@ struct Ring: ~Copyable {
     /// - Parameter entries: SQEs; rounded up to a power of two by the kernel, which gives twice as
     ///   many CQEs.
     /// - Throws: ENOSYS or EPERM where io_uring is missing or switched off, ENOMEM.
-    init(entries: UInt32, style: Style) throws(Errno) {
+    init(entries: UInt32, style: Style, kernel: Kernel) throws(Errno) {
         let memory = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
         unsafe memory.initialize(to: io_uring())
         var result: Int32
         switch style {
         case .control:
-            result = unsafe io_uring_queue_init(entries, memory, URING_SETUP_CONTROL_FLAGS)
+            result = unsafe kernel.open(memory, entries: entries, flags: URING_SETUP_CONTROL_FLAGS)
         case .queue:
-            result = unsafe io_uring_queue_init(entries, memory, URING_SETUP_QUEUE_FLAGS)
+            result = unsafe kernel.open(memory, entries: entries, flags: URING_SETUP_QUEUE_FLAGS)
             // Kernels or sandboxes that refuse DEFER_TASKRUN still serve, a little slower.
             if result == -Errno.invalidArgument.rawValue {
-                result = unsafe io_uring_queue_init(entries, memory, URING_SETUP_COOP_FLAGS)
+                result = unsafe kernel.open(memory, entries: entries, flags: URING_SETUP_COOP_FLAGS)
             }
         }
         guard result == 0 else {
@@ -50,12 +54,13 @@ struct Ring: ~Copyable {
             throw Errno(rawValue: -result)
         }
         unsafe ring = memory
+        self.kernel = kernel
         head = unsafe uring_cq_head(memory)
         tail = head
     }
 
     deinit {
-        unsafe io_uring_queue_exit(ring)
+        unsafe kernel.close(ring)
         unsafe ring.deallocate()
     }
 
@@ -70,7 +75,7 @@ struct Ring: ~Copyable {
 
     private mutating func submissionAfterFlush() -> UnsafeMutablePointer<uring_sqe> {
         while true {
-            let result = unsafe io_uring_submit(ring)
+            let result = unsafe kernel.submit(ring)
             if let sqe = unsafe io_uring_get_sqe(ring) { return unsafe sqe }
             precondition(
                 result >= 0 || result == -Errno.interrupted.rawValue
@@ -105,7 +110,7 @@ struct Ring: ~Copyable {
     }
 
     private mutating func enter(timeoutNanoseconds: UInt64?) {
-        let result = submitAndWait(timeoutNanoseconds: timeoutNanoseconds)
+        let result = unsafe kernel.submitAndWait(ring, nanoseconds: timeoutNanoseconds)
         unsafe tail = uring_cq_tail(ring)
         guard result < 0 else { return }
         switch -result {
@@ -116,20 +121,8 @@ struct Ring: ~Copyable {
         }
     }
 
-    private func submitAndWait(timeoutNanoseconds: UInt64?) -> Int32 {
-        guard let timeoutNanoseconds else { return unsafe io_uring_submit_and_wait(ring, 1) }
-        // The kernel adds it to its clock, which near infinity comes out in the past; a day at a time.
-        let bounded = min(timeoutNanoseconds, 86_400_000_000_000)
-        var timeout = __kernel_timespec(
-            tv_sec: Int64(bounded / 1_000_000_000),
-            tv_nsec: Int64(bounded % 1_000_000_000)
-        )
-        var ignored: UnsafeMutablePointer<io_uring_cqe>?
-        return unsafe io_uring_submit_and_wait_timeout(ring, &ignored, 1, &timeout, nil)
-    }
-
     /// Submits what is queued without waiting.
-    mutating func submit() { _ = unsafe io_uring_submit(ring) }
+    mutating func submit() { _ = unsafe kernel.submit(ring) }
 
     /// The next completion of the batch that the last wait saw, nil at its end.
     @inline(__always)
@@ -152,9 +145,13 @@ struct Ring: ~Copyable {
     ///
     /// Once per ring.
     func register(files: [Int32]) throws(Errno) {
-        let result = unsafe files.withUnsafeBufferPointer {
-            unsafe io_uring_register_files(ring, $0.baseAddress, UInt32($0.count))
-        }
+        let result = unsafe kernel.register(ring, files: files)
         guard result >= 0 else { throw Errno(rawValue: -result) }
+    }
+}
+
+extension KernelRing where Kernel == LinuxKernel {
+    init(entries: UInt32, style: Style) throws(Errno) {
+        try self.init(entries: entries, style: style, kernel: LinuxKernel())
     }
 }

@@ -1,0 +1,128 @@
+import Glibc
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import UblkScript
+
+/// A whole queue on a driver that does what is rare.
+@Suite struct DriverQueueTests {
+    /// The queue of a script with a file of 16 MiB, on `kernel`; runs to its end.
+    private func run(
+        _ script: String,
+        _ kernel: FakeUblk,
+        control: QueueControl
+    ) throws {
+        let settings = ["size": "16M", "file": "/nowhere", "depth": "4", "seed": "1"]
+        let plan = try LoadedScript.plan(
+            ScriptSource(path: "test.lua", text: script),
+            overrides: settings.map {
+                Setting(key: $0.key, value: .string($0.value), origin: "test")
+            }
+        )
+        let shared = SharedObjects(queues: 2)
+        let counters = RuleCounters(count: plan.ruleCount)
+        let loaded = try plan.load(
+            queue: kernel.queue,
+            shared: shared,
+            counters: counters,
+            ledger: control.ledger,
+            logFD: -1
+        )
+        let memory = try TagBuffers(depth: 4, maxIOBytes: Int(plan.config.maxIOBytes))
+        var transport = try DriverTransport(
+            queue: kernel.queue,
+            memory: memory,
+            characterFD: kernel.characterFD,
+            wakeupFD: kernel.wakeupFD,
+            backingFDs: [7],
+            kernel: kernel
+        )
+        transport.fetchAll()
+        transport.sendFetches()
+        control.armed.store(true, ordering: .relaxed)
+        let view = FileStore.View(
+            writesThrough: true,
+            file: 0,
+            sizeBytes: 16 << 20,
+            dataBytes: UInt64(plan.config.maxIOBytes)
+        )
+        var queue = try Queue(
+            transport: transport,
+            loaded: loaded,
+            configuration: QueueConfiguration(
+                queue: kernel.queue,
+                depth: 4,
+                sizeBytes: 16 << 20,
+                maxIOBytes: Int(plan.config.maxIOBytes),
+                stores: [.file(view)],
+                config: plan.config,
+                rules: plan.rules,
+                seed: plan.seed
+            ),
+            shared: shared,
+            control: control,
+            report: SimulationLog(bell: Doorbell(), control: control)
+        )
+        queue.run()
+    }
+
+    private func control(_ kernel: FakeUblk) -> QueueControl {
+        let fd = kernel.wakeupFD
+        return QueueControl {
+            var one: UInt64 = 1
+            precondition(unsafe write(fd, &one, 8) == 8)
+        }
+    }
+
+    @Test func `a queue whose device goes ends when what it has begun is over`() throws {
+        let kernel = try FakeUblk()
+        kernel.waits = [
+            { kernel.arrive(0, .read) },
+            { kernel.goAway() },
+            // Short, as reads of a file may be: the rest is asked for after the device has gone.
+            { kernel.finishOperation(1024) },
+            { kernel.finishOperation(3072) },
+        ]
+        try run("", kernel, control: control(kernel))
+        #expect(kernel.waits.isEmpty && kernel.operations.isEmpty)
+        #expect(kernel.commits == [.init(tag: 0, result: 4096)])
+    }
+
+    @Test func `a delay that ends after the device has gone is committed all the same`() throws {
+        let kernel = try FakeUblk()
+        kernel.waits = [{ kernel.arrive(2, .read) }, { kernel.goAway() }]
+        try run(
+            "rule { op = \"read\", delay = \"5ms\", error = \"ENODATA\" }",
+            kernel,
+            control: control(kernel)
+        )
+        #expect(kernel.commits == [.init(tag: 2, result: -61)])
+    }
+
+    @Test func `a hang that the device does not outlive is let go by a drain`() throws {
+        let kernel = try FakeUblk()
+        let control = control(kernel)
+        kernel.waits = [
+            { kernel.arrive(2, .read) }, { kernel.goAway() }, { control.send(.drain) },
+        ]
+        try run("rule { op = \"read\", hang = true }", kernel, control: control)
+        #expect(kernel.commits == [.init(tag: 2, result: -5)])
+    }
+
+    @Test func `a queue that is to quit waits for the file that writes to its buffers`() throws {
+        let kernel = try FakeUblk()
+        let control = control(kernel)
+        var isOver = false
+        kernel.waits = [
+            { kernel.arrive(1, .read) },
+            { control.send(.quit) },
+            {
+                isOver = true
+                kernel.finishOperation(4096)
+            },
+        ]
+        try run("", kernel, control: control)
+        #expect(isOver && kernel.parkedTags == [0, 2, 3])
+    }
+}

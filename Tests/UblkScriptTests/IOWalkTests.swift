@@ -49,14 +49,12 @@ struct IOWalkTests {
         let walk = Walk()
         var queue = try Queue(
             transport: OneWriteTransport(walk),
-            script: Script(source, shared: shared, options: Script.Options()),
-            rules: RuleSet(
-                [],
-                counters: counters,
+            loaded: plan.load(
+                queue: QueueID(0),
                 shared: shared,
+                counters: counters,
                 ledger: control.ledger,
-                seed: 1,
-                queue: QueueID(0)
+                logFD: -1
             ),
             configuration: QueueConfiguration(
                 queue: QueueID(0),

@@ -100,6 +100,16 @@ import Testing
         #expect(result.fileOperations[.sync] == 4)
     }
 
+    @Test func `a flush syncs a file once, the device's own that is a declared one, too`() throws {
+        let script = """
+            local own = backing { file = "/a", size = "16M" }
+            local other = backing { file = "/b", size = "1M" }
+            device { backing = own }
+            """
+        let result = try simulate(script) { $0.workload = Workload([.flush]) }
+        #expect(result.fileOperations[.sync] == 2)
+    }
+
     @Test func `a declared backing can be the device's own`() throws {
         let script = """
             local own = backing { size = "2M" }

@@ -64,7 +64,10 @@ struct Planner: ~Copyable {
 
     private mutating func store(_ stores: borrowing StoreTable) {
         if op == .flush {
-            for number in 0..<stores.count { append(UInt32(number), place: 0, 0, 0) }
+            // The device's own store may be one that it declares, too.
+            for number in 0..<stores.count where !isSecond(number, stores) {
+                append(UInt32(number), place: 0, 0, 0)
+            }
             return
         }
         if storesByKeep, decision.store.keep == UInt8(US_STORE_RANDOM.rawValue), canBeInPieces {
@@ -90,6 +93,12 @@ struct Planner: ~Copyable {
                 stores
             )
         }
+    }
+
+    /// A store of a lower number is the same.
+    private func isSecond(_ number: Int, _ stores: borrowing StoreTable) -> Bool {
+        for earlier in 0..<number where stores[earlier].isSame(as: stores[number]) { return true }
+        return false
     }
 
     /// The bytes of the IO that are stored in one stretch: all, but of a write that is torn.

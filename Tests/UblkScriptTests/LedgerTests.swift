@@ -247,7 +247,7 @@ import Testing
     @Test func `what ends a hang is written down`() throws {
         let released = try lines("rule { op = \"read\", hang = true }") {
             $0.workload = Workload([.read(0)])
-            $0.interventions = [QueueTests.at(10, .release(Release(errno: 5), Promise()))]
+            $0.interventions = [QueueTests.at(10, .release(Release(errno: 5)))]
         }
         #expect(
             released == [

@@ -11,18 +11,25 @@ import Testing
         _ words: [[String]],
         reads: Int = 8
     ) throws -> (answers: [ControlAnswer?], outcomes: String) {
-        let promises = words.map { _ in Promise<ControlAnswer>() }
+        let promises = words.map { _ in Promise<QueueAnswer>() }
+        var refused: [Int: ControlAnswer] = [:]
+        var messages: [SimulatedTransport.Intervention] = []
+        for (index, pair) in zip(words, promises).enumerated() {
+            do throws(AdminRefusal) {
+                guard case .queue(let request) = try AdminRequest(control: pair.0) else { continue }
+                messages.append(QueueTests.at(UInt64(index + 1) * 10, .ask(request, pair.1)))
+            } catch { refused[index] = ControlAnswer(isOK: false, text: error.text) }
+        }
         let result = try simulate(
             "rule { nth = 1, delay = \"5ms\" }\nrule { skip = 1, delay = \"10ms\" }\n\(script)"
         ) {
             $0.workload = Workload(Array(repeating: .read(0), count: reads))
-            $0.interventions = zip(words, promises).enumerated().map { index, pair in
-                QueueTests.at(UInt64(index + 1) * 10, .control(pair.0, pair.1))
-            }
+            $0.interventions = messages
         }
         let outcomes = result.outcomes.map { $0.isEmpty ? "." : "x" }.joined()
-        let answers = promises.map { $0.wait(seconds: 0) }
-            .map { $0.map { ControlAnswer(isOK: $0.isOK, text: $0.text) } }
+        let answers = promises.enumerated().map { index, promise in
+            refused[index] ?? promise.wait(seconds: 0)?.said
+        }
         return (answers, outcomes)
     }
 
@@ -134,7 +141,7 @@ import Testing
     ])
     func `what contradicts itself releases nothing`(words: [String], why: String) {
         #expect { try Release(words: words) } throws: { error in
-            (error as? LiveControl.Refusal)?.text.contains(why) == true
+            (error as? AdminRefusal)?.text.contains(why) == true
         }
     }
 

@@ -8,7 +8,7 @@ import Testing
 /// What other threads tell a queue.
 @Suite struct QueueControlTests {
     private func pauses(_ messages: [QueueMessage]) -> [Bool] {
-        messages.compactMap { if case .pause(let pauses) = $0 { pauses } else { nil } }
+        messages.compactMap { if case .ask(.pause(let pauses), _) = $0 { pauses } else { nil } }
     }
 
     @Test func `messages arrive in the order they were sent, each once`() {
@@ -35,14 +35,15 @@ import Testing
         for number in 0..<3 {
             threads.start("test-sender") {
                 for index in 0..<perThread {
-                    control.send(.control(["\(number)", "\(index)"], Promise()))
+                    let words = ["\(number)", "\(index)"]
+                    control.send(.ask(.script(words, asJSON: false), Promise()))
                 }
             }
         }
         var seen: [String: Int] = [:]
         var total = 0
         while total < 3 * perThread {
-            for case .control(let words, _, _) in control.takeMessages() {
+            for case .ask(.script(let words, _), _) in control.takeMessages() {
                 #expect(Int(words[1]) == seen[words[0], default: 0], "in each sender's order")
                 seen[words[0], default: 0] += 1
                 total += 1

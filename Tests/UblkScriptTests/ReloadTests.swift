@@ -70,7 +70,7 @@ import Testing
 
     @Test func `what is held or delayed ends as the script meant that decided about it`() throws {
         let reload = try Reload("rule { error = \"EREMOTEIO\" }")
-        let released = Promise<Int>()
+        let released = Promise<QueueAnswer>()
         let result = try simulate(
             """
             rule { op = "read", hang = true, error = "EIO" }
@@ -82,7 +82,7 @@ import Testing
             $0.interventions =
                 reload.at(5000) + [QueueTests.at(20, .release(Release(), released))]
         }
-        #expect(reload.problem == nil && released.wait(seconds: 0) == 1)
+        #expect(reload.problem == nil && released.wait(seconds: 0) == .success(.released(1)))
         // The third is sent when the second has ended.
         #expect(result.outcomes == ["ENOSPC", "EREMOTEIO", "EIO"])
     }
@@ -149,7 +149,7 @@ import Testing
             counter_n = counter("n")
             """
         let reload = try Reload(script)
-        let answer = Promise<ControlAnswer>()
+        let answer = Promise<QueueAnswer>()
         let first = script + " named:add(0, 512) own:add(4096, 512) counter_n:add(7)"
         let result = try simulate(first) {
             $0.workload = Workload([
@@ -161,7 +161,7 @@ import Testing
             $0.interventions = reload.at(5000) + [QueueTests.at(7, .control([], answer))]
         }
         #expect(reload.problem == nil)
-        #expect(answer.wait(seconds: 0)?.text == "1 0 7")
+        #expect(answer.wait(seconds: 0)?.said.text == "1 0 7")
         #expect(
             result.outcomes == [
                 "ENODATA", "EIO", "ENOSPC", "", "", "", "ENODATA", "", "ENOSPC", "",

@@ -21,7 +21,10 @@ struct RoomTests {
         ("Media", ["System", "UAPI", "Config"]),
         ("DataPlane", ["System", "UAPI", "Telemetry", "Config", "Rules", "Script", "Media"]),
         ("Driver", ["System", "UAPI", "Uring", "Control", "Media", "DataPlane"]),
-        ("Admin", ["System", "UAPI", "Control", "Telemetry", "Config", "Rules"]),
+        (
+            "Admin",
+            ["System", "UAPI", "Control", "Telemetry", "Config", "Rules", "Script", "DataPlane"]
+        ),
         (
             "Server",
             [
@@ -29,19 +32,18 @@ struct RoomTests {
                 "DataPlane", "Driver", "Admin",
             ]
         ),
-        ("Workload", ["System", "UAPI", "Telemetry", "Config", "Rules", "DataPlane"]),
+        ("Workload", ["System", "UAPI", "Config", "Rules", "DataPlane", "Admin"]),
         (
             "Simulator",
             [
                 "System", "UAPI", "Telemetry", "Config", "Rules", "Script", "Media", "DataPlane",
-                "Workload",
+                "Admin", "Workload",
             ]
         ),
         (
             "ScriptTests",
             [
-                "System", "UAPI", "Telemetry", "Config", "Rules", "Script", "DataPlane",
-                "Workload", "Simulator",
+                "System", "UAPI", "Config", "Rules", "Script", "Admin", "Workload", "Simulator",
             ]
         ),
         (

@@ -150,7 +150,7 @@ import Testing
             $0.workload.weights = [.read: 1, .write: 1]
             $0.workload.blockBytes = 512
             $0.interventions = words.enumerated().map { index, words in
-                QueueTests.at(UInt64(index + 1) * 10, .control(words, Promise<ControlAnswer>()))
+                QueueTests.at(UInt64(index + 1) * 10, .control(words, Promise<QueueAnswer>()))
             }
         }
     }
@@ -228,7 +228,7 @@ import Testing
 
     @Test func `a thin volume says how much of its pool is in use`() throws {
         let script = try #require(ShippedScript.named("thin")).text
-        let answers = (0..<2).map { _ in Promise<ControlAnswer>() }
+        let answers = (0..<2).map { _ in Promise<QueueAnswer>() }
         _ = try simulate(script + "\nrule { delay = \"10ms\" }", settings: ["pool": "1M"]) {
             $0.workload = Workload([
                 .write(Self.chunk - 512, 1024), .discard(0, Self.chunk), .read(0),
@@ -237,7 +237,7 @@ import Testing
                 QueueTests.at($0, .control(["status"], $1))
             }
         }
-        let texts = answers.map { $0.wait(seconds: 0)?.text }
+        let texts = answers.map { $0.wait(seconds: 0)?.said.text }
         #expect(texts[0] == "2 of 16 chunks of 65536 bytes are in use")
         #expect(texts[1] == "1 of 16 chunks of 65536 bytes are in use")
     }
@@ -306,7 +306,7 @@ import Testing
 
     @Test func `a log counts its garbage`() throws {
         let script = try #require(ShippedScript.named("log")).text
-        let answer = Promise<ControlAnswer>()
+        let answer = Promise<QueueAnswer>()
         _ = try simulate(script + "\nrule { delay = \"1ms\" }", settings: ["log": "64K"]) {
             $0.workload = Workload([
                 .write(0, 8192), .write(4096, 8192), .discard(0), .writeZeroes(8192),
@@ -314,7 +314,7 @@ import Testing
             ])
             $0.interventions = [QueueTests.at(7, .control(["status"], answer))]
         }
-        let text = answer.wait(seconds: 0)?.text
+        let text = answer.wait(seconds: 0)?.said.text
         #expect(text == "log: 4 of 16 blocks written, 1 live, 3 garbage")
     }
 }

@@ -9,24 +9,7 @@ struct ControlScriptCommand: ParsableCommand {
             The device comes first; it need not be named when there is only one.
 
             Built-in words:
-              release [fifo|lifo|random] [COUNT] [ERRNO] [QUEUE:TAG ...]
-                          let go of held IOs, in that order of their arrival, so
-                          many of each queue: as scripted, or with an errno
-              held        the IOs that are held
-              pause, resume
-                          hold every IO that arrives; let them go on
-              stats       as 'ublk-script stats'
-              rule [on|off R]
-                          the rules; switch one on or off by name or line, or all
-              ranges [SET ...]
-                          the named sets; SET list, count, clear,
-                          add OFFSET LENGTH ..., remove OFFSET LENGTH ...
-              mark NAME   a moment, for after and before of rules
-              state [NAME]
-                          the device's state; set it
-              seed        the seed of every random choice
-              reload [SCRIPT]
-                          as 'ublk-script reload'
+            \(ControlWord.helpText)
             Every other word goes to the script's function ctl(word, ...); words \
             that begin with a - come after --, as in: ctl 0 -- temp -5
 
@@ -45,7 +28,11 @@ struct ControlScriptCommand: ParsableCommand {
             "The device (0, ublkb0, /dev/ublkb0 or /dev/ublkc0), and what to say.",
             valueName: "device> <word"
         ),
-        completion: DeviceArgument.completion
+        completion: .custom { words, index, _ in
+            (words.count <= index + 1
+                ? StateDirectory.standard.recordedIDs().map(\.description) : [])
+                + ControlWord.all.map(\.word)
+        }
     )
     var words: [String] = []
 
@@ -84,14 +71,9 @@ struct ControlScriptCommand: ParsableCommand {
         }
         if json { return Output.line(try ask("ctl-json")) }
         let text =
-            Self.hasTable(words)
+            ControlWord.hasRows(words)
             ? try Self.table(of: words[0], try ask("ctl-json"), server) : try ask("ctl")
         if !text.isEmpty { Output.record(text) }
-    }
-
-    /// Answers that are rows.
-    private static func hasTable(_ words: [String]) -> Bool {
-        ["held", "rule"].contains(words[0]) || words == ["ranges"]
     }
 
     private static func table(of word: String, _ json: String, _ server: ServerClient) throws

@@ -56,14 +56,14 @@ struct LedgerCommand: ParsableCommand {
         var lost: UInt64 = 0
         var overwritten = ""
         while true {
-            guard let piece = try ask(server, cursor, filter) else { return }
-            cursor = piece.cursor
-            if piece.lost > 0 { (lost, overwritten) = (lost + piece.lost, piece.overwritten) }
-            if !piece.text.isEmpty {
-                if json { Output.line(piece.text) } else { Output.record(piece.text) }
+            guard let page = try ask(server, cursor, filter) else { return }
+            cursor = page.cursor
+            if page.lost > 0 { (lost, overwritten) = (lost + page.lost, page.overwritten) }
+            if !page.text.isEmpty {
+                if json { Output.line(page.text) } else { Output.record(page.text) }
                 try Output.flush()
             }
-            guard !piece.hasMore else { continue }
+            guard !page.hasMore else { continue }
             if lost > 0 {
                 Output.error(
                     "\(lost) records were overwritten before they were read. "
@@ -84,21 +84,12 @@ struct LedgerCommand: ParsableCommand {
             }
     }
 
-    private struct Piece {
-        let cursor: String
-        let lost: UInt64
-        let hasMore: Bool
-        /// Whose records were overwritten, when some of this piece were.
-        let overwritten: String
-        let text: String
-    }
-
     /// nil: the device went away while it was followed.
     private func ask(
         _ server: ServerClient,
         _ cursor: String,
         _ filter: [String]
-    ) throws -> Piece? {
+    ) throws -> LedgerPage? {
         let isFirst = cursor.isEmpty
         let pid = server.record.serverPID
         if follow, !isFirst, !ServerProcess.isAlive(pid) { return nil }
@@ -111,21 +102,7 @@ struct LedgerCommand: ParsableCommand {
             }
             throw error
         }
-        let parts = answer.split(
-            separator: "\n",
-            maxSplits: 2,
-            omittingEmptySubsequences: false
-        )
-        let head = parts.first?.split(separator: " ") ?? []
-        guard head.count == 3, let lost = UInt64(head[1]) else {
-            throw server.isOfAnotherVersion
-        }
-        return Piece(
-            cursor: String(head[0]),
-            lost: lost,
-            hasMore: head[2] == "more",
-            overwritten: parts.count > 1 ? String(parts[1]) : "",
-            text: parts.count > 2 ? String(parts[2]) : ""
-        )
+        guard let page = LedgerPage(lines: answer) else { throw server.isOfAnotherVersion }
+        return page
     }
 }

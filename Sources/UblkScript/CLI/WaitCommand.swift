@@ -49,21 +49,11 @@ struct WaitCommand: ParsableCommand {
         if let timeout, Quantity.nanoseconds(timeout) == nil {
             throw ValidationError("--timeout \(timeout): a time such as 30s or 2min is expected")
         }
-        guard Self.isUnderstood(words) else {
+        guard Milestone(words: words) != nil else {
             throw ValidationError(
                 "\"\(words.joined(separator: " "))\": \"rule NAME [COUNT]\", \"mark NAME [COUNT]\", "
                     + "\"held [COUNT]\" or \"state NAME\" is expected, COUNT from 1 on"
             )
-        }
-    }
-
-    static func isUnderstood(_ words: [String]) -> Bool {
-        func isCount(_ index: Int) -> Bool { UInt64(words[index]).map { $0 > 0 } ?? false }
-        return switch (words.first, words.count) {
-        case ("rule", 2), ("mark", 2), ("state", 2), ("held", 1): true
-        case ("rule", 3), ("mark", 3): isCount(2)
-        case ("held", 2): isCount(1)
-        default: false
         }
     }
 
@@ -87,7 +77,7 @@ struct WaitCommand: ParsableCommand {
                 isOver = limit?.isOver() ?? false
                 return isOver
             }
-            let answer: (isReached: Bool, count: UInt64, text: String)
+            let answer: Milestone.Report
             do { answer = try ask(server) { !isLate() } } catch let failure as Failure {
                 guard isOver else { throw failure }
                 throw Failure("after \(timeout ?? ""): the server of device \(id) does not answer")
@@ -111,13 +101,12 @@ struct WaitCommand: ParsableCommand {
     private func ask(
         _ server: ServerClient,
         goesOn: () -> Bool
-    ) throws -> (isReached: Bool, count: UInt64, text: String) {
+    ) throws -> Milestone.Report {
         let answer = try server.ask(["reached"] + words, goesOn: goesOn)
-        let parts = answer.split(separator: " ", maxSplits: 2).map(String.init)
-        guard parts.count == 3, let count = UInt64(parts[1]) else {
+        guard let report = Milestone.Report(line: answer) else {
             throw server.isOfAnotherVersion
         }
-        return (parts[0] == "yes", count, parts[2])
+        return report
     }
 
     private func report(_ count: UInt64, _ isReached: Bool, _ waited: UInt64) {

@@ -1,126 +1,97 @@
 import CLua
 
-/// The built-in words of `ctl` that change faults while the device runs: `rule`, `ranges`, `mark`,
-/// `state`, `seed`.
+/// What can be asked of a device's rules, sets, marks and state while it runs.
 ///
-/// Queue thread only, between two IOs: with one queue sets are edited without a lock. What these
-/// words change is shared, so one queue answers for all.
+/// What it changes is shared, so one queue answers for all.
+enum LiveRequest: Equatable, Sendable {
+    case rules
+    /// Switches the rules of that name or line, or `all`.
+    case turnRules(String, isOn: Bool)
+    case sets
+    /// nil: nothing to do with the set was named.
+    case set(String, SetOperation?)
+    case mark(String)
+    case state
+    case setState(String)
+    case seed
+
+    enum SetOperation: Equatable, Sendable {
+        case list, count, clear
+        case add([ExtentReport])
+        case remove([ExtentReport])
+    }
+}
+
+/// Does what a ``LiveRequest`` asks for.
+///
+/// Queue thread only, between two IOs: with one queue sets are edited without a lock.
 struct LiveControl {
     let rules: [RuleLabel]
     let seed: UInt64
     let counters: RuleCounters
     let shared: SharedObjects
 
-    /// A word that is none, or not with these arguments.
-    struct Refusal: Error { let text: String }
-
-    static let words = ["rule", "ranges", "mark", "state", "seed"]
-
     /// - Parameter now: on the device's clock.
-    /// - Returns: nil for a first word that is not built in.
-    func answer(_ words: [String], now: Instant) throws(Refusal) -> ControlReport? {
-        let rest = Array(words.dropFirst())
-        switch words.first {
-        case "rule": return try rule(rest)
-        case "ranges": return try ranges(rest)
-        case "mark": return try mark(rest, now)
-        case "state": return try state(rest)
-        case "seed":
-            guard rest.isEmpty else { throw Refusal(text: "seed takes no argument") }
-            return .seed(seed)
-        default: return nil
+    func answer(_ request: LiveRequest, now: Instant) throws(QueueRefusal) -> ControlReport {
+        switch request {
+        case .rules: return .rules(rules.indices.map(report))
+        case .turnRules(let name, let isOn):
+            let chosen = name == "all" ? Array(rules.indices) : try Self.chosen(name, of: rules)
+            for index in chosen { counters.turn(index, on: isOn) }
+            return .rules(chosen.map(report))
+        case .sets: return .sets(shared.rangesNames.map(summary))
+        case .set(let name, let operation): return try set(name, operation)
+        case .mark(let name):
+            let cell = try unsafe cell(US_CELL_MARK, name)
+            return unsafe .mark(name, times: UInt64(us_cell_mark(cell, now.nanoseconds)))
+        case .state: return .state(shared.stateName ?? "")
+        case .setState(let name):
+            let current = try unsafe cell(US_CELL_STATE, "")
+            unsafe us_cell_set(current, Int64(try cell(US_CELL_STATE_NAME, name).pointee.number))
+            return .state(shared.stateName ?? "")
+        case .seed: return .seed(seed)
         }
     }
 
     // MARK: Rules
 
-    private func rule(_ words: [String]) throws(Refusal) -> ControlReport {
-        let usage =
-            "rule: \"rule\", \"rule on NAME\" or \"rule off NAME\" is expected; NAME is a rule's name, its line or all"
-        if words.isEmpty { return .rules(rules.indices.map(report)) }
-        guard words.count == 2, words[0] == "on" || words[0] == "off" else {
-            throw Refusal(text: usage)
-        }
-        let chosen =
-            words[1] == "all" ? Array(rules.indices) : try Self.chosen(words[1], of: rules)
-        for index in chosen { counters.turn(index, on: words[0] == "on") }
-        return .rules(chosen.map(report))
-    }
-
     /// The places of the rules of that name or line, at least one.
-    static func chosen(_ name: String, of rules: [RuleLabel]) throws(Refusal) -> [Int] {
+    static func chosen(_ name: String, of rules: [RuleLabel]) throws(QueueRefusal) -> [Int] {
         let chosen = rules.indices.filter { rules[$0].answers(to: name) }
         guard chosen.isEmpty else { return chosen }
-        let known = rules.map { $0.name.isEmpty ? "\($0.line)" : $0.name }
-        throw Refusal(
-            text: "rule: no rule is called \"\(name)\"; there "
-                + (known.isEmpty ? "are none" : "is \(known.joined(separator: ", "))")
-        )
+        throw .noRule(name, known: rules.map { $0.name.isEmpty ? "\($0.line)" : $0.name })
     }
 
     private func report(_ index: Int) -> RuleReport { counters.report(index, rules[index]) }
 
     // MARK: Ranges
 
-    private static let rangesUsage = """
-        ranges: "ranges", "ranges NAME list", "ranges NAME count", "ranges NAME clear", \
-        "ranges NAME add OFFSET LENGTH ..." or "ranges NAME remove OFFSET LENGTH ..." is expected
-        """
-
-    private func ranges(_ words: [String]) throws(Refusal) -> ControlReport {
-        guard let name = words.first else {
-            return .sets(shared.rangesNames.map(summary))
-        }
+    private func set(
+        _ name: String,
+        _ operation: LiveRequest.SetOperation?
+    ) throws(QueueRefusal) -> ControlReport {
         guard let set = unsafe shared.ranges(named: name) else {
-            let known = shared.rangesNames
-            throw Refusal(
-                text: "ranges: the script has no set called \"\(name)\"; there "
-                    + (known.isEmpty ? "are none" : "is \(known.joined(separator: ", "))")
-            )
+            throw .noSet(name, known: shared.rangesNames)
         }
-        switch (words.count, words.count > 1 ? words[1] : "") {
-        case (2, "list"): return unsafe list(set)
-        case (2, "count"): return .sets([summary(name)])
-        case (2, "clear"):
-            guard unsafe us_ranges_clear(set) else { throw Refusal(text: "ranges: out of memory") }
-        case (let count, "add"), (let count, "remove"):
-            guard count >= 4, count % 2 == 0 else { throw Refusal(text: Self.rangesUsage) }
-            // All of them are read before the first is done.
-            let extents = try stride(from: 2, to: count, by: 2).map { place throws(Refusal) in
-                try Self.extent(words[place], words[place + 1])
+        switch operation {
+        case nil: throw .noSetOperation
+        case .list: return unsafe list(set)
+        case .count: break
+        case .clear: guard unsafe us_ranges_clear(set) else { throw .noMemoryToClear }
+        case .add(let extents):
+            for extent in extents {
+                guard unsafe us_ranges_add(set, extent.offset, extent.length) else {
+                    throw .noMemoryForRanges
+                }
             }
-            for extent in extents { try unsafe edit(set, words[1] == "add", extent) }
-        default: throw Refusal(text: Self.rangesUsage)
+        case .remove(let extents):
+            for extent in extents {
+                guard unsafe us_ranges_remove(set, extent.offset, extent.length) else {
+                    throw .noMemoryForRanges
+                }
+            }
         }
         return .sets([summary(name)])
-    }
-
-    private static func extent(
-        _ first: String,
-        _ second: String
-    ) throws(Refusal) -> ExtentReport {
-        guard let offset = Quantity.bytes(first), let length = Quantity.bytes(second),
-            length > 0, length <= UInt64(Int64.max) - offset
-        else {
-            throw Refusal(
-                text:
-                    "ranges: \(first) \(second): an offset and a length above 0 are expected, "
-                    + "as bytes or \"4K\", \"1M\", \"8s\""
-            )
-        }
-        return ExtentReport(offset: offset, length: length)
-    }
-
-    private func edit(
-        _ set: OpaquePointer,
-        _ adds: Bool,
-        _ extent: ExtentReport
-    ) throws(Refusal) {
-        let isDone =
-            unsafe adds
-            ? us_ranges_add(set, extent.offset, extent.length)
-            : us_ranges_remove(set, extent.offset, extent.length)
-        guard isDone else { throw Refusal(text: "ranges: out of memory, or too many ranges") }
     }
 
     private func summary(_ name: String) -> RangesReport {
@@ -151,31 +122,11 @@ struct LiveControl {
 
     // MARK: Marks and the state
 
-    private func mark(_ words: [String], _ now: Instant) throws(Refusal) -> ControlReport {
-        guard words.count == 1 else { throw Refusal(text: "mark: one name is expected") }
-        let cell = try unsafe cell(US_CELL_MARK, words[0])
-        return unsafe .mark(words[0], times: UInt64(us_cell_mark(cell, now.nanoseconds)))
-    }
-
-    private func state(_ words: [String]) throws(Refusal) -> ControlReport {
-        guard words.count <= 1 else { throw Refusal(text: "state: at most one name is expected") }
-        let current = try unsafe cell(US_CELL_STATE, "")
-        if let name = words.first {
-            unsafe us_cell_set(current, Int64(try cell(US_CELL_STATE_NAME, name).pointee.number))
-        }
-        return .state(shared.stateName ?? "")
-    }
-
     private func cell(
         _ kind: us_cell_kind,
         _ name: String
-    ) throws(Refusal) -> UnsafeMutablePointer<us_cell> {
-        if kind != US_CELL_STATE, let flaw = Quantity.nameFlaw(name) {
-            throw Refusal(text: "\"\(name)\" (\(flaw)): \(Quantity.nameRule) is expected")
-        }
-        guard let cell = unsafe shared.cell(kind, name) else {
-            throw Refusal(text: "\"\(name)\": out of memory, or more than 65536 names")
-        }
+    ) throws(QueueRefusal) -> UnsafeMutablePointer<us_cell> {
+        guard let cell = unsafe shared.cell(kind, name) else { throw .noMemoryForName(name) }
         return unsafe cell
     }
 }

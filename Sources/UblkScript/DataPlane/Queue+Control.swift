@@ -1,16 +1,56 @@
 import CLua
 import SystemPackage
 
+/// What a queue can be asked, between two IOs, and answers.
+///
+/// Values: the words that somebody said are read before (`Admin/AdminRequest.swift`), and the text of the
+/// answer is made after.
+enum QueueRequest: Equatable, Sendable {
+    /// Let go of held IOs.
+    case release(Release)
+    /// Tell of the IOs that are held, in the order of their arrival.
+    case held
+    /// Hold every IO that arrives, before anything is decided about it; or let them go on.
+    case pause(Bool)
+    case live(LiveRequest)
+    /// The script's own `ctl`, whose answer may be wanted as JSON.
+    case script([String], asJSON: Bool)
+
+    /// The answer of no queue at all, to which those of all queues are added; nil: the first queue answers for all.
+    var sum: ControlReport? {
+        switch self {
+        case .release: .released(0)
+        case .held: .held([])
+        case .pause: .nothing
+        case .live, .script: nil
+        }
+    }
+}
+
+/// What a queue said to a request.
+typealias QueueAnswer = Result<ControlReport, QueueRefusal>
+
+/// Why a queue did not do what it was asked; as text: `Admin/AdminAnswer.swift`.
+enum QueueRefusal: Error, Equatable, Sendable {
+    case noRule(String, known: [String])
+    case noSet(String, known: [String])
+    /// A set was named, but nothing to do with it.
+    case noSetOperation
+    case noMemoryToClear
+    case noMemoryForRanges
+    case noMemoryForName(String)
+    /// The script has no `ctl`.
+    case noFunction
+    /// The script's `ctl` raised this.
+    case raised(String)
+}
+
 /// What other threads ask of a queue, between two IOs.
 extension Queue where Transport: ~Copyable {
     mutating func readMessages() {
         for message in control.takeMessages() {
             switch message {
-            case .release(let release, let promise): promise.fulfil(letGo(release))
-            case .held(let promise): promise.fulfil(heldIOs())
-            case .control(let words, let promise, let asJSON):
-                promise.fulfil(answer(words, asJSON))
-            case .pause(let pauses): pause(pauses)
+            case .ask(let request, let promise): promise.fulfil(answer(request))
             case .prepare(let reload, let promise): promise.fulfil(prepare(reload))
             case .adopt(let promise): promise.fulfil(adopt())
             case .discard: discardPrepared()
@@ -20,22 +60,31 @@ extension Queue where Transport: ~Copyable {
         }
     }
 
-    private mutating func answer(_ words: [String], _ asJSON: Bool) -> ControlAnswer {
+    private mutating func answer(_ request: QueueRequest) -> QueueAnswer {
         let now = rules.deviceTime(transport.now)
-        do throws(LiveControl.Refusal) {
-            if let report = try live.answer(words, now: now) { return ControlAnswer(report) }
-        } catch { return ControlAnswer(isOK: false, text: error.text) }
-        guard script.hasCtl else {
-            let builtIn = ["release", "held", "stats", "pause", "resume"] + LiveControl.words
-            return ControlAnswer(
-                isOK: false,
-                text: "the script has no ctl function, and the built-in words are: "
-                    + builtIn.joined(separator: " ")
-            )
+        do throws(QueueRefusal) {
+            switch request {
+            case .release(let release): return .success(.released(letGo(release)))
+            case .held: return .success(.held(heldIOs()))
+            case .pause(let pauses):
+                pause(pauses)
+                return .success(.nothing)
+            case .live(let request): return .success(try live.answer(request, now: now))
+            case .script(let words, let asJSON):
+                return .success(.script(try ctl(words, asJSON, now)))
+            }
+        } catch { return .failure(error) }
+    }
+
+    private func ctl(
+        _ words: [String],
+        _ asJSON: Bool,
+        _ now: Instant
+    ) throws(QueueRefusal) -> String {
+        guard script.hasCtl else { throw .noFunction }
+        do throws(ScriptError) { return try script.ctl(words, asJSON: asJSON, now: now) } catch {
+            throw .raised(error.text)
         }
-        do throws(ScriptError) {
-            return ControlAnswer(.script(try script.ctl(words, asJSON: asJSON, now: now)))
-        } catch { return ControlAnswer(isOK: false, text: error.text) }
     }
 
     /// Holds what arrives from now on, undecided; or decides about all that was.

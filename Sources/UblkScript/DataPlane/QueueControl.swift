@@ -1,16 +1,8 @@
-import CLua
 import Synchronization
 
-/// What another thread may ask of a running queue.
+/// What another thread may tell a running queue.
 enum QueueMessage: Sendable {
-    /// Let go of held IOs; how many there were.
-    case release(Release, Promise<Int>)
-    /// Tell of the IOs that are held, in the order of their arrival.
-    case held(Promise<[HeldReport]>)
-    /// A built-in word of ``LiveControl``, or the script's `ctl`, whose answer may be wanted as JSON.
-    case control([String], Promise<ControlAnswer>, asJSON: Bool = false)
-    /// Hold every IO that arrives, before anything is decided about it; or let them go on.
-    case pause(Bool)
+    case ask(QueueRequest, Promise<QueueAnswer>)
     /// Load another script beside the one that runs; nil: it is ready, or else why not.
     case prepare(ScriptReload, Promise<String?>)
     /// Go on with the script that was prepared.
@@ -23,83 +15,6 @@ enum QueueMessage: Sendable {
     case quit
 
     var isReload: Bool { if case .prepare = self { true } else { false } }
-}
-
-/// Which held IOs are let go, in which order, and to what.
-struct Release: Sendable, Equatable {
-    /// Of their arrival at the queue.
-    typealias Order = us_release_order
-
-    /// An IO that is held, by where it came in.
-    struct Place: Sendable, Equatable {
-        let queue: UInt16
-        let tag: UInt16
-    }
-
-    var order = US_RELEASE_FIFO
-    /// Only these, in this order; empty: all.
-    var places: [Place] = []
-    /// At most so many on each queue.
-    var count = Int.max
-    /// nil: they end as the script meant.
-    var errno: Int32?
-}
-
-extension Release {
-    /// What follows the word `release`: an order, a count, an errno, places such as 0:17, in any order.
-    init(words: some Sequence<String>) throws(LiveControl.Refusal) {
-        var given: [String: String] = [:]
-        func once(_ kind: String, _ word: String) throws(LiveControl.Refusal) {
-            guard let before = given.updateValue(word, forKey: kind) else { return }
-            throw LiveControl.Refusal(
-                text: "release: two \(kind)s are named: \(before) and \(word)"
-            )
-        }
-        for word in words {
-            if let order = Order.all.first(where: { $0.word == word }) {
-                try once("order", word)
-                self.order = order
-            } else if let count = Int(word), count >= US_RELEASE_COUNT_MIN {
-                try once("count", word)
-                self.count = count
-            } else if let place = Self.place(word) {
-                guard !places.contains(place) else {
-                    throw LiveControl.Refusal(text: "release: \(word) is named twice")
-                }
-                places.append(place)
-            } else if let errno = Quantity.blockErrno(named: word) {
-                try once("errno", word)
-                self.errno = errno
-            } else {
-                throw LiveControl.Refusal(
-                    text:
-                        "release: \"\(word)\" is no order (\(Order.all.map(\.word).joined(separator: ", "))), no count above 0, no QUEUE:TAG and no errno "
-                        + "(\(Quantity.blockErrnoNames.joined(separator: ", ")))"
-                )
-            }
-        }
-    }
-}
-
-extension us_release_order {
-    static let all = (0..<US_RELEASE_ORDER_COUNT.rawValue).map(us_release_order.init(rawValue:))
-
-    /// As `release` takes it, in a script and at `ctl`.
-    var word: String {
-        guard let word = unsafe us_release_order_name(rawValue) else { return "?" }
-        return unsafe String(cString: word)
-    }
-}
-
-extension Release {
-    /// `QUEUE:TAG`.
-    private static func place(_ word: String) -> Place? {
-        let parts = word.split(separator: ":", omittingEmptySubsequences: false)
-        guard parts.count == 2, let queue = UInt16(parts[0]), let tag = UInt16(parts[1]) else {
-            return nil
-        }
-        return Place(queue: queue, tag: tag)
-    }
 }
 
 /// What a queue needs to go on with another script.
@@ -121,6 +36,7 @@ final class QueueControl: Sendable {
     let counters = QueueCounters()
     let times = IOTimes()
     let ledger: Ledger
+    var queue: QueueID { ledger.queue }
     /// Watches the queue's script; nil: nobody does.
     let watchdog: Watchdog?
     /// A handler raised and `on_error` is `"stop"`: the main thread is to stop the device.

@@ -283,40 +283,14 @@ private struct TestBench: ~Copyable {
 
     /// As the server of a device answers.
     private mutating func control(_ words: [String]) -> ControlAnswer {
-        switch words.first {
-        case "pause", "resume":
-            device.control.send(.pause(words.first == "pause"))
-            device.turn()
-            return ControlAnswer(isOK: true, text: "")
-        case "release": return release(Array(words.dropFirst()))
-        case "held":
-            let promise = Promise<[HeldReport]>()
-            device.control.send(.held(promise))
-            device.turn()
-            return ControlAnswer(.held(promise.wait(seconds: 0) ?? []))
-        case "stats":
-            return ControlAnswer(
-                isOK: false,
-                text: "stats: a server has them; \"rule\" tells how often each rule acted"
-            )
-        default:
-            let promise = Promise<ControlAnswer>()
-            device.control.send(.control(words, promise))
-            device.turn()
-            guard let answer = promise.wait(seconds: 0) else {
+        do throws(AdminRefusal) {
+            let request = try AdminRequest(control: words)
+            let pending = Dispatcher(SimulatedQueue(control: device.control)).begin(request)
+            if pending.isAsked { device.turn() }
+            guard let answer = pending.ready else {
                 preconditionFailure("a turn reads its messages")
             }
-            return answer
-        }
-    }
-
-    private mutating func release(_ words: [String]) -> ControlAnswer {
-        do throws(LiveControl.Refusal) {
-            let release = try Release(words: words)
-            let promise = Promise<Int>()
-            device.control.send(.release(release, promise))
-            device.turn()
-            return ControlAnswer(isOK: true, text: "released \(promise.wait(seconds: 0) ?? 0)")
+            return ControlAnswer(answer)
         } catch { return ControlAnswer(isOK: false, text: error.text) }
     }
 }

@@ -1,12 +1,14 @@
-import Logging
-
-/// What a server does for those who ask it something.
+/// What a server does for those who ask it something over the control socket.
 ///
 /// The main thread.
 struct AdminRequests {
     private let server: DeviceServer
+    private let dispatcher: Dispatcher
 
-    init(_ server: DeviceServer) { self.server = server }
+    init(_ server: DeviceServer) {
+        self.server = server
+        dispatcher = Dispatcher(server)
+    }
 
     /// Serves whoever has asked by now.
     ///
@@ -14,55 +16,31 @@ struct AdminRequests {
     /// - Returns: how the loop ends, when it does.
     func turn(_ beforeEnding: () -> Void) -> ServerLoop.Ending? {
         for caller in server.callers?.turn() ?? [] {
-            guard let ending = answer(caller, beforeEnding) else { continue }
+            guard let ending = serve(caller, beforeEnding) else { continue }
             server.callers?.finish()
             return ending
         }
         return nil
     }
 
-    private func answer(_ caller: AdminCaller, _ beforeEnding: () -> Void) -> ServerLoop.Ending? {
-        let words = caller.words
-        let rest = Array(words.dropFirst())
-        switch words.first ?? "" {
-        case "del", "stop": return takeDown(caller, words, beforeEnding)
-        case "ctl", "ctl-json":
-            caller.answer(server.control(rest, asJSON: words[0] == "ctl-json"))
-        case "reload": caller.answer(server.reload(rest))
-        case "ledger": caller.answer(server.ledger(rest))
-        case "reached": caller.answer(server.reached(rest))
-        case "status": caller.answer(ok: true, server.status.lines)
-        case let command: caller.answer(ok: false, "unknown request \"\(command)\"")
-        }
-        return nil
-    }
-
-    /// - Parameter words: `del` or `stop`, and for how many seconds without progress.
-    private func takeDown(
-        _ caller: AdminCaller,
-        _ words: [String],
-        _ beforeEnding: () -> Void
-    ) -> ServerLoop.Ending? {
-        let deletes = words[0] == "del"
-        let seconds = words.count > 1 ? Int(words[1]) : nil
-        do throws(DeviceError) {
-            try server.takeDown(
-                deletes: deletes,
-                patienceSeconds: seconds ?? server.request.patienceSeconds
+    private func serve(_ caller: AdminCaller, _ beforeEnding: () -> Void) -> ServerLoop.Ending? {
+        do throws(AdminRefusal) {
+            let call = try AdminCall(words: caller.words)
+            let answer = ControlAnswer(
+                dispatcher.answer(call.request),
+                asJSON: call.asJSON,
+                encode: server.request.encode
             )
-            beforeEnding()
-            caller.answer(ok: true, server.failureSummary ?? "")
-            return deletes ? .deleted : .stopped
+            var ending: ServerLoop.Ending?
+            if answer.isOK, case .server(.takeDown(let deletes, _)) = call.request {
+                ending = deletes ? .deleted : .stopped
+                beforeEnding()
+            }
+            caller.answer(ok: answer.isOK, answer.text)
+            return ending
         } catch {
-            server.logger.error("\(error)")
-            caller.answer(ok: false, "\(error)")
+            caller.answer(ok: false, error.text)
             return nil
         }
-    }
-}
-
-extension AdminCaller {
-    fileprivate func answer(_ answer: ControlAnswer) {
-        self.answer(ok: answer.isOK, answer.text)
     }
 }

@@ -1,9 +1,52 @@
+import Logging
 import Synchronization
 
-/// What the loop and those who ask look at.
+/// What those who ask something get from the server itself, and what the loop looks at.
 ///
 /// The main thread.
-extension DeviceServer {
+extension DeviceServer: AdministeredDevice {
+    var queues: [QueueControl] { seats.map(\.control) }
+    var budgetNanoseconds: UInt64 { plan.config.budgetNanoseconds }
+
+    func answer(_ request: ServerRequest) -> AdminAnswer {
+        switch request {
+        case .statistics: .statistics(statistics)
+        case .status: .status(status)
+        case .reload(let request): reload(request)
+        case .ledger(let request): ledger(request)
+        case .reached(let milestone): report(on: milestone)
+        case .takeDown(let deletes, let seconds): takeDown(deletes, seconds)
+        }
+    }
+
+    private func takeDown(_ deletes: Bool, _ patienceSeconds: Int?) -> AdminAnswer {
+        do throws(DeviceError) {
+            try takeDown(
+                deletes: deletes,
+                patienceSeconds: patienceSeconds ?? request.patienceSeconds
+            )
+            return .done(failureSummary ?? "")
+        } catch {
+            logger.error("\(error)")
+            return .refused(AdminRefusal("\(error)"))
+        }
+    }
+
+    /// The counters, summed over the queues, and what each rule did.
+    private var statistics: DeviceStatistics {
+        DeviceStatistics(
+            id: id.rawValue,
+            path: id.blockPath,
+            script: request.source.shortName,
+            seed: seed,
+            operations: DeviceStatistics.operations(
+                seats.map { ($0.control.counters, $0.control.times) }
+            ),
+            counters: DeviceStatistics.counters(seats.map(\.control.counters)),
+            rules: rules.enumerated().map { ruleCounters.report($0, $1) }
+        )
+    }
+
     /// A handler raised, and the script's `on_error` is `"stop"`.
     var isStopWanted: Bool {
         seats.contains { $0.control.wantsStop.load(ordering: .relaxed) }

@@ -9,21 +9,17 @@ extension DeviceServer {
     /// A load phase is stopped after 5 s, and waits for the one before it.
     private static let prepareSeconds = 10.0
 
-    /// - Parameter words: `same` or `other`, the script as ``ScriptSource/asWords``, then settings. What the
-    ///   device was added with stays: all of it for the same script, for another what is of `device{}`.
-    func reload(_ words: [String]) -> ControlAnswer {
+    /// What the device was added with stays: all of it for the same script, for another what is of `device{}`.
+    func reload(_ wanted: ReloadRequest) -> AdminAnswer {
         do {
-            guard var source = ScriptSource(words: words.dropFirst().prefix(4)) else {
-                return ControlAnswer(isOK: false, text: "reload: a script is expected")
-            }
-            let isOther = words[0] == "other"
+            var source = wanted.source
             // Paths mean what they meant to add.
             source.directory = request.source.directory
             let settings = ReloadSettings(
                 source,
-                isOther: isOther,
+                isOther: wanted.isOther,
                 running: request.overrides,
-                new: try Setting.arguments(Array(words.dropFirst(5))),
+                new: wanted.settings,
                 sizeBytes: sizeBytes
             )
             var plan = try planAside(source, settings.planned)
@@ -37,10 +33,10 @@ extension DeviceServer {
             try prepare(reload)
             adopt(reload, overrides: settings.remembered)
             logger.info("reloaded: script \(plan.source.path), \(plan.ruleCount) rules")
-            return ControlAnswer(isOK: true, text: "")
+            return .done("")
         } catch {
             logger.warning("reload failed, the script that ran goes on: \(error)")
-            return ControlAnswer(isOK: false, text: "\(error)")
+            return .refused(AdminRefusal("\(error)"))
         }
     }
 
@@ -125,14 +121,12 @@ extension DeviceServer {
     }
 
     private func prepare(_ reload: ScriptReload) throws(DeviceError) {
-        for seat in seats {
-            let promise = Promise<String?>()
-            seat.control.send(.prepare(reload, promise))
-            var problem: String? =
-                "queue \(seat.queue.rawValue) did not answer within \(Int(Self.prepareSeconds)) s"
-            if let answer = promise.wait(seconds: Self.prepareSeconds) { problem = answer }
-            guard let problem else { continue }
-            for seat in seats { seat.control.send(.discard) }
+        for queue in queues {
+            let answer = [queue].ask { .prepare(reload, $0) }.wait(seconds: Self.prepareSeconds)
+            let silence =
+                "queue \(queue.queue.rawValue) did not answer within \(Int(Self.prepareSeconds)) s"
+            guard let problem = answer.answers.first ?? silence else { continue }
+            for queue in queues { queue.send(.discard) }
             throw .unsupported(problem)
         }
     }
@@ -142,13 +136,8 @@ extension DeviceServer {
         watchdog.setBudget(nanoseconds: plan.config.budgetNanoseconds)
         remember(plan)
         reload.counters.takeTotals(of: ruleCounters)
-        let promises = seats.map { seat in
-            let promise = Promise<Bool>()
-            seat.control.send(.adopt(promise))
-            return promise
-        }
         // A queue that is late gets there; what it does until then is the old script's.
-        for promise in promises { _ = promise.wait(seconds: Self.prepareSeconds) }
+        _ = queues.ask { .adopt($0) }.wait(seconds: Self.prepareSeconds)
         ruleCounters = reload.counters
         self.plan = plan
         request.source = plan.source

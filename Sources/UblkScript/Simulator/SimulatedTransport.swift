@@ -52,7 +52,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     /// In the last wait there was nothing to wait for: what is in flight will never be over by itself.
     private(set) var isStuck = false
     /// Steps of the workload that are still to come, and the time before which nothing more of it is done.
-    private var steps: [Intervention] = []
+    private var steps: [Step] = []
     private var notBefore = Instant(nanoseconds: 0)
     private var isStopping = false
     private var isAborted = false
@@ -76,6 +76,14 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     struct Intervention {
         let at: Instant
         let message: QueueMessage
+    }
+
+    /// A word that the workload says at some time of the run.
+    private struct Step {
+        let at: Instant
+        let origin: String
+        let words: [String]
+        let request: QueueRequest
     }
 
     /// How long a request takes to be made and sent, on top of up to twice as much by chance; or as the workload
@@ -139,7 +147,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
             interventions.removeFirst()
             control.send(first.message)
         }
-        while let first = steps.first, first.at <= now { control.send(steps.removeFirst().message) }
+        while let first = steps.first, first.at <= now { say(steps.removeFirst()) }
         _ = hearsBell()
     }
 
@@ -278,13 +286,24 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
             switch step.action {
             case .wait(let nanoseconds):
                 notBefore = notBefore.advanced(byNanoseconds: nanoseconds)
-            case .say(let words):
-                let said = SaidWord(origin: step.origin, words: words, answer: Promise())
-                application.said.append(said)
-                let message = WorkloadStep.message(words, said.answer)
-                steps.append(Intervention(at: notBefore, message: message))
+            case .say(let words, let request):
+                steps.append(
+                    Step(at: notBefore, origin: step.origin, words: words, request: request)
+                )
             }
         }
+    }
+
+    private mutating func say(_ step: Step) {
+        let answer = Dispatcher(SimulatedQueue(control: control)).begin(.queue(step.request))
+        application.said.append(
+            SaidWord(
+                origin: step.origin,
+                words: step.words,
+                request: step.request,
+                answer: answer
+            )
+        )
     }
 
     private func arrival(_ start: SimulatedRequest.Start, later nanoseconds: UInt64) -> Instant {

@@ -84,10 +84,10 @@ struct Simulation {
     /// - Throws: for the first that was refused.
     private func tell(_ said: [SaidWord]) throws(ConfigError) {
         for word in said {
-            guard let answer = word.answer.wait(seconds: 0) else { continue }
+            guard let answer = word.answer.ready.map({ ControlAnswer($0) }) else { continue }
             let text = "ctl \(word.words.joined(separator: " ")): \(answer.text)"
             guard answer.isOK else { throw ConfigError(origin: word.origin, text: text) }
-            guard logFD >= 0, !answer.text.isEmpty, word.words.first != "mark" else { continue }
+            guard logFD >= 0, !answer.text.isEmpty, word.isTold else { continue }
             let line = Array(Printable.text("\(word.origin): \(text)\n").utf8)
             _ = unsafe line.withUnsafeBytes { unsafe write(logFD, $0.baseAddress, $0.count) }
         }

@@ -31,95 +31,56 @@ struct HeldReport: Codable, Equatable, Sendable {
     let length: UInt64
     /// It waits for `resume`, undecided; else for `release`.
     let isPaused: Bool
-
-    var text: String {
-        "\(queue):\(tag) io \(io) \(operation) \(offset)+\(length)\(isPaused ? " paused" : "")"
-    }
 }
 
-/// What a built-in word of `ctl` tells: as text for people, or encoded for programs.
+/// What a queue tells when it was asked something.
 ///
-/// Values; any thread.
-enum ControlReport: Encodable, Equatable, Sendable {
+/// Values, not texts: `Admin/ControlReport+Text.swift` makes text of them for people and JSON for programs. Any thread.
+enum ControlReport: Equatable, Sendable {
     case rules([RuleReport])
     case sets([RangesReport])
     /// The first of a set, and how many more there are.
     case extents([ExtentReport], more: Int)
     case held([HeldReport])
-    case mark(String, times: UInt64)
-    case state(String)
-    case seed(UInt64)
     case released(Int)
+    /// Values with names; people are told the last one.
+    case values([Value])
     case nothing
-    /// What the script's `ctl` returned, as text or, when that was asked for, a JSON array.
+    /// What the script's `ctl` returned, as Lua has written it: text or, when that was asked for, a JSON array.
     case script(String)
 
-    var text: String {
-        switch self {
-        case .rules(let rules): rules.map(Self.line).joined(separator: "\n")
-        case .sets(let sets):
-            sets.map { "\($0.name): \($0.ranges) ranges, \($0.bytes) bytes" }
-                .joined(separator: "\n")
-        case .extents(let extents, let more):
-            (extents.map { "\($0.offset) \($0.length)" }
-                + (more > 0 ? ["... and \(more) more"] : [])).joined(separator: "\n")
-        case .held(let held): held.map(\.text).joined(separator: "\n")
-        case .mark(_, let times): "\(times)"
-        case .state(let name): name
-        case .seed(let seed): "\(seed)"
-        case .released(let count): "released \(count)"
-        case .nothing: ""
-        case .script(let text): text
+    struct Value: Equatable, Sendable {
+        enum Content: Equatable, Sendable {
+            case number(UInt64)
+            case text(String)
         }
+        let name: String
+        let content: Content
     }
 
-    private static func line(_ rule: RuleReport) -> String {
-        "line \(rule.line)\(rule.name.map { " " + $0 } ?? ""): \(rule.isOn ? "on" : "off"), "
-            + "acted \(rule.acted) times"
+    static func number(_ name: String, _ number: UInt64) -> ControlReport {
+        .values([Value(name: name, content: .number(number))])
     }
 
-    private enum Key: String, CodingKey {
-        case mark, times, state, seed, released, extents, more
+    static func mark(_ name: String, times: UInt64) -> ControlReport {
+        .values([
+            Value(name: "mark", content: .text(name)),
+            Value(name: "times", content: .number(times)),
+        ])
     }
 
-    func encode(to encoder: any Encoder) throws {
-        switch self {
-        case .rules(let rules): return try rules.encode(to: encoder)
-        case .sets(let sets): return try sets.encode(to: encoder)
-        case .held(let held): return try held.encode(to: encoder)
-        default: break
+    static func state(_ name: String) -> ControlReport {
+        .values([Value(name: "state", content: .text(name))])
+    }
+
+    static func seed(_ seed: UInt64) -> ControlReport { .number("seed", seed) }
+
+    /// This and what another queue told of the same request.
+    func adding(_ other: ControlReport) -> ControlReport {
+        switch (self, other) {
+        case (.held(let some), .held(let others)): .held(some + others)
+        case (.released(let some), .released(let others)): .released(some + others)
+        default: self
         }
-        var fields = encoder.container(keyedBy: Key.self)
-        switch self {
-        case .extents(let extents, let more):
-            try fields.encode(extents, forKey: .extents)
-            try fields.encode(more, forKey: .more)
-        case .mark(let name, let times):
-            try fields.encode(name, forKey: .mark)
-            try fields.encode(times, forKey: .times)
-        case .state(let name): try fields.encode(name, forKey: .state)
-        case .seed(let seed): try fields.encode(seed, forKey: .seed)
-        case .released(let count): try fields.encode(count, forKey: .released)
-        default: break
-        }
-    }
-}
-
-/// What came of a word.
-struct ControlAnswer: Sendable, Equatable {
-    let isOK: Bool
-    let text: String
-    /// What the text says; nil of what failed.
-    var report: ControlReport?
-
-    init(isOK: Bool, text: String) {
-        self.isOK = isOK
-        self.text = text
-    }
-
-    init(_ report: ControlReport) {
-        isOK = true
-        text = report.text
-        self.report = report
     }
 }

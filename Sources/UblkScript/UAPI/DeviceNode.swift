@@ -1,3 +1,4 @@
+import CUring
 import Glibc
 import SystemPackage
 
@@ -40,7 +41,7 @@ enum DeviceNode {
         guard path.hasPrefix("/dev/"), let entry = sysfsEntry(String(name)),
             let number = word(entry + "/dev")
         else { return }
-        let type = name.hasPrefix("ublkc") ? S_IFCHR : S_IFBLK
+        let type: mode_t = name.hasPrefix("ublkc") ? S_IFCHR : S_IFBLK
         var status = stat()
         guard unsafe stat(path, &status) == 0 else { throw .missing(path: path) }
         guard status.st_mode & S_IFMT == type else {

@@ -4,16 +4,13 @@ struct WorkloadStep: Equatable, Sendable {
         /// What comes later in the file is not made for so long, nanoseconds.
         case wait(UInt64)
         /// As `ublk-script ctl`.
-        case say([String])
+        case say([String], QueueRequest)
     }
 
     /// Where it stands.
     let origin: String
     let action: Action
     let start: SimulatedRequest.Start
-
-    /// Words of `ctl` that the server answers from what a simulation has not.
-    private static let serverWords = ["stats", "reload"]
 
     /// Reads the words of a line.
     ///
@@ -35,34 +32,27 @@ struct WorkloadStep: Equatable, Sendable {
             action = .wait(time)
         case "mark":
             guard rest.count == 1 else { throw refuse("mark: a name is expected") }
-            action = .say(["mark"] + rest)
+            action = try Self.say(["mark"] + rest, origin)
         case "ctl":
-            guard let word = rest.first else { throw refuse("ctl: a word is expected") }
-            guard !Self.serverWords.contains(word) else {
-                throw refuse("ctl \(word) is for a device that runs")
-            }
-            if word == "release" {
-                do throws(LiveControl.Refusal) { _ = try Release(words: rest.dropFirst()) } catch {
-                    throw refuse(error.text)
-                }
-            }
-            action = .say(rest)
+            guard !rest.isEmpty else { throw refuse("ctl: a word is expected") }
+            action = try Self.say(rest, origin)
         default: return nil
         }
     }
 
-    /// What the queue is sent.
-    ///
-    /// - Parameter answer: told what came of it, unless nothing can go wrong.
-    static func message(_ words: [String], _ answer: Promise<ControlAnswer>) -> QueueMessage {
-        switch words.first {
-        case "pause", "resume": return .pause(words[0] == "pause")
-        case "held": return .held(Promise())
-        case "release":
-            let release = try? Release(words: words.dropFirst())
-            return .release(release ?? Release(), Promise())
-        default: return .control(words, answer)
+    private static func say(_ words: [String], _ origin: String) throws(ConfigError) -> Action {
+        let request: AdminRequest
+        do throws(AdminRefusal) { request = try AdminRequest(control: words) } catch {
+            throw ConfigError(origin: origin, text: error.text)
         }
+        let isForServer = ControlWord.named(words[0]).map { $0.request == nil } ?? false
+        guard case .queue(let request) = request, !isForServer else {
+            throw ConfigError(
+                origin: origin,
+                text: "ctl \(words[0]) is for a device that runs"
+            )
+        }
+        return .say(words, request)
     }
 }
 
@@ -70,5 +60,14 @@ struct WorkloadStep: Equatable, Sendable {
 struct SaidWord: Sendable {
     let origin: String
     let words: [String]
-    let answer: Promise<ControlAnswer>
+    let request: QueueRequest
+    let answer: PendingAnswer
+
+    /// What it was answered is told: the word asked for something.
+    var isTold: Bool {
+        switch request {
+        case .release, .held, .pause, .live(.mark): false
+        case .live, .script: true
+        }
+    }
 }

@@ -39,10 +39,10 @@ enum {
 };
 _Static_assert(US_LEGS_MAX <= US_TRANSFERS_MAX, "each leg is a transfer");
 
-/* What both times are together. */
+/* The sum of two times, each of at most 63 bits, as all times are; capped, so that it is one, too. */
 static inline uint64_t us_time_sum(uint64_t left, uint64_t right) {
-    uint64_t sum;
-    return __builtin_add_overflow(left, right, &sum) || sum > INT64_MAX ? INT64_MAX : sum;
+    uint64_t sum = left + right;
+    return sum > INT64_MAX ? INT64_MAX : sum;
 }
 
 /* The bytes of an IO of so many that a leg has end here. */
@@ -73,9 +73,14 @@ struct us_decision {
     uint64_t corrupt_seed, store_seed; /* of what they choose by chance */
 };
 
-/* Whether it says what happens to data, other than by how the IO ends. */
+/* Whether a decision with these fields says what happens to data, other than by its outcome. By value for Swift, which
+ * would copy the whole decision to pass its address. */
+static inline bool us_changes_data(unsigned corrupt_mode, unsigned store_keep, unsigned ignores_fua) {
+    return (corrupt_mode | store_keep | ignores_fua) != 0;
+}
+
 static inline bool us_decision_changes_data(const struct us_decision *decision) {
-    return (decision->corrupt.mode | decision->store.keep | decision->ignores_fua) != 0;
+    return us_changes_data(decision->corrupt.mode, decision->store.keep, decision->ignores_fua);
 }
 
 /* Bits of enum us_op: the operations that can do what the decision says. */

@@ -13,8 +13,7 @@ extension us_decision {
     /// Whether it says what happens to data, other than by how the IO ends.
     @inline(__always)
     var changesData: Bool {
-        var decision = self
-        return unsafe us_decision_changes_data(&decision)
+        us_changes_data(UInt32(corrupt.mode), UInt32(store.keep), UInt32(ignores_fua))
     }
 
     /// The IO goes on as if nobody had been asked.

@@ -16,6 +16,13 @@ uint32_t us_decision_ops(const struct us_decision *decision) {
     return ops;
 }
 
+uint32_t us_decision_data_ops(const struct us_decision *decision) {
+    const struct us_outcome_facts *facts = us_outcome_at(decision->outcome);
+    if (decision->corrupt.mode != US_CORRUPT_NOT || (facts != NULL && us_media_makes_data(facts->media)))
+        return US_OP_BIT(READ) | US_OP_BIT(WRITE);
+    return decision->leg_count != 0 ? US_OP_BIT(READ) : 0; /* what no leg covers is zero */
+}
+
 /* ---- adding ---- */
 
 /* The sum has the outcome that one of the two gives. False: flaw says why there is none. */

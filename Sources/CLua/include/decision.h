@@ -86,6 +86,9 @@ static inline bool us_decision_changes_data(const struct us_decision *decision) 
 /* Bits of enum us_op: the operations that can do what the decision says. */
 uint32_t us_decision_ops(const struct us_decision *decision);
 
+/* Bits of enum us_op: the operations whose data the decision makes, changes, or puts together from legs. */
+uint32_t us_decision_data_ops(const struct us_decision *decision);
+
 /* The sum gets what the other decision says, too: how verdicts, and the keys of a rule, are put together. Legs are left
  * to the caller, who lets two that redirect have the legs of both; distributions as well. False, and nothing done: they
  * contradict each other; flaw says how, as in "a verdict cannot hang twice". */

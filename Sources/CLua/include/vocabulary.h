@@ -55,6 +55,11 @@ enum us_media {
     US_MEDIA_DONE,      /* nothing more: the script has done it */
 };
 
+/* The data of the IO is made here: what a read returns, or a write stores. */
+static inline bool us_media_makes_data(enum us_media media) {
+    return media == US_MEDIA_ZEROES;
+}
+
 #define US_OP_BIT(op) (1u << US_OP_##op)
 #define US_OPS_ALL (~0u)
 

@@ -27,7 +27,8 @@ struct DataNeeds: Equatable, Sendable {
     init(_ rules: [Rule]) {
         for rule in rules {
             if rule.conditions.content != nil { compared |= rule.ops & IOOp.write.bit }
-            changed |= rule.ops & Self.changed(by: rule.decision)
+            var decision = rule.decision
+            changed |= unsafe rule.ops & us_decision_data_ops(&decision)
         }
     }
 
@@ -35,16 +36,5 @@ struct DataNeeds: Equatable, Sendable {
         self.compared = compared
         self.changed = changed
         self.handled = handled
-    }
-
-    private static func changed(by decision: us_decision) -> UInt32 {
-        let data = IOOp.read.bit | IOOp.write.bit
-        if decision.corrupt.mode != 0 { return data }
-        switch UInt32(decision.outcome) {
-        case US_OUTCOME_ZERO.rawValue: return data
-        // What no leg covers is zero.
-        case US_OUTCOME_REDIRECT.rawValue: return decision.leg_count != 0 ? IOOp.read.bit : 0
-        default: return 0
-        }
     }
 }

@@ -6,14 +6,14 @@ import Synchronization
 /// Time is the thread's own CPU time. The backing is null: no data is copied, so what is measured
 /// is fetch, rules, handler and commit.
 struct Benchmark {
-    /// At least; rounded up to whole turns.
+    /// Least number of IOs, rounded up to whole turns.
     var requests = 1_000_000
     var rounds = 9
     var workload = Workload()
 
     struct Result: Codable, Equatable, Sendable {
         let rounds: Int
-        /// In all rounds together.
+        /// Number of IOs in all rounds.
         let requests: Int
         /// Medians per IO.
         let ownNanoseconds: Double
@@ -21,7 +21,7 @@ struct Benchmark {
         /// The fastest and the slowest round, less the transport's median.
         let ownNanosecondsMin: Double
         let ownNanosecondsMax: Double
-        /// Of all rounds together; nil when nobody counts.
+        /// Number of allocations in all rounds; nil when they are not counted.
         let allocations: UInt64?
     }
 

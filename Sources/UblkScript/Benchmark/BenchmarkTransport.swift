@@ -1,7 +1,7 @@
-/// A driver that does nothing but hand out requests: what is left of a queue's time is its own.
+/// A driver that does nothing but hand out requests, so that the time measured is the queue's own.
 ///
 /// Every tag is always in flight; each wait brings all of them back, as a busy device does. No
-/// data, no checks, no chance per request: places come from a table made beforehand.
+/// data, no checks, no random number per request: offsets come from a table made beforehand.
 @safe
 struct BenchmarkTransport: QueueTransport, ~Copyable {
     // Safety: arrays of `depth` elements, `places` of `placeCount`, one buffer; freed in deinit.
@@ -28,8 +28,9 @@ struct BenchmarkTransport: QueueTransport, ~Copyable {
     /// A power of two, so that going round is an AND.
     private static let placeCount = 4096
 
-    /// - Parameters: - requests: how many there are in all, to whole batches. - control: of the
-    ///   queue that this is for.
+    /// - Parameters:
+    ///   - requests: their number, rounded up to whole batches.
+    ///   - control: of the queue that uses this transport.
     init(
         _ stream: RequestStream,
         depth: Int,

@@ -40,14 +40,14 @@ struct ScriptSummary: Codable {
 
     struct RuleSummary: Codable {
         let line: Int32
-        /// "" without one.
+        /// The rule's name; "" without one.
         let name: String
         /// Its keys and values.
         let text: String
     }
 
     let script: String
-    /// nil: that of the file.
+    /// Size of the device in bytes; nil: the size of the file.
     let sizeBytes: UInt64?
     let backing: String
     let file: String?

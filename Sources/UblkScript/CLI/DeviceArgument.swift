@@ -23,7 +23,7 @@ struct DeviceArgument: ParsableArguments {
 
     var isGiven: Bool { number != nil || device != nil }
 
-    /// Of a command that takes something away: the device has to be named.
+    /// The device of a command that takes something away: it has to be named.
     func id() throws -> DeviceID {
         guard let text = number ?? device else {
             throw ValidationError("which device? Give its number, as in: ublk-script list")
@@ -39,7 +39,7 @@ struct DeviceArgument: ParsableArguments {
         return id
     }
 
-    /// Of a command that looks at a device: the sole one need not be named.
+    /// The device of a command that only looks at it: a sole device need not be named.
     func idOrSole() throws -> DeviceID {
         number == nil && device == nil ? try Self.sole() : try id()
     }

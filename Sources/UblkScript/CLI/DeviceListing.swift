@@ -19,7 +19,7 @@ struct DeviceListing: Encodable {
     /// `on` or `off`; nil when the server was not asked.
     var faults: String?
     var remark: String?
-    /// Of a deleted device: who keeps its number taken.
+    /// The users that keep the number of a deleted device taken.
     var story: String?
     /// ``path`` is not the device.
     var nodeProblem: String?

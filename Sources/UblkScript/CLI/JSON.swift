@@ -14,7 +14,7 @@ enum JSON {
         String(decoding: encode(value), as: UTF8.self)
     }
 
-    /// nil for text that is not such a value.
+    /// Decodes a value; nil for text that is not such a value.
     static func decode<T: Decodable>(_ type: T.Type, _ bytes: [UInt8]) -> T? {
         try? JSONDecoder().decode(type, from: Data(bytes))
     }

@@ -15,9 +15,8 @@ struct WaitCommand: ParsableCommand {
               wait 0 state NAME         the device's state has that name
 
             Looks 50 times a second. Exit code 1 when the time is over first, or the \
-            device goes away. What has to happen before the next IO does is for the \
-            script: let the rule hang, wait, act, then ctl 0 release. A sole device \
-            need not be named.
+            device goes away. To act before the next IO, let the rule hang, wait, act, \
+            then ctl 0 release. A sole device need not be named.
             """
     )
 

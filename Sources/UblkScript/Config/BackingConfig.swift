@@ -1,12 +1,12 @@
-/// One `backing{}` of a script, checked: another place for bytes, which `to(offset, backing)` names.
+/// One `backing{}` of a script, checked: a further store, which `to(offset, backing)` names.
 ///
-/// Its number is its place in ``DeviceConfig/backings``, from 1; 0 is the device's own.
+/// Its number is its index in ``DeviceConfig/backings`` plus 1; 0 is the device's own store.
 struct BackingConfig: Sendable, Equatable {
-    /// nil: memory.
+    /// Path of the file; nil: in memory.
     var file: String?
-    /// nil: the size of ``file``.
+    /// Size in bytes; nil: the size of ``file``.
     var sizeBytes: UInt64?
-    /// Where it was declared.
+    /// File and line of the declaration.
     let origin: String
 
     /// The same bytes, wherever it was declared.

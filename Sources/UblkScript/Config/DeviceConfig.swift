@@ -5,13 +5,13 @@ struct DeviceConfig: Sendable, Equatable {
     /// What happens to an IO whose handler raised.
     enum ErrorPolicy: String, Sendable, CaseIterable { case fail, pass, stop }
 
-    /// nil: the size of ``file``.
+    /// Size of the device in bytes; nil: the size of ``file``.
     var sizeBytes: UInt64?
     var file: String?
     var backing = BackingKind.memory
     /// What `backing{}` declared.
     var backings: [BackingConfig] = []
-    /// The one of these that is the device's own, from 1; 0: none, it has one for itself.
+    /// Number of the declared backing that holds the device's own bytes, from 1; 0: none of them does.
     var ownBacking = 0
     var queues: UInt16 = 1
     var depth: UInt16 = 128
@@ -20,7 +20,7 @@ struct DeviceConfig: Sendable, Equatable {
     var physicalBlockBytes: UInt32 = 4096
     var ioMinBytes: UInt32 = 4096
     var ioOptBytes: UInt32 = 0
-    /// 0: none.
+    /// Reads and writes do not cross multiples of this, bytes; 0: they may.
     var chunkBytes: UInt32 = 0
     var hasVolatileCache = false
     var hasFUA = false
@@ -29,21 +29,21 @@ struct DeviceConfig: Sendable, Equatable {
     var isRotational = false
     var isReadOnly = false
     var scansPartitions = true
-    /// nil: pick one at random.
+    /// Seed of all random choices; nil: one is picked at random.
     var seed: UInt64?
     var onError = ErrorPolicy.fail
     var budgetNanoseconds: UInt64 = 50_000_000
     var scriptMemoryBytes: UInt64 = 64 << 20
-    /// The ledger tells of mapping too: of each IO that a target's handler sends to its place.
+    /// The ledger also records every IO that a target's handler redirects.
     var recordsMapping = false
-    /// Records that the ledger of a queue keeps.
+    /// Number of records that the ledger of a queue keeps.
     var ledgerRecords = Ledger.usualCapacity
 
     /// The script declares that its handlers say where data is, rather than only what happens to it: by a
     /// `backing{}`, or by `backing = "null"`, which has no data of its own.
     var isTarget: Bool { !backings.isEmpty || backing == .null }
 
-    /// What the driver is told.
+    /// The parameters for the driver.
     ///
     /// - Parameter sizeBytes: the device's size, known once the backing is open.
     func params(sizeBytes: UInt64) -> DeviceParams {
@@ -74,9 +74,9 @@ struct DeviceConfig: Sendable, Equatable {
 }
 
 extension DeviceConfig {
-    /// The largest device: what a byte offset of 63 bits can reach, less a margin nobody will miss.
+    /// The largest device: 1 EiB, so that sums of a byte offset and a length stay within 63 bits.
     static let sizeMax: UInt64 = 1 << 60
-    /// A user-copy offset has 25 bits for the place inside a request, so 32 MiB is the driver's
+    /// A user-copy offset has 25 bits for the offset inside a request, so 32 MiB is the driver's
     /// limit for any mode.
     static let maxIOMax: UInt64 = 32 << 20
     /// A record takes less than 200 bytes, of each queue.
@@ -248,7 +248,7 @@ extension DeviceConfig {
                 )
                 step = UInt64(limits.granularityBytes)
             } else {
-                // The kernel takes less than a granule for nothing, and cuts to whole ones.
+                // The kernel ignores less than a granule, and cuts the rest to whole granules.
                 limits.maxBytes = try part.bytes(step...(1 << 40))
                 guard limits.maxBytes % step == 0 else {
                     throw part.refused("a multiple of \(Quantity.text(bytes: step))")

@@ -10,12 +10,12 @@ struct Setting: Sendable {
         case string(String)
         /// A `ranges` object; Swift holds only its address.
         case ranges(UInt)
-        /// A distribution or a bucket; as above.
+        /// The address of a distribution or of a bucket.
         case dist(UInt)
         case bucket(UInt)
         /// A verdict: the address of its decision, and that of its distribution or 0.
         case verdict(UInt, dist: UInt)
-        /// A backing, by its number.
+        /// The number of a backing.
         case backing(Int)
         case list([Value])
         case table([String: Value])
@@ -50,7 +50,7 @@ struct Setting: Sendable {
         return settings
     }
 
-    /// The command line says one thing about a key.
+    /// Refuses a key that is given more than once on the command line.
     static func refuseTwice(_ settings: [Setting]) throws(ConfigError) {
         for (index, setting) in settings.enumerated() {
             guard let other = settings[..<index].first(where: { $0.key == setting.key }) else {
@@ -63,7 +63,7 @@ struct Setting: Sendable {
         }
     }
 
-    /// The value is not what the key takes.
+    /// The error for a value that the key does not take.
     func refused(_ expected: String) -> ConfigError {
         ConfigError(
             origin: origin,
@@ -71,7 +71,7 @@ struct Setting: Sendable {
         )
     }
 
-    /// Text by which something is called.
+    /// The value as a name.
     func name() throws(ConfigError) -> String {
         let text = try text()
         guard let flaw = Quantity.nameFlaw(text) else { return text }
@@ -213,7 +213,7 @@ extension Setting {
         }
     }
 
-    /// One of the named values.
+    /// The value as one of the given words.
     func choice(_ choices: [String]) throws(ConfigError) -> String {
         guard case .string(let text) = value, choices.contains(text) else {
             throw refused("one of " + choices.map { "\"\($0)\"" }.joined(separator: ", "))

@@ -42,7 +42,7 @@ struct ControlCommand: Sendable, Equatable {
     }
 
     let kind: Kind
-    /// nil: ADD_DEV picks one; GET_FEATURES is about no device.
+    /// Number of the device; nil: ADD_DEV picks one, and GET_FEATURES is about no device.
     let device: DeviceID?
     /// One inline argument: the server's pid, a queue's number.
     var data: UInt64 = 0

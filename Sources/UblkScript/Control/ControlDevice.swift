@@ -12,7 +12,7 @@ import SystemPackage
 /// STOP and DEL may be waited for longest: the block layer writes dirty data back through the
 /// server first.
 struct ControlDevice: LockFreeQueries {
-    /// Commands that only look: they should answer at once.
+    /// Time limit of commands that only query, in seconds: they should answer at once.
     static let querySeconds = 5
     /// START waits for the partition scan of older kernels, STOP for writeback.
     static let changeSeconds = 30
@@ -21,7 +21,7 @@ struct ControlDevice: LockFreeQueries {
 
     init(_ transport: any ControlTransport) { self.transport = transport }
 
-    /// Opens the real one.
+    /// Opens `/dev/ublk-control`.
     init() throws(DeviceError) { transport = try DriverControl() }
 
     /// Adds a device and answers what the driver made of it: unknown flags are gone, queues are
@@ -96,7 +96,7 @@ struct ControlDevice: LockFreeQueries {
         try change(.init(kind: .deleteDevice, device: device), seconds: seconds)
     }
 
-    /// Any command that has nothing but a number, as another program may give it.
+    /// Gives any command that has only a number as its argument, as another program may.
     ///
     /// - Parameter data: UPDATE_SIZE: 512-byte sectors; QUIESCE_DEV: milliseconds.
     func give(

@@ -85,7 +85,7 @@ final class DriverControl: ControlTransport {
         unsafe sqe.pointee.user_data = UserData(.control, tag: Tag(sequence)).rawValue
     }
 
-    /// nil when there was no answer, and cancelling did not bring one either.
+    /// Waits for the answer; nil when there is none, even after the command was cancelled.
     private func awaitAnswer(seconds: Int) -> Int32? {
         let answer = UserData(.control, tag: Tag(sequence))
         if let result = wait(for: answer, seconds: Double(seconds)) {

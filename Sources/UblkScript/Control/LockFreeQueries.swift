@@ -16,14 +16,14 @@ protocol LockFreeQueries {
     var transport: any ControlTransport { get }
 }
 
-/// What a server has of the driver.
+/// The queries of a server to the driver.
 ///
 /// One thread.
 struct DriverQueries: LockFreeQueries {
     let transport: any ControlTransport
     init(_ transport: any ControlTransport) { self.transport = transport }
 
-    /// Opens the real one.
+    /// Opens `/dev/ublk-control`.
     init() throws(DeviceError) { transport = try DriverControl() }
 }
 

@@ -1,8 +1,8 @@
-/// What the driver is told of a request that is over.
+/// The result of a request, as it is committed to the driver.
 struct Commit {
-    /// Bytes done, never 0 for a read or write and never short; or a negative errno.
+    /// Number of bytes done, never 0 for a read or write and never short; or a negative errno.
     var result: Int32
-    /// Where a zone append went, in sectors.
+    /// The LBA at which a zone append was written, in sectors.
     var zoneLBA: UInt64 = 0
     /// The registered buffer of the tag's next request; nil: none.
     var nextBuffer: UInt16?

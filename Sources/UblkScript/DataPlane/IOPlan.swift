@@ -1,6 +1,6 @@
 import CLua
 
-/// What is still to be done to the media for one IO, and how it ends.
+/// The transfers of one IO that are still to be done, and how the IO ends.
 ///
 /// Made once, from a decision that nothing changes any more (``Planner``); carried out by one loop
 /// (`Queue+Plan.swift`). A torn write, a mirror, a stripe, a flush of several stores: all of them are transfers of one
@@ -11,15 +11,15 @@ import CLua
 struct IOPlan {
     static let transfersMax = Int(US_TRANSFERS_MAX)
 
-    /// Transfers in all.
+    /// Number of transfers.
     var count: UInt8 = 0
-    /// The first one that has not begun.
+    /// Index of the first transfer that has not begun.
     var next: UInt8 = 0
-    /// Those that have begun and are not over.
+    /// Number of transfers that have begun and are not over.
     var underWay: UInt8 = 0
-    /// Each begins when the one before is over; otherwise all at once.
+    /// Each transfer begins when the one before is over; otherwise all begin at once.
     var isOrdered = false
-    /// A handler's read: its end is an answer, not the IO's.
+    /// The plan is a handler's read: its end goes to the handler and does not end the IO.
     var isQuestion = false
     /// A transfer has failed.
     var hasFailed = false
@@ -32,24 +32,22 @@ struct IOPlan {
 
     enum Healed: UInt8 {
         case all
-        /// A write that is stored in part heals that part, ...
+        /// The bytes in ``IOPlan/part``, of a write that is torn to one run.
         case part
-        /// ... or those parts.
+        /// The bytes of the transfers, of a write that is torn to several runs.
         case transfers
         case nothing
     }
 
-    /// Nothing is under way, and nothing more will be.
-    ///
-    /// Once all that can begin has begun.
+    /// No transfer is under way; valid once all that can begin have begun.
     var isOver: Bool { underWay == 0 }
 
     /// Another transfer can begin.
     var canBegin: Bool { next < count && (underWay == 0 || !isOrdered) }
 
-    /// The first failure is the IO's: nothing more begins.
+    /// Notes a failure: the first one is the IO's, and no further transfer begins.
     ///
-    /// - Returns: false when there was one before.
+    /// - Returns: false when a transfer had failed before.
     mutating func fail(_ errno: Int32) -> Bool {
         next = count
         guard !hasFailed else { return false }

@@ -4,7 +4,7 @@ import CLua
 ///
 /// The data goes to the tag's scratch room, as its buffer holds what a write brings.
 extension Queue where Transport: ~Copyable {
-    /// More reads for one IO are a loop without an end.
+    /// The most reads for one IO; a handler that asks for more is taken for an endless loop.
     private static var questionsMax: UInt16 { 1000 }
 
     /// Reads what the tag's handler wants, until it has decided or has to wait.
@@ -12,7 +12,7 @@ extension Queue where Transport: ~Copyable {
     /// - Returns: false when it waits.
     @inline(never)
     mutating func ask(_ tag: Tag) -> Bool {
-        // The watchdog sees one run after the other; together they block the queue.
+        // The watchdog limits each run by itself; this meter limits all of them together, as they block the queue.
         var meter = us_meter_start(
             configuration.budgetNanoseconds,
             SystemCall.threadCPUNanoseconds
@@ -78,7 +78,7 @@ extension Queue where Transport: ~Copyable {
 
     /// Gives the handler its data, or the errno it got.
     ///
-    /// - Returns: true when it wants more.
+    /// - Returns: true when the handler reads again.
     private mutating func goesOnWaiting(_ tag: Tag) -> Bool {
         var verdict = us_decision()
         let status = unsafe script.resume(

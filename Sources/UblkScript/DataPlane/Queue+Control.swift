@@ -87,7 +87,7 @@ extension Queue where Transport: ~Copyable {
         }
     }
 
-    /// Holds what arrives from now on, undecided; or decides about all that was.
+    /// Holds requests that arrive from now on, undecided; or continues with those that are held so.
     private mutating func pause(_ pauses: Bool) {
         isPaused = pauses && !isDraining
         if !isPaused { goOnWithPaused() }

@@ -1,10 +1,10 @@
 import CLua
 
-/// What a queue writes into its ledger besides what its rules do themselves.
+/// The records that a queue appends to its ledger; rules append their own.
 extension Queue where Transport: ~Copyable {
-    /// The handler's verdict on the tag's IO, before what rules have added, if it is a fault.
+    /// Records the handler's verdict on the tag's IO, without what rules have added, if the verdict is a fault.
     ///
-    /// Where a target's data is, is none; see ``QueueConfiguration/recordsMapping``.
+    /// A verdict that only says where a target's data is is no fault; see ``QueueConfiguration/recordsMapping``.
     @inline(never)
     mutating func recordVerdict(_ tag: Tag, _ verdict: us_decision) {
         var decision = verdict
@@ -14,19 +14,19 @@ extension Queue where Transport: ~Copyable {
         record(.decided, tag, rule: rules.handlerNumber, verdict)
     }
 
-    /// What the tag's request is to get now, after what it has waited for.
+    /// Records what happens to the tag's request now that its wait is over.
     @inline(never)
     mutating func record(_ kind: LedgerRecord.Kind, _ tag: Tag) {
         record(kind, tag, rule: LedgerRecord.nobody, ending(tag))
     }
 
-    /// What the tag's request gets in place of its handler's verdict.
+    /// Records what the tag's request gets in place of its handler's verdict.
     @inline(never)
     mutating func recordScriptError(_ tag: Tag) {
         record(.scriptError, tag, rule: rules.handlerNumber, requests[tag].decision)
     }
 
-    /// The tag's request gets an errno that nothing of the script decided.
+    /// Records an errno that the script has not decided.
     @inline(never)
     func record(_ kind: LedgerRecord.Kind, _ tag: Tag, errno: Int32) {
         var decision = us_decision()
@@ -35,8 +35,7 @@ extension Queue where Transport: ~Copyable {
         record(kind, tag, rule: LedgerRecord.nobody, decision)
     }
 
-    /// The tag's request ends with an errno that nobody asked for: counted and told, so that nobody takes it
-    /// for a fault of the script's.
+    /// Counts and reports an errno that the script has not decided, so that it is not taken for an injected fault.
     @inline(never)
     func unasked(_ cause: QueueCounters.Kind, _ tag: Tag, errno: Int32, _ note: String) {
         control.counters.add(cause)

@@ -1,13 +1,13 @@
 import CLua
 
-/// Another script takes the place of the one that runs, between two IOs.
+/// Changing over to another script, between two IOs.
 ///
 /// In two steps, so that the queues of a device change over together or not at all: each loads the script
-/// beside the one that runs, and when all could, each goes on with it. What was decided stays decided: an IO
-/// that is delayed, held or has transfers under way ends as its script meant. What was not, because its handler
-/// waits for data, is decided by the new one.
+/// beside the one that runs, and once all have succeeded, each adopts it. A decision stands: an IO
+/// that is delayed, held or has transfers under way ends as the old script decided. An IO whose handler
+/// still waits for data has no decision yet; the new script decides about it.
 extension Queue where Transport: ~Copyable {
-    /// Tells a script of the tags and the backings.
+    /// Binds the queue's tags to the script and tells it the sizes of the backings.
     func bind(_ script: borrowing Script) throws(ScriptError) {
         for index in 0..<configuration.depth {
             let tag = Tag(UInt16(index))

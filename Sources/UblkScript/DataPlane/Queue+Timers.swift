@@ -1,8 +1,8 @@
 import CLua
 
-/// What a script asked for by `after()` and `every()`, between two IOs.
+/// Running the functions of `after()` and `every()`, between two IOs.
 extension Queue where Transport: ~Copyable {
-    /// Of a delay, a hang, or a timer of the script.
+    /// The earliest deadline of a delay, a hang, or a timer of the script.
     @inline(__always)
     var nextDeadline: Instant? {
         guard let due = script.nextTimer, isArmed else { return timers.nextDeadline }
@@ -11,7 +11,7 @@ extension Queue where Transport: ~Copyable {
         return min(deadline, timer)
     }
 
-    /// Runs what `after()` and `every()` have asked for by now.
+    /// Runs the functions of `after()` and `every()` that are due.
     @inline(never)
     mutating func runTimers() {
         let now = rules.deviceTime(transport.now)

@@ -1,6 +1,6 @@
 import CLua
 
-/// How long the queue had its requests, for `stats`.
+/// Measuring how long the queue had its requests, for `stats`.
 extension Queue where Transport: ~Copyable {
     /// Counts a request that ends.
     ///

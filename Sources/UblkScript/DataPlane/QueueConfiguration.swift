@@ -1,23 +1,23 @@
 import CLua
 
-/// What a queue is told at its birth.
+/// The settings that a queue is created with.
 struct QueueConfiguration {
     let queue: QueueID
     let depth: Int
     let sizeBytes: UInt64
     let maxIOBytes: Int
-    /// By number; 0 is the device's own.
+    /// The device's stores by number; 0 is the device's own.
     let stores: [Store]
     var onError: DeviceConfig.ErrorPolicy
-    /// CPU time that a handler may use at a stretch.
+    /// The most CPU time that a handler may use between two waits.
     var budgetNanoseconds: UInt64
-    /// The script's rules and the seed, for people who ask.
+    /// The script's rules and the seed, as `ctl` and `stats` show them.
     var rules: [RuleLabel]
     let seed: UInt64
     /// Handlers are asked whether faults are armed or not: before that and after it, too, a device whose handlers say
     /// where its data is would lose some.
     var alwaysAsks: Bool
-    /// The ledger tells of each IO that a handler sends to its place; only targets do that to all of them.
+    /// True when the ledger records each IO that a handler redirects; a target redirects them all.
     var recordsMapping: Bool
 
     init(
@@ -43,7 +43,7 @@ struct QueueConfiguration {
         alwaysAsks = config.isTarget
     }
 
-    /// Takes over what another script may change.
+    /// Adopts the settings that a reload may change.
     mutating func take(_ config: DeviceConfig) {
         onError = config.onError
         budgetNanoseconds = config.budgetNanoseconds
@@ -51,13 +51,13 @@ struct QueueConfiguration {
     }
 }
 
-/// What a queue tells the people around it, off the usual path.
+/// The events that a queue reports.
 ///
 /// Called on the queue's thread; must not block.
 protocol QueueReport: Sendable {
-    /// A handler or a timer raised, or gave back what is no verdict.
+    /// A handler or a timer raised, or a handler returned something that is no verdict.
     func scriptFailed(_ error: ScriptError, _ io: IOSummary)
-    /// Another script took over: what it says is new.
+    /// Another script runs: messages that were suppressed as repeated are new again.
     func scriptChanged()
     /// An IO ended with an errno that neither a rule nor a handler decided; at most the first few are worth a line.
     ///
@@ -71,7 +71,7 @@ protocol QueueReport: Sendable {
 struct IOSummary: Sendable, CustomStringConvertible {
     let description: String
 
-    /// In place of an IO: a function of `after()` or `every()`.
+    /// The text in place of an IO for a function of `after()` or `every()`.
     static let timer = IOSummary(description: "timer")
 
     private init(description: String) { self.description = description }

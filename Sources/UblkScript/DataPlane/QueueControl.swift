@@ -25,7 +25,7 @@ struct ScriptReload: Sendable {
     let logFD: Int32
 }
 
-/// The side of a queue that other threads see: a switch, a letter box, and its counters.
+/// The side of a queue that other threads see: a switch, a mailbox, and its counters.
 ///
 /// Any thread.
 final class QueueControl: Sendable {
@@ -44,7 +44,7 @@ final class QueueControl: Sendable {
     private let newest = Mutex<Letter?>(nil)
     private let ring: @Sendable () -> Void
 
-    /// - Parameter ring: wakes the queue's thread out of its wait.
+    /// - Parameter ring: wakes the queue's thread.
     init(
         ledger: Ledger = Ledger(queue: QueueID(0)),
         watchdog: Watchdog? = nil,

@@ -1,18 +1,18 @@
 import CLua
 
-/// What a queue hears from whatever delivers its requests.
+/// The events that a transport delivers to its queue.
 enum QueueEvent {
     /// A request arrived in the tag: its descriptor and, for a write, its data are there.
     case fetched(Tag)
     /// The operation of one of the tag's transfers is over: bytes or a negative errno.
     case operation(Tag, transfer: Int, result: Int32)
-    /// The tag is the driver's for good; it must not be used again.
+    /// The driver has taken the tag back for good; the tag must not be used again.
     case aborted(Tag)
     /// Another thread left a message.
     case wakeup
 }
 
-/// What a queue needs from whatever delivers its requests: the driver, or the simulator.
+/// The other side of a queue, which delivers its requests: the driver, or the simulator.
 ///
 /// A commit becomes visible to the other side at the next ``wait(until:)``, never before, as with a
 /// real ring. All of it on the queue's thread.
@@ -37,11 +37,11 @@ protocol QueueTransport: ~Copyable {
     /// Starts an operation of one of the tag's transfers; its end comes as
     /// ``QueueEvent/operation(_:transfer:result:)``.
     mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int)
-    /// Bytes from the start of a tag's data; whole pages.
+    /// Offset of the scratch room from the start of a tag's data; whole pages.
     var scratchOffset: Int { get }
 }
 
-/// What a handler reads from a backing goes beside the IO's own data.
+/// The scratch room of a tag, for data that a handler reads from a backing.
 enum QueueScratch {
     static let bytes = Int(US_READ_MAX)
 }

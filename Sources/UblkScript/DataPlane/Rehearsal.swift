@@ -1,9 +1,9 @@
 import CLua
 
 extension LoadedScript.Plan {
-    /// Loads the script as a queue of the device does, within the limits that it sets itself, and throws it away.
+    /// Loads the script as a queue of the device does, within the limits that the script sets, and discards it.
     ///
-    /// The plan was made before these were known.
+    /// The plan was made before these limits were known.
     func rehearse() throws(ScriptProblem) {
         let shared = SharedObjects(queues: 1)
         var loaded = try load(
@@ -14,18 +14,18 @@ extension LoadedScript.Plan {
             logFD: -1
         )
         do throws(ScriptError) {
-            // Of a file that may not be there.
+            // The size of a file that may not exist is not known.
             let size = config.sizeBytes ?? 1 << 30
             try loaded.rules.attach(shared, loaded.script, deviceBytes: size)
             try bind(loaded.script)
         } catch { throw .script(error) }
     }
 
-    /// As many `io` objects as a queue makes.
+    /// Makes as many `io` objects as a queue does.
     private func bind(_ script: borrowing Script) throws(ScriptError) {
         let depth = Int(config.depth)
         let requests = RequestTable(depth: depth, queue: QueueID(0), counters: QueueCounters())
-        // No IO comes, so the address is never looked at.
+        // No IO arrives, so the address is never used.
         let nowhere = unsafe UnsafeMutableRawPointer(bitPattern: SystemPage.bytes)
         for index in 0..<depth {
             let tag = Tag(UInt16(index))

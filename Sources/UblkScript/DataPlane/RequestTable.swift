@@ -1,10 +1,10 @@
 import CLua
 
-/// What a queue knows of the request in one tag.
+/// The state of the request in one tag.
 struct Request {
-    /// Where a tag stands; ``RequestTable/move(_:from:to:)`` is the only way from one to another.
+    /// The states of a tag; ``RequestTable/move(_:from:to:)`` is the only way from one to another.
     enum State: UInt8 {
-        /// The driver's; no request is in it.
+        /// The driver has the tag; there is no request in it.
         case withDriver
         /// Being decided or completed, in one go.
         case serving
@@ -22,7 +22,7 @@ struct Request {
         case aborted
     }
 
-    /// How much of what was decided it has waited for.
+    /// The waits of a decision that are over.
     enum Waited: UInt8, Comparable {
         case forNothing
         case forDelay
@@ -32,35 +32,35 @@ struct Request {
 
     /// The IO as the script sees it.
     var io = us_io()
-    /// `io.op`, once it is known to be one.
+    /// The operation, once `io.op` is known to be one.
     var op = IOOp.read
-    /// When it came, on the queue's clock.
+    /// Time of arrival, on the queue's clock.
     var arrivedAt = Instant(nanoseconds: 0)
-    /// What rules and handler decided; made before anything happens, and never changed after.
+    /// The decision of rules and handler; made before anything happens, and never changed afterwards.
     var decision = us_decision()
-    /// An errno that it ends with whatever was decided, for it was let go so; 0: none.
+    /// The errno that replaces the decided outcome, because the request was released with it; 0: none.
     var endsWith: Int32 = 0
-    /// Rules whose range the IO heals when it succeeds.
+    /// Mask of the rules whose range the IO heals when it succeeds.
     var heals: UInt64 = 0
     var plan = IOPlan()
-    /// How often its handler has read so far.
+    /// Number of reads by its handler so far.
     var questions: UInt16 = 0
-    /// Its handler waited for data when another script took over; that one decides once the data is there.
+    /// True when a reload came while the handler waited for data: the new script decides once the data is there.
     var isOrphaned = false
     var waited = Waited.forNothing
     fileprivate(set) var state = State.withDriver
 
-    /// Whole, as it is, and to its own place.
+    /// The IO is carried out as it is, at its own offset.
     @inline(__always)
     var isPlain: Bool {
         decision.outcome == 0 && !decision.changesData && endsWith == 0
     }
 }
 
-/// One request of the table, in its place.
+/// Access to one request of the table.
 @safe @dynamicMemberLookup
 struct RequestHandle {
-    // Safety: a request of a table, which outlives the use of its handles: they are made for a few lines.
+    // Safety: the table outlives its handles, which are made for a few lines of code.
     private let request: UnsafeMutablePointer<Request>
 
     @inline(__always)
@@ -78,7 +78,7 @@ struct RequestHandle {
     }
 }
 
-/// One ``Request`` a tag and the rooms that belong to it, at fixed addresses.
+/// The ``Request`` of each tag and the buffers that belong to it, at fixed addresses.
 ///
 /// Queue thread only.
 @safe
@@ -130,7 +130,7 @@ struct RequestTable: ~Copyable {
         return unsafe RequestHandle(requests + tag.index)
     }
 
-    /// A step of the tag's plan.
+    /// A transfer of the tag's plan.
     @inline(__always)
     subscript(transfer tag: Tag, _ index: Int) -> Transfer {
         _read {
@@ -143,9 +143,9 @@ struct RequestTable: ~Copyable {
         }
     }
 
-    /// Takes a request from one state to another, and tells of it.
+    /// Moves a request from one state to another, and tells ``RequestLifecycle``.
     ///
-    /// - Precondition: it is in the first one.
+    /// - Precondition: the request is in state `from`.
     @inline(__always)
     mutating func move(_ tag: Tag, from: Request.State, to: Request.State) {
         let request = self[tag]
@@ -156,7 +156,7 @@ struct RequestTable: ~Copyable {
 
     // MARK: For C
 
-    /// The part of a request that the script's `io` refers to; valid while the table lives.
+    /// The fields of a request that the script's `io` refers to; valid while the table lives.
     @inline(__always)
     func io(_ tag: Tag) -> UnsafeMutablePointer<us_io> {
         precondition(tag.index < depth)
@@ -173,7 +173,7 @@ struct RequestTable: ~Copyable {
         return unsafe legs + tag.index * Self.legsEach
     }
 
-    /// What the tag's handler wants to be changed in the data.
+    /// The changes to the data that the tag's handler asked for.
     @inline(__always)
     func patches(_ tag: Tag) -> UnsafeMutablePointer<us_patches> {
         precondition(tag.index < depth)
@@ -187,9 +187,9 @@ struct RequestTable: ~Copyable {
     }
 }
 
-/// What follows from where requests go: counts, and how many wait or are in flight at this moment.
+/// Counters and gauges that follow from the moves of requests.
 ///
-/// The states are constants where they are told, so that telling of an ordinary move costs an addition.
+/// Callers pass the states as constants, so that an ordinary move costs one addition.
 struct RequestLifecycle {
     private let counters: QueueCounters
     /// Requests between fetch and commit.

@@ -1,7 +1,7 @@
 /// The deadlines of delayed and held IOs: a binary heap with at most one entry per tag.
 ///
-/// Each tag knows its place in the heap, so that an entry can be taken out early (a released hang)
-/// without leaving a stale one behind. Fixed capacity, no allocation after init. Queue thread only.
+/// Each tag has its index in the heap, so that an entry can be removed early (a released hang)
+/// without leaving a stale entry behind. Fixed capacity, no allocation after init. Queue thread only.
 @safe
 struct TimerHeap: ~Copyable {
     // Safety: both arrays have `capacity` elements; tags and positions are checked against it.

@@ -14,7 +14,7 @@ final class TagBuffers: Sendable {
     private nonisolated(unsafe) let memory: UnsafeMutableRawPointer
     private let memoryBytes: Int
     let depth: Int
-    /// From one tag's buffer to the next.
+    /// Distance between the buffers of two tags.
     let stride: Int
 
     /// - Throws: when there is no room for them.
@@ -43,9 +43,9 @@ final class TagBuffers: Sendable {
 
     deinit { unsafe munmap(memory, memoryBytes) }
 
-    /// Tag 0's.
+    /// The buffer of tag 0.
     var first: UnsafeMutableRawPointer { unsafe memory }
 
-    /// Where an eventfd's value is read to.
+    /// The buffer that the value of the eventfd is read to.
     var wakeupValue: UnsafeMutableRawPointer { unsafe memory + depth * stride }
 }

@@ -21,13 +21,13 @@ struct DeviceStores<File> {
     private var owners: [Owner] = []
     /// In the order of ``FileStore/View/file``.
     private(set) var files: [File] = []
-    /// Of the device.
+    /// Size of the device in bytes.
     private(set) var sizeBytes: UInt64 = 0
 
     /// A file that a store asks for.
     struct FileRequest {
         let path: String
-        /// nil: as large as the file is.
+        /// Size of the store in bytes; nil: the size of the file.
         let sizeBytes: UInt64?
         /// What the device needs of it; 0: no matter.
         let leastBytes: UInt64
@@ -112,7 +112,7 @@ struct DeviceStores<File> {
 extension DeviceStores: Sendable where File: Sendable {}
 
 extension DeviceStores<FileStore> {
-    /// Those of a real device: its files are opened, or made.
+    /// The stores of a real device: its files are opened, or made.
     ///
     /// - Parameter newFiles: gets what is made. Nothing that existed is changed.
     init(_ config: DeviceConfig, newFiles: NewFiles) throws {

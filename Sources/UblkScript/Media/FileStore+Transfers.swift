@@ -2,13 +2,13 @@ import SystemPackage
 
 /// A file as a queue works on it: which operations a transfer takes, and what their results mean.
 ///
-/// Pure: who asks sends the operations. Queue thread.
+/// Makes no system call: the caller submits the operations. Queue thread.
 extension FileStore {
-    /// What queues hold.
+    /// The value that queues use; it has no owner inside.
     struct View {
         /// Every write is durable before it completes: the device says it has no cache.
         let writesThrough: Bool
-        /// Its place among the device's files, from 0.
+        /// Index among the device's files.
         let file: Int32
         let sizeBytes: UInt64
         /// Bytes of an IO's data that can be written at once.
@@ -60,7 +60,7 @@ extension FileStore.View {
         return transfer.done < transfer.length ? .submit(operation(transfer, data)) : .done
     }
 
-    /// The next one of the transfer, after what earlier ones have done.
+    /// The next operation of the transfer, after the bytes that are done.
     private func operation(_ transfer: Transfer, _ data: IOData) -> FileOperation {
         let write: FileOperation.Kind = isDurable(transfer) ? .writeDurably : .write
         switch transfer.op {
@@ -91,7 +91,7 @@ extension FileStore.View {
         )
     }
 
-    /// The last resort: the IO's own room, zeroed, as often as it takes.
+    /// Zeroes by plain writes, the last resort: the IO's own buffer, zeroed, written as often as it takes.
     private func zeroesByHand(
         _ kind: FileOperation.Kind,
         _ transfer: Transfer,
@@ -124,7 +124,7 @@ extension FileStore.View {
         zeroing == .punchHole && transfer.keepsBlocks ? .writing : zeroing
     }
 
-    /// Steps a zeroing that was refused down: zero range, punch hole, plain writes.
+    /// Falls back to the next way to zero: zero range, punch hole, plain writes.
     private mutating func fallsBack(_ errno: Errno, _ transfer: inout Transfer) -> Bool {
         guard transfer.op == .writeZeroes, Self.isRefusal(errno) else { return false }
         switch transfer.zeroing {

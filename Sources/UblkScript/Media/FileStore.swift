@@ -7,7 +7,7 @@ import SystemPackage
 final class FileStore: Sendable {
     let path: String
     let fd: Int32
-    /// Bytes the backing has: the file's size, or the block device's.
+    /// Size of the file or block device, bytes.
     let sizeBytes: UInt64
 
     enum Problem: Error, CustomStringConvertible {
@@ -81,7 +81,7 @@ final class FileStore: Sendable {
 
     deinit { close(fd) }
 
-    /// Opens what is there; nil when nothing is.
+    /// Opens an existing file or block device; nil when there is none.
     ///
     /// What it is, is known before it is opened: a fifo would wait for a writer, and other devices do
     /// something when they are opened. Nobody else may use the backing, two devices on one file would

@@ -5,7 +5,7 @@ import SystemPackage
 ///
 /// One large MAP_NORESERVE mapping instead of a directory of pages of our own: holes, sharing
 /// between queues and giving back are then the kernel's work, without a lock or an allocation on
-/// the IO path. Racing writes to one place are the application's business, as on a disk. Any
+/// the IO path. Racing writes to the same bytes are the application's business, as on a disk. Any
 /// thread.
 @safe
 final class MemoryStore: Sendable {
@@ -46,7 +46,7 @@ final class MemoryStore: Sendable {
 
     deinit { unsafe munmap(base, Int(sizeBytes)) }
 
-    /// What queues hold: no reference counting.
+    /// The value that queues use; it counts no references.
     ///
     /// Valid while the store lives.
     var view: View { unsafe View(base: base, sizeBytes: sizeBytes) }
@@ -64,7 +64,7 @@ final class MemoryStore: Sendable {
 
         func isSame(as other: View) -> Bool { unsafe base == other.base }
 
-        /// The whole transfer, at once.
+        /// Does the whole transfer.
         @inline(__always)
         func perform(_ transfer: Transfer, _ data: IOData) -> StoreStep {
             let offset = transfer.offset

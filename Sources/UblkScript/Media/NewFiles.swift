@@ -1,14 +1,14 @@
 import Glibc
 import Synchronization
 
-/// Files that were made for a device that is not up yet.
+/// The files that were made for a device that is not up yet, which are removed when bringing it up fails.
 ///
-/// Whoever calls the device off removes them. One that is made is known from the moment it exists, so that nobody who
-/// ends the process in between leaves it behind. Any thread.
+/// A file is listed from the moment it exists, so that a process that is ended in between does not leave it behind. Any
+/// thread.
 final class NewFiles: Sendable {
     private let paths = Mutex<[String]>([])
 
-    /// Makes one.
+    /// Makes a file and lists it.
     ///
     /// - Parameter make: gives its descriptor, or a negative number; has to fail for a file that exists.
     /// - Returns: what `make` gave.
@@ -21,7 +21,7 @@ final class NewFiles: Sendable {
         }
     }
 
-    /// Removes one, if it was made here.
+    /// Removes a file, if it is listed.
     func remove(_ path: String) {
         paths.withLock {
             guard let place = $0.firstIndex(of: AbsolutePath.of(path)) else { return }
@@ -29,7 +29,7 @@ final class NewFiles: Sendable {
         }
     }
 
-    /// Removes those there are.
+    /// Removes all listed files.
     func removeAll() {
         paths.withLock {
             for path in $0 { unsafe unlink(path) }

@@ -9,7 +9,7 @@ enum Store {
     /// A file or a block device, through the queue's own ring.
     case file(FileStore.View)
 
-    /// Bytes that can be asked for; nil: any.
+    /// Size of the store; nil: any offset can be used.
     var sizeBytes: UInt64? {
         switch self {
         case .null: nil
@@ -51,7 +51,7 @@ enum Store {
     }
 }
 
-/// What becomes of a transfer now.
+/// The next step of a transfer.
 enum StoreStep {
     case done
     /// The queue's ring does this; its end goes to ``Store/finished(_:_:_:)``.
@@ -60,15 +60,15 @@ enum StoreStep {
     case failed(errno: Int32, note: StaticString)
 }
 
-/// One step of an IO: bytes of its data, and their place in a store.
+/// One segment of an IO on its way between the IO's data and a store.
 struct Transfer {
-    /// What is done with the bytes; ``IOOp/discard``: what they read afterwards is nobody's promise.
+    /// The operation on the bytes; after a ``IOOp/discard`` their content is undefined.
     var op: IOOp
     /// On the medium before it is over: FUA.
     var isDurable = false
     /// Zeroes take the space of their blocks: NOUNMAP.
     var keepsBlocks = false
-    /// How far down its list of ways a zeroing is; the file store's.
+    /// The way in which the file store zeroes the bytes at present.
     var zeroing = FileStore.Zeroing.zeroRange
     /// Number of the store.
     var store: UInt32
@@ -78,7 +78,7 @@ struct Transfer {
     var length: UInt64
     /// First byte in the store.
     var offset: UInt64
-    /// Bytes that are over; the store's.
+    /// Number of bytes that are done; set by the store.
     var done: UInt64 = 0
 
     @inline(__always)
@@ -113,7 +113,7 @@ enum IOData {
 }
 
 extension Store {
-    /// What is written to one of them is in the other.
+    /// True when data that is written to one store can be read from the other.
     func isSame(as other: Store) -> Bool {
         switch (self, other) {
         case (.memory(let one), .memory(let other)): one.isSame(as: other)

@@ -23,7 +23,7 @@ struct DataNeeds: Equatable, Sendable {
         )
     }
 
-    /// Of rules, with all that can be switched on.
+    /// The needs of rules, including those that are off and can be switched on.
     init(_ rules: [Rule]) {
         for rule in rules {
             if rule.conditions.content != nil { compared |= rule.ops & IOOp.write.bit }

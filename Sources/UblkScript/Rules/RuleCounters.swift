@@ -6,13 +6,13 @@ import Synchronization
 /// Any thread: every number is an atomic of its own.
 @safe
 final class RuleCounters: Sendable {
-    /// One a rule.
+    /// The counters of one rule.
     private struct Cell: ~Copyable {
         let fitting = Atomic<UInt64>(0)
         let acted = Atomic<UInt64>(0)
         /// Bits of ``Hold``; 0: the rule is on.
         let holds = Atomic<UInt8>(0)
-        /// How many fitting IOs more belong to the run.
+        /// Number of further fitting IOs that belong to the current run.
         let running = Atomic<UInt32>(0)
         let stallEnd = Atomic<UInt64>(0)
     }
@@ -35,7 +35,7 @@ final class RuleCounters: Sendable {
         for index in 0..<count { unsafe (cells + index).initialize(to: Cell()) }
     }
 
-    /// The totals go on from those of the script that ran until now.
+    /// Continues the totals of the script that ran before.
     func takeTotals(of old: RuleCounters) {
         ops.store(old.ops.load(ordering: .relaxed), ordering: .relaxed)
         bytes.store(old.bytes.load(ordering: .relaxed), ordering: .relaxed)
@@ -64,7 +64,9 @@ final class RuleCounters: Sendable {
         return Instant(nanoseconds: overflow ? .max : sum)
     }
 
-    /// Counts an IO of the device; how many there were with it, and the bytes of those before it.
+    /// Counts an IO of the device.
+    ///
+    /// - Returns: the number of IOs so far, this one included, and the bytes of the earlier ones.
     @inline(__always)
     func countArriving(bytes length: UInt64) -> (ops: UInt64, bytes: UInt64) {
         (
@@ -73,7 +75,9 @@ final class RuleCounters: Sendable {
         )
     }
 
-    /// Counts an IO that fits all but count and chance; its number, from 1.
+    /// Counts an IO that fits everything but count and chance.
+    ///
+    /// - Returns: the number of the IO among those, from 1.
     @inline(__always)
     func countFitting(_ index: Int) -> UInt64 {
         unsafe cells[index].fitting.wrappingAdd(1, ordering: .relaxed).newValue
@@ -86,7 +90,7 @@ final class RuleCounters: Sendable {
             unsafe cells[index].acted.wrappingAdd(1, ordering: .relaxed)
             return true
         }
-        // Never more than the limit, not for a moment: others look.
+        // Compare-and-swap, so that readers never see a count above the limit.
         var acted = unsafe cells[index].acted.load(ordering: .relaxed)
         while acted < limit {
             let (isDone, now) = unsafe cells[index].acted.weakCompareExchange(
@@ -100,17 +104,19 @@ final class RuleCounters: Sendable {
         return false
     }
 
-    /// Takes an act back: it made no IO wait, which is all it is for.
+    /// Takes back the count of an act of a rule that only delays, because no IO had to wait.
     func uncountActing(_ index: Int) {
         unsafe cells[index].acted.wrappingSubtract(1, ordering: .relaxed)
     }
 
-    /// The rule acts on the next so many IOs that fit.
+    /// Begins a run: the rule acts on the next `count` IOs that fit.
     func startRunning(_ index: Int, _ count: UInt32) {
         unsafe cells[index].running.store(count, ordering: .relaxed)
     }
 
-    /// Takes one IO of the run; false when there is none.
+    /// Uses up one IO of the rule's run.
+    ///
+    /// - Returns: false when no run is under way.
     func goesOnRunning(_ index: Int) -> Bool {
         var left = unsafe cells[index].running.load(ordering: .relaxed)
         while left != 0 {

@@ -1,13 +1,13 @@
-/// How people tell a rule from the others.
+/// What people call a rule by: its line and its name.
 struct RuleLabel: Sendable, Equatable {
     let line: Int32
-    /// "" without one.
+    /// The rule's `name`; "" without one.
     let name: String
     /// The file that has to be there for the rule to act; nil: none.
     var trigger: String?
-    /// The script's name; nil: that of the one that runs.
+    /// Name of the script that declares the rule; nil: the script that runs.
     var script: String?
-    /// Its place in that script, from 1.
+    /// Number of the rule in that script, from 1.
     var number = 0
 
     /// True for the rule's name or line.

@@ -9,7 +9,7 @@ struct Declarations {
     var rules: [Rule] = []
     /// `backing{}`, in file order.
     var backings: [BackingConfig] = []
-    /// One a rule.
+    /// The label of each rule.
     var labels: [RuleLabel] = []
     /// Its keys and values, as the script writes them.
     var ruleTexts: [String] = []

@@ -30,7 +30,7 @@ struct ReloadSettings {
 /// What a reload may not change: everything the driver was told, where the data is, and the seed, which
 /// the ledger and the state file name for the whole life of the device.
 extension DeviceConfig {
-    /// One key in which `self` is not what the running device is.
+    /// A key whose value differs from that of the running device.
     struct Difference {
         let key: String
         let running: String

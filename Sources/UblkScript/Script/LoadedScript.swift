@@ -11,43 +11,43 @@ struct LoadedScript: ~Copyable {
     let script: Script
     var rules: RuleSet
 
-    /// What is known of a script before any queue runs it.
+    /// The facts about a script that are known before any queue runs it.
     struct Plan: Sendable {
         let source: ScriptSource
         /// `device{}` and the overrides, checked, with ``seed`` for a seed.
         var config: DeviceConfig
-        /// As given, or picked at random.
+        /// The seed that was given, or one picked at random.
         let seed: UInt64
         /// The seed is the script's or the command line's, so another run is the same.
         fileprivate(set) var isSeedGiven = false
-        /// What `params{}` declares, with the values this device has, by name.
+        /// The parameters of `params{}` with the values of this device, by name.
         let parameters: [Setting]
-        /// What the command line says about them.
+        /// The parameters that the command line gives.
         fileprivate let arguments: [String: String]
-        /// And about `device{}`.
+        /// The keys of `device{}` that the command line gives.
         fileprivate let settings: [String: String]
-        /// One for each `rule{}`, in file order.
+        /// The label of each `rule{}`, in file order.
         let rules: [RuleLabel]
-        /// One a rule: its keys and values.
+        /// The keys and values of each rule, as text.
         let ruleTexts: [String]
-        /// What can never act.
+        /// Rules and handlers that can never act.
         let findings: [ScriptFinding]
-        /// What the ledger adds to the number of a rule; a reload begins where the last script's rules end.
+        /// The ledger's number of the first rule; a reload continues after the rules of the previous script.
         var firstRule: Int32 = 0
         /// Where objects without a name are: 0 or 1, in turn from one reload to the next.
         var bank = 0
-        /// The place of each setting of the device, by key.
+        /// The origin of each setting of the device, by key.
         let origins: [String: String]
         /// Bits of ``IOOp``: the ops with a handler.
         let handlers: UInt32
-        /// There is a `ctl()`.
+        /// True when the script defines `ctl()`.
         let hasControl: Bool
-        /// There is an `after()` or `every()`.
+        /// True when the script uses `after()` or `every()`.
         let hasTimers: Bool
 
         var ruleCount: Int { rules.count }
         var hasHandlers: Bool { handlers != 0 }
-        /// Something of the script runs while the device does.
+        /// True when some function of the script can run while the device does.
         var needsWatchdog: Bool { hasHandlers || hasControl || hasTimers }
 
         /// Loads the script for one queue, on the thread that will run it.
@@ -109,7 +109,7 @@ struct LoadedScript: ~Copyable {
         let first = try firstOptions(overrides, usualSeed)
         var plan = try probe(source, overrides, first)
         if let wanted = plan.config.seed, wanted != plan.seed {
-            // The script's own seed was not known before, and what it declares may depend on it.
+            // The script's own seed was not known in the first run, and its declarations may depend on the seed.
             var options = first
             options.seed = wanted
             plan = try probe(source, overrides, options)
@@ -119,7 +119,7 @@ struct LoadedScript: ~Copyable {
         return plan
     }
 
-    /// What the first run gets: what `device{}` says is not known before it, the command line is.
+    /// The options of the first run, which are those of the command line, as `device{}` has not been read yet.
     private static func firstOptions(
         _ overrides: [Setting],
         _ usualSeed: UInt64?
@@ -206,7 +206,7 @@ struct LoadedScript: ~Copyable {
         return findings.list
     }
 
-    /// The declared parameters with what the command line says about them.
+    /// The declared parameters with the values of the command line.
     ///
     /// - Throws: for a key that is neither a parameter nor one of `device{}`.
     private static func parameters(
@@ -303,7 +303,7 @@ struct LoadedScript: ~Copyable {
     }
 }
 
-/// Why a script cannot become a device: it does not run, or what it declares is refused.
+/// The reason why a script cannot become a device: it does not run, or a declaration is refused.
 enum ScriptProblem: Error, CustomStringConvertible, Equatable {
     case script(ScriptError)
     case config(ConfigError)
@@ -319,7 +319,7 @@ enum ScriptProblem: Error, CustomStringConvertible, Equatable {
 extension RuleSet {
     /// Tells the rules how large the device is, before the first IO.
     ///
-    /// - Throws: when there is no memory for what they want to know of each of its 4 KiB.
+    /// - Throws: when there is no memory for the tables that `age` and `seen` keep per 4 KiB.
     mutating func attach(
         _ shared: SharedObjects,
         _ script: borrowing Script,

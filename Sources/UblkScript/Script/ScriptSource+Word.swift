@@ -44,7 +44,7 @@ extension ScriptSource {
     /// The words by which a request names it: origin, where it is found again, name, text.
     var asWords: [String] { [origin.rawValue, recordedPath, path, textAsWord] }
 
-    /// nil for other words.
+    /// Reads the words; nil when they are others.
     init?(words: some Collection<String>) {
         let words = Array(words)
         guard words.count == 4, let origin = Origin(rawValue: words[0]),

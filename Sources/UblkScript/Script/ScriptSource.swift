@@ -102,7 +102,7 @@ struct ScriptSource: Sendable {
         return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFDIR
     }
 
-    /// That of the process; "" when it has none any more.
+    /// The working directory of the process; "" when it was removed.
     static var workingDirectory: String {
         guard let path = unsafe getcwd(nil, 0) else { return "" }
         defer { unsafe free(path) }
@@ -114,7 +114,7 @@ struct ScriptSource: Sendable {
         path.hasPrefix("/") || directory.isEmpty ? path : "\(directory)/\(path)"
     }
 
-    /// One that is on the command line.
+    /// A script whose lines are on the command line.
     init(lines: [String]) {
         let text = lines.joined(separator: "\n") + "\n"
         self.init(path: "(command line)", text: Array(text.utf8), origin: .text)

@@ -104,7 +104,7 @@ struct WatchedRun {
     struct Look {
         /// Odd: a script runs.
         let sequence: UInt64
-        /// Of the script's thread.
+        /// CPU time of the script's thread.
         let cpuNanoseconds: UInt64
         let answers: UInt32
     }

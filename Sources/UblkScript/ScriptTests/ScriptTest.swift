@@ -3,7 +3,7 @@ import CLua
 /// A test that a script carries: `test("name", function(disk) ... end)`.
 struct ScriptTest: Equatable, Sendable {
     let name: String
-    /// Of its declaration.
+    /// Line of the test's declaration.
     let line: Int32
     /// Settings that this test wants in place of those of the command line, `key=value`.
     let settings: [String]
@@ -46,21 +46,21 @@ struct ScriptTest: Equatable, Sendable {
         let flags: IOFlags
         let offsetBytes: UInt64
         let lengthBytes: UInt64
-        /// Of a write.
+        /// The data of a write.
         let data: [UInt8]
     }
 
-    /// What came of a request.
+    /// The result of a request.
     struct Answer {
         let number: UInt64
         let nanoseconds: UInt64
-        /// nil: it succeeded.
+        /// Name of the errno; nil: the request succeeded.
         let errno: String?
-        /// Of a read that succeeded.
+        /// The data of a read that succeeded.
         let data: [UInt8]?
     }
 
-    /// What a test is told of its disk.
+    /// The properties of the disk that a test sees.
     struct Disk {
         let sizeBytes: UInt64
         let blockBytes: UInt64

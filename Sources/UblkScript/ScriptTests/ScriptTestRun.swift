@@ -6,19 +6,19 @@ import Synchronization
 /// Lua state for its function. That state has loaded the script too, as another queue's would: what has a name
 /// (ranges, counters, buckets) is the device's, plain variables are not.
 struct ScriptTestRun {
-    /// What came of one test.
+    /// The result of one test.
     struct Outcome: Codable, Equatable, Sendable {
         let name: String
-        /// Of its declaration.
+        /// Line of the test's declaration.
         let line: Int32
-        /// Where and why it failed; nil: it passed.
+        /// The place and the reason of the failure; nil: the test passed.
         let failure: String?
     }
 
     private let source: ScriptSource
-    /// Of every device.
+    /// The seed of every device.
     let seed: UInt64
-    /// The tests there are, each with the plan of its device.
+    /// The tests of the script, each with the plan of its device.
     private let tests: [(test: ScriptTest, plan: LoadedScript.Plan)]
     /// Where the script's `log()` goes; -1: nowhere.
     private let logFD: Int32
@@ -33,7 +33,7 @@ struct ScriptTestRun {
     }
 
     var count: Int { tests.count }
-    /// It was ended before all tests were over.
+    /// True when the run was ended before all tests were over.
     var isInterrupted: Bool { course.isInterrupted.load(ordering: .relaxed) }
 
     /// Finds the tests, and checks the settings of each.
@@ -55,12 +55,12 @@ struct ScriptTestRun {
         }
     }
 
-    /// Runs them all.
+    /// Runs all tests.
     ///
     /// - Parameters:
     ///   - observer: called again and again by a thread beside, with how many are over; true ends the run.
     ///   - report: called after each.
-    /// - Returns: what came of those that were over.
+    /// - Returns: the results of the tests that were over.
     /// - Throws: ``ScriptProblem``, ``MemoryStore/NoMemory``.
     func run(
         observer: (@Sendable (UInt64) -> Bool)? = nil,

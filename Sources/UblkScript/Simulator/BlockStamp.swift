@@ -7,7 +7,7 @@ import Glibc
 /// Both ends of every sector are stamped, so that a copy that starts late, ends early or mixes two
 /// writes shows; and what is between must be zeroes, so that a changed bit shows, wherever it is.
 struct BlockStamp: Equatable {
-    /// Bytes of a stamp: what is never cut in two when a transfer is.
+    /// Length of a stamp, bytes; a transfer is never cut within a stamp.
     static let bytes = 16
 
     /// Position on the device, in blocks.
@@ -15,10 +15,10 @@ struct BlockStamp: Equatable {
     /// Counts up with every write; 0 together with number 0 is a block of zeroes.
     var version: UInt64
 
-    /// A block nobody wrote.
+    /// A block that was never written.
     static let zeroes = BlockStamp(number: 0, version: 0)
 
-    /// What a buffer holds before it is read into: nobody's data.
+    /// The byte that fills a buffer before a read, to recognise data that the read did not deliver.
     static let poison: UInt8 = 0xa5
 
     private static let sectorBytes = 512

@@ -1,4 +1,4 @@
-/// Knows what every read may return, and counts the blocks that returned something else.
+/// Compares every read with the data that it may return, and counts the blocks that differ.
 ///
 /// A block's versions live on one line of time, counted in starts and ends of requests. A write is
 /// possible content from its start; once it ended well it replaces every version that had ended
@@ -12,9 +12,9 @@
 ///
 /// Differences are counted, never fatal: scripts that drop, zero or redirect make them on purpose.
 struct DataOracle {
-    /// One content a block may have.
+    /// One possible content of a block.
     private struct Version {
-        /// 0: zeroes.
+        /// Number of the write; 0: zeroes.
         var number: UInt64
         let began: UInt64
         var ended = UInt64.max
@@ -34,7 +34,7 @@ struct DataOracle {
         began = Array(repeating: .max, count: depth)
     }
 
-    /// Counts from the start.
+    /// Starts counting again at 0.
     mutating func restartCheck() { check = DataCheck() }
 
     /// Reads of every block that something happened to, in order, each as long as can be.
@@ -64,7 +64,7 @@ struct DataOracle {
         request.offsetBytes / unitBytes..<(request.offsetBytes + request.lengthBytes) / unitBytes
     }
 
-    /// The application sends a request: writes get their data, reads a buffer of nobody's.
+    /// The application sends a request: the buffer of a write is filled with its stamps, that of a read with poison.
     mutating func begin(
         _ tag: Tag,
         _ request: SimulatedRequest,
@@ -139,7 +139,7 @@ struct DataOracle {
                 versions[index].replaced = clock
             }
         }
-        // What was replaced before every request in flight began can be read by nobody any more.
+        // No read can return a version that was replaced before every request in flight began.
         versions.removeAll { $0.replaced < oldest }
         mergeZeroes(&versions)
         blocks[unit] = versions
@@ -189,7 +189,7 @@ struct DataOracle {
     }
 }
 
-/// What came of comparing reads with the writes before them.
+/// The result of comparing reads with the writes before them.
 struct DataCheck: Codable, Equatable, Sendable {
     /// Successful reads that were compared.
     var reads = 0
@@ -201,7 +201,7 @@ struct DataCheck: Codable, Equatable, Sendable {
     var stale = 0
     /// Blocks that held zeroes where data was acknowledged.
     var zeroes = 0
-    /// Blocks with data of another place, or nobody's.
+    /// Blocks with the data of another block, or with poison.
     var foreign = 0
     /// Blocks whose sectors are of different writes.
     var torn = 0

@@ -2,12 +2,12 @@
 ///
 /// Part of the ``SimulatedApplication``, on its thread.
 struct HandedRequests {
-    /// One that is over.
+    /// A request that is over.
     struct Ended {
         let number: UInt64
         let outcome: BlockLayer.Outcome
         let nanoseconds: UInt64
-        /// Of a read that succeeded.
+        /// The data of a read that succeeded.
         let data: [UInt8]?
     }
 
@@ -29,7 +29,7 @@ struct HandedRequests {
         return ended
     }
 
-    /// The request reaches the server: a write's data is put into the buffer, a read gets nobody's.
+    /// The request reaches the server: the buffer gets a write's data, or poison for a read.
     func begin(_ tag: Tag, _ request: SimulatedRequest, _ buffer: UnsafeMutableRawPointer) {
         guard let data = sent[tag.index]?.data else { return }
         unsafe buffer.initializeMemory(

@@ -20,9 +20,9 @@ struct SimulatedApplication {
     /// What it reads is what was written; nothing but the data is looked at.
     private var isReadingBack = false
     private var stream: RequestStream?
-    /// Of an application whose requests come one by one from outside; nil: they come from a stream.
+    /// Requests that come one by one from outside; nil: they come from a stream.
     private(set) var handed: HandedRequests?
-    /// nil: what comes back is not looked at.
+    /// The oracle that checks the data of reads; nil: they are not checked.
     private(set) var oracle: DataOracle?
     private let keepsFinished: Bool
     private(set) var finished: [Finished] = []
@@ -95,7 +95,7 @@ struct SimulatedApplication {
         handed?.hand(tag, number: number, data: data)
     }
 
-    /// Those from outside that are over, once.
+    /// Returns the requests from outside that are over, each once.
     mutating func takeEnded() -> [HandedRequests.Ended] { handed?.takeEnded() ?? [] }
 
     /// No request comes from outside any more.

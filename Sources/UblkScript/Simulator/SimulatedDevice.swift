@@ -15,7 +15,7 @@ struct SimulatedDevice: ~Copyable {
         var isArmed = true
         /// Where the script's `log()` goes; -1: nowhere.
         var logFD: Int32 = -1
-        /// nil: as the script says.
+        /// Number of records that the ledger keeps; nil: as the script says.
         var ledgerCapacity: Int?
     }
 
@@ -153,7 +153,7 @@ struct SimulatedDevice: ~Copyable {
         return queue.transport.application.oracle?.check
     }
 
-    /// One wait and what it brought.
+    /// Runs one turn of the queue.
     mutating func turn() { queue.turn() }
 
     /// A watchdog for scripts that run on the calling thread.

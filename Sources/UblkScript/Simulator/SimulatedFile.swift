@@ -77,10 +77,9 @@ struct SimulatedFile {
 }
 
 extension DeviceStores<SimulatedFile> {
-    /// Those of a simulated device: the user's files are neither opened nor needed, memory of their size takes their
-    /// part.
+    /// The stores of a simulated device: memory stands in for the user's files, which are neither opened nor needed.
     ///
-    /// A file that is as large as it is has ``Simulation/fileBytes``.
+    /// A file without a given size has ``Simulation/fileBytes``.
     init(_ config: DeviceConfig, fileFaults: FileFaults, seed: UInt64) throws {
         try self.init(config) { request in
             let sizeBytes = request.sizeBytes ?? max(request.leastBytes, Simulation.fileBytes)

@@ -31,9 +31,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private(set) var heldForEver: Int?
 
     private var slots: [Slot]
-    /// When requests arrive.
+    /// Requests that are on their way, by their time of arrival.
     private var arrivals: TimerHeap
-    /// Operations of transfers, by their end.
+    /// Operations of transfers that are under way, by their time of completion.
     private var operations: [OperationUnderWay] = []
     private var batch: [QueueEvent] = []
     private var batchNext = 0
@@ -43,13 +43,13 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private let control: QueueControl
     private var random: SplitMix64
     private var inFlight = 0
-    /// Waits in a row for nothing but the queue's own deadlines.
+    /// Number of consecutive waits that ended by nothing but the queue's own deadlines.
     private var timersAlone = 0
-    /// So many mean that requests are held for ever, while the script's timers go on.
+    /// So many such waits mean that requests are held for ever, while the script's timers go on.
     private static let timersAloneMax = 2_000_000
     /// When the wait for a moment is over; see ``wait(nanoseconds:)``.
     private(set) var alarm: Instant?
-    /// In the last wait there was nothing to wait for: what is in flight will never be over by itself.
+    /// True when the last wait had nothing to wait for: the requests in flight will never end by themselves.
     private(set) var isStuck = false
     /// Steps of the workload that are still to come, and the time before which nothing more of it is done.
     private var steps: [Step] = []
@@ -61,7 +61,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         enum Owner { case idle, arriving, server, committed, aborted }
         var owner = Owner.idle
         var request = SimulatedRequest(op: .read)
-        /// Of how many transfers an operation is under way.
+        /// Number of transfers of which an operation is under way.
         var underWay = 0
     }
 

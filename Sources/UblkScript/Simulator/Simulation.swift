@@ -22,12 +22,13 @@ struct Simulation {
     var isArmed = true
     /// Where the script's `log()` goes; -1: nowhere.
     var logFD: Int32 = -1
-    /// Asked again and again, on a thread of its own, with the IOs that arrived so far: true ends the run early.
+    /// A function that is called again and again on a thread of its own, with the number of IOs that arrived so far;
+    /// true ends the run early.
     ///
-    /// It waits between two answers itself, and may be asked once more when the run is over.
+    /// The function waits by itself, and may be called once more after the end of the run.
     var observer: (@Sendable (UInt64) -> Bool)?
 
-    /// Size of a device whose script leaves that to its backing file.
+    /// Size of a device whose script takes its size from a backing file.
     static let fileBytes: UInt64 = 1 << 30
 
     /// A million records are more than people read; the memory is only used as they come.
@@ -79,9 +80,9 @@ struct Simulation {
         )
     }
 
-    /// What the workload's words of `ctl` were answered, to the log.
+    /// Logs the answers to the workload's `ctl` words.
     ///
-    /// - Throws: for the first that was refused.
+    /// - Throws: for the first word that was refused.
     private func tell(_ said: [SaidWord]) throws(ConfigError) {
         for word in said {
             guard let answer = word.answer.ready.map({ ControlAnswer($0) }) else { continue }
@@ -93,7 +94,7 @@ struct Simulation {
         }
     }
 
-    /// nil when no script will run while the device does.
+    /// Makes the watchdog; nil when no script will run while the device does.
     private func watchdog(_ plan: LoadedScript.Plan) -> Watchdog? {
         let isNeeded = plan.needsWatchdog || interventions.contains(where: \.message.isReload)
         return isNeeded ? SimulatedDevice.watchdog(plan) : nil
@@ -115,7 +116,7 @@ struct Simulation {
         return result
     }
 
-    /// The workload, and then a look at all that it has written.
+    /// Runs the workload, and then reads back everything that it has written.
     private func serve(
         _ device: inout SimulatedDevice
     ) -> (SimulationReport, ledgerTotal: UInt64) {
@@ -138,7 +139,7 @@ struct Simulation {
     ) -> SimulatedApplication {
         let config = plan.config
         let depth = Int(config.depth)
-        // What a null backing returns is nobody's promise.
+        // The data that a null backing returns is undefined.
         let isChecked = checksData && keepsData
         let unitBytes = workload.unitBytes(logicalBlockBytes: config.logicalBlockBytes)
         return SimulatedApplication(

@@ -1,4 +1,4 @@
-/// What came of a simulation.
+/// The result of a simulation.
 ///
 /// Plain data: the same script, settings and seed give an equal one.
 struct SimulationReport: Codable, Equatable, Sendable {
@@ -9,9 +9,9 @@ struct SimulationReport: Codable, Equatable, Sendable {
 
     struct RuleUse: Codable, Equatable, Sendable {
         let line: Int32
-        /// "" without one.
+        /// The rule's name; "" without one.
         let name: String
-        /// How many IOs the rule acted on.
+        /// Number of IOs that the rule acted on.
         let acted: UInt64
     }
 
@@ -28,13 +28,13 @@ struct SimulationReport: Codable, Equatable, Sendable {
     }
 
     struct Throughput: Codable, Equatable, Sendable {
-        /// How long one column is.
+        /// The time that one column stands for.
         let columnNanoseconds: UInt64
-        /// Requests that ended in each.
+        /// Number of requests that ended in each column.
         let requests: [UInt64]
     }
 
-    /// Why the run was over.
+    /// The reason for the end of the run.
     enum End: String, Codable, Sendable {
         /// Every request was made and answered.
         case finished
@@ -42,7 +42,7 @@ struct SimulationReport: Codable, Equatable, Sendable {
         case held
         /// A script error under `on_error = "stop"`.
         case stopped
-        /// Somebody had seen enough.
+        /// The run was interrupted by its observer.
         case interrupted
     }
 
@@ -60,21 +60,21 @@ struct SimulationReport: Codable, Equatable, Sendable {
     ///
     /// nil: as many as there was time for.
     let requestsWanted: Int?
-    /// Requests by op, and in all.
+    /// Number of requests by op, and in all.
     let requests: [Count]
-    /// What the script did to them.
+    /// Counts of what the script did to requests.
     let actions: [Count]
-    /// One a rule, in file order.
+    /// The use of each rule, in file order.
     let rules: [RuleUse]
     /// Errnos the application saw, most frequent first.
     let errors: [Count]
-    /// nil: data was not compared.
+    /// Result of comparing the data of reads; nil: it was not compared.
     let data: DataCheck?
-    /// Of everything that was written, read at the end, when faults were over; nil: it did not come to that.
+    /// Result of reading back everything that was written, once faults were over; nil: it was not read back.
     var readBack: DataCheck?
     var scriptErrors: ScriptErrors
     let virtualSeconds: Double
-    /// How long the server kept a request.
+    /// The time that the server had a request.
     let latency: Latency
     let throughput: Throughput
 
@@ -84,7 +84,7 @@ struct SimulationReport: Codable, Equatable, Sendable {
         case data
     }
 
-    /// Why the run is no success; nil: it is.
+    /// The reason why the run is a failure; nil: it is a success.
     func problem(_ allowed: Set<Problem>) -> String? {
         if scriptErrors.count > 0, !allowed.contains(.scriptErrors) {
             let times = scriptErrors.count == 1 ? "once" : "\(scriptErrors.count) times"

@@ -57,7 +57,7 @@ struct SimulationText {
         return Self.text(data, "\(data.reads) reads compared, \(data.blocks) blocks")
     }
 
-    /// nil when there is nothing to say of it.
+    /// The state of the device at the end; nil when there is nothing to say.
     private var atEnd: String? {
         guard let readBack = report.readBack else {
             let isLeftOut = report.data != nil && report.end != .finished
@@ -78,7 +78,7 @@ struct SimulationText {
         return checked + "; \(data.differing) differ from the last acknowledged write: \(kinds)"
     }
 
-    /// nil for the usual end.
+    /// The reason for the end; nil for the usual end.
     private var end: String? {
         switch report.end {
         case .finished: nil

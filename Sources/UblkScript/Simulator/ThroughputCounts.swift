@@ -21,7 +21,7 @@ struct ThroughputCounts: Sendable {
         columnNanoseconds *= 2
     }
 
-    /// One character a column: blank for nothing, a full block for the fullest.
+    /// Draws one character per column: a blank for none, a full block for the largest.
     static func plot(_ columns: [UInt64]) -> String {
         let blocks = Array(" ▁▂▃▄▅▆▇█")
         let most = columns.max() ?? 0

@@ -8,9 +8,9 @@ enum AbsolutePath {
         return unsafe String(cString: resolved)
     }
 
-    /// Which of `/dev`, `/proc` and `/sys` a file of that name would be made in; nil: none.
+    /// The folder among `/dev`, `/proc` and `/sys` that a file of that name would be made in; nil: none of them.
     ///
-    /// Only the kernel and its helpers make anything there, so it is a mistyped device's name.
+    /// Only the kernel and its helpers make files there, so the path is a mistyped name of a device.
     static func kernelFolder(of path: String) -> String? {
         let parent = path.lastIndex(of: "/").map { path[...$0] } ?? "."
         let folder = of(String(parent))

@@ -15,7 +15,8 @@ struct DiskBelow {
         return word("start").flatMap { UInt64($0) }.map { $0 * 512 }
     }
 
-    /// Why places on it are none on the disk: `the device-mapper device vg-home, which has ublkb0 below it`.
+    /// The reason why its offsets are not those of the disk:
+    /// `the device-mapper device vg-home, which has ublkb0 below it`.
     ///
     /// - Parameter statfs: the type of the filesystem on it, for one that has no block device of its own.
     func reason(filesystem: Int64) -> String {
@@ -48,7 +49,7 @@ struct DiskBelow {
         }
     }
 
-    /// Some disk or partition below it is the disk, through whatever there is between.
+    /// True when the disk is below it, directly or through other devices.
     func isAbove(_ disk: dev_t) -> Bool {
         var seen: Set<String> = []
         var waiting = [folder]

@@ -7,10 +7,10 @@ import SystemPackage
 /// Any thread.
 enum FileExtents {
     struct Extent: Equatable, Sendable {
-        /// On the disk, bytes.
+        /// Offset on the disk, bytes.
         var offset: UInt64
         var length: UInt64
-        /// In the file.
+        /// Offset in the file.
         var at: UInt64
     }
 
@@ -45,11 +45,11 @@ enum FileExtents {
             }
         }
 
-        /// The filesystem is one that can be asked; it is this file that has no blocks.
+        /// True when the filesystem can be asked and this file has no blocks.
         var isOfOneFile: Bool { if case .noPlace = self { true } else { false } }
     }
 
-    /// The pieces of a regular file on `disk`, in the file's order; neighbours are one.
+    /// The extents of a regular file on `disk`, in the file's order; adjacent extents are merged.
     ///
     /// Unwritten data of the file is written back first.
     ///

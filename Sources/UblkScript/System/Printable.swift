@@ -1,4 +1,4 @@
-/// What a terminal shows as it is: control characters are written as `\xNN`, but for line ends and tabs.
+/// Text that is safe on a terminal: control characters other than line ends and tabs are written as `\xNN`.
 enum Printable {
     /// - Parameter allowing: sequences that are meant, such as colours.
     static func text(_ text: String, allowing sequences: [String] = []) -> String {
@@ -35,7 +35,7 @@ enum Printable {
         return "\\x" + (digits.count < 2 ? "0" : "") + digits
     }
 
-    /// Those of C0 and C1, and DEL.
+    /// The control characters of C0 and C1, and DEL.
     static func isControl(_ scalar: Unicode.Scalar) -> Bool {
         scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value)
     }

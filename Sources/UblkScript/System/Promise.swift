@@ -2,7 +2,7 @@ import CUring
 import Glibc
 import Synchronization
 
-/// One answer from another thread, with a time limit for the one that waits.
+/// An answer from another thread, with a time limit for the thread that waits.
 ///
 /// Never on the IO path.
 @safe
@@ -26,13 +26,13 @@ final class Promise<Value: Sendable>: Sendable {
         unsafe sem_post(semaphore)
     }
 
-    /// nil when there was no answer in time, of which a standstill of the machine is no part.
+    /// Waits for the answer; nil when there is none in time, where a standstill of the machine does not count.
     func wait(seconds: Double) -> Value? {
         var limit = TimeLimit(seconds: seconds)
         return wait(until: &limit)
     }
 
-    /// nil when there was no answer before the limit, which may be one for several promises.
+    /// Waits for the answer; nil when there is none before the limit, which several promises may share.
     func wait(until limit: inout TimeLimit) -> Value? {
         while unsafe !sys_semaphore_wait(semaphore, limit.nextLookNanoseconds) {
             guard !limit.isOver() else { return nil }

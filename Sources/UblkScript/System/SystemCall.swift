@@ -8,7 +8,7 @@ import SystemPackage
 ///
 /// Each throws the call's `Errno`.
 enum SystemCall {
-    /// Nanoseconds of CLOCK_MONOTONIC.
+    /// The time of CLOCK_MONOTONIC in nanoseconds.
     static var monotonicNanoseconds: UInt64 { sys_monotonic_ns() }
     /// CPU time of the calling thread.
     static var threadCPUNanoseconds: UInt64 { sys_thread_cpu_ns() }
@@ -22,7 +22,7 @@ enum SystemCall {
         )
     }
 
-    /// CPUs that this machine can have; the driver gives at most one queue to each.
+    /// The number of possible CPUs of this machine; the driver makes at most one queue per CPU.
     static var cpus: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_CONF))) }
 
     /// A new eventfd at 0, close-on-exec.
@@ -60,7 +60,7 @@ enum SystemCall {
     /// allocations must not wait for any (PR_SET_IO_FLUSHER).
     static func setIOFlusher() throws(Errno) { _ = try check(sys_set_io_flusher()) }
 
-    /// Whether this thread is marked so.
+    /// True when this thread is marked as one that serves IO.
     static var isIOFlusher: Bool { sys_is_io_flusher() }
 
     /// Size of an open block device.

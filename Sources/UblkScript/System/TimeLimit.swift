@@ -1,6 +1,6 @@
 import CUring
 
-/// A time limit for what somebody else is to do, which counts only time in which this process ran.
+/// A time limit for the work of another process or the kernel, which counts only time in which this process ran.
 ///
 /// A machine may stand still: a host takes its virtual CPUs away, a laptop sleeps. Then nobody did
 /// anything, and who looks at a clock blames the other side. So the one that waits looks every

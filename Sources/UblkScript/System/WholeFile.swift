@@ -2,15 +2,15 @@ import CUring
 import Glibc
 import SystemPackage
 
-/// The bytes of a file that somebody names, read once and whole.
+/// The whole content of a file, read once.
 ///
 /// Any thread. A file is opened without blocking, so that a fifo that nobody writes, or a device, holds nothing up.
 /// A pipe that somebody holds open is read to its end, however long that takes, as every program does: what writes it
-/// may have to work first. So that nobody wonders, the caller is told when nothing comes.
+/// may have to work first. The caller is told when nothing comes, so that it can say so.
 enum WholeFile {
     static let silenceMilliseconds: Int32 = 2000
 
-    /// What was read.
+    /// The content of the file.
     struct Content {
         let bytes: [UInt8]
         /// A regular file, which can be read again; else a pipe, which cannot.
@@ -20,10 +20,10 @@ enum WholeFile {
     enum Problem: Error {
         case cannotOpen(Errno)
         case cannotRead(Errno)
-        /// A directory, a device, a socket.
+        /// The path names a directory, a device or a socket.
         case wrongKind
         case tooLong
-        /// A fifo without a writer.
+        /// The path names a fifo without a writer.
         case nobodyWrites
     }
 

@@ -1,7 +1,7 @@
-/// A rule, and what it did.
+/// A rule with its state and its count of acts.
 struct RuleReport: Codable, Equatable, Sendable {
     let line: Int32
-    /// nil: it has none.
+    /// The rule's name; nil: it has none.
     var name: String?
     let isOn: Bool
     let acted: UInt64
@@ -14,7 +14,7 @@ struct RangesReport: Codable, Equatable, Sendable {
     let bytes: UInt64
 }
 
-/// A piece of a device.
+/// A stretch of consecutive bytes of a device.
 struct ExtentReport: Codable, Equatable, Sendable {
     let offset: UInt64
     let length: UInt64
@@ -24,12 +24,12 @@ struct ExtentReport: Codable, Equatable, Sendable {
 struct HeldReport: Codable, Equatable, Sendable {
     let queue: UInt16
     let tag: UInt16
-    /// Its number among the queue's IOs.
+    /// Number of the IO, counted by its queue.
     let io: UInt64
     let operation: String
     let offset: UInt64
     let length: UInt64
-    /// It waits for `resume`, undecided; else for `release`.
+    /// True when the IO is undecided and waits for `resume`; otherwise it waits for `release`.
     let isPaused: Bool
 }
 
@@ -39,7 +39,7 @@ struct HeldReport: Codable, Equatable, Sendable {
 enum ControlReport: Equatable, Sendable {
     case rules([RuleReport])
     case sets([RangesReport])
-    /// The first of a set, and how many more there are.
+    /// The first extents of a set, and the number of those left out.
     case extents([ExtentReport], more: Int)
     case held([HeldReport])
     case released(Int)

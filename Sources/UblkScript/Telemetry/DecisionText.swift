@@ -1,7 +1,7 @@
 import CLua
 
 extension us_decision {
-    /// As a script would write it: `fail("EIO") + delay(5ms)`.
+    /// The decision as a script would write it: `fail("EIO") + delay(5ms)`.
     var text: String {
         var decision = self
         var text = [CChar](repeating: 0, count: 256)
@@ -10,13 +10,13 @@ extension us_decision {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// Whether it says what happens to data, other than by how the IO ends.
+    /// True when the decision changes the data of the IO or how it is stored, apart from its outcome.
     @inline(__always)
     var changesData: Bool {
         us_changes_data(UInt32(corrupt.mode), UInt32(store.keep), UInt32(ignores_fua))
     }
 
-    /// The IO goes on as if nobody had been asked.
+    /// True when the IO is carried out as if there were no script.
     var isNothing: Bool {
         var decision = self
         return unsafe us_decides_nothing(&decision)

@@ -1,22 +1,22 @@
-/// What a device has done so far, over all its queues.
+/// The counters and times of a device so far, summed over its queues.
 ///
 /// A value that the server makes and `stats` prints.
 struct DeviceStatistics: Codable, Equatable, Sendable {
-    /// IOs of one kind.
+    /// The IOs of one operation.
     struct Operation: Codable, Equatable, Sendable {
         let operation: String
-        /// That arrived.
+        /// Number of IOs that arrived.
         let count: UInt64
-        /// That those which succeeded moved.
+        /// Bytes that the successful IOs moved.
         let bytes: UInt64
-        /// Of those that ended: how long the server had them, together.
+        /// Total time that the server had the IOs that ended.
         let nanoseconds: UInt64
         let medianNanoseconds: UInt64
         let p99Nanoseconds: UInt64
         let maxNanoseconds: UInt64
-        /// How many ended within a time, each with those of the shorter times.
+        /// Cumulative counts of the IOs that ended within a time.
         let latency: [Bucket]
-        /// How many ended.
+        /// Number of IOs that ended.
         let ended: UInt64
     }
 
@@ -30,7 +30,7 @@ struct DeviceStatistics: Codable, Equatable, Sendable {
     let script: String
     let seed: UInt64
     let operations: [Operation]
-    /// What was done to IOs, by name; `delayed_now` and `held_now` are of this moment.
+    /// Counts of what was done to IOs, by name; `delayed_now` and `held_now` are gauges.
     let counters: [String: UInt64]
     let rules: [RuleReport]
 }
@@ -62,7 +62,7 @@ extension DeviceStatistics.Operation {
 }
 
 extension DeviceStatistics {
-    /// The numbers of several queues added up.
+    /// The operations of several queues, summed.
     ///
     /// - Parameter queues: counters and times of each.
     static func operations(_ queues: [(QueueCounters, IOTimes)]) -> [Operation] {
@@ -76,7 +76,7 @@ extension DeviceStatistics {
         }
     }
 
-    /// What is no operation.
+    /// The counters of several queues, summed, without the operations.
     static func counters(_ queues: [QueueCounters]) -> [String: UInt64] {
         var counters: [String: UInt64] = [:]
         for (name, value) in QueueCounters.named() {

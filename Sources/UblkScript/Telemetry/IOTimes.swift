@@ -1,11 +1,11 @@
 import Synchronization
 
-/// How long the IOs of one queue took, by operation, and how many bytes they moved.
+/// Latencies and bytes moved of the IOs of one queue, by operation.
 ///
 /// Written by its thread, read by any; a number is one writer's, as in ``QueueCounters``.
 @safe
 final class IOTimes: Sendable {
-    /// One operation's share of a queue, or of several.
+    /// The times of one operation on a queue, or on several.
     struct Sum: Equatable, Sendable {
         var counts = [UInt64](repeating: 0, count: LatencySteps.count)
         var bytes: UInt64 = 0
@@ -22,7 +22,7 @@ final class IOTimes: Sendable {
         }
     }
 
-    /// Operations, of which the fifth is any other one.
+    /// Number of operations that are told apart; number 4 stands for all others.
     static let operations = 6
     fileprivate static let bytesCell = LatencySteps.count
     fileprivate static let nanosecondsCell = LatencySteps.count + 1
@@ -53,7 +53,7 @@ final class IOTimes: Sendable {
 
         /// Counts an IO that ended.
         ///
-        /// - Parameter bytes: that it moved; 0 for one that failed.
+        /// - Parameter bytes: moved by the IO; 0 when it failed.
         @inline(__always)
         func add(_ op: UInt8, nanoseconds: UInt64, bytes: UInt64) {
             let op = op < operations ? Int(op) : QueueCounters.Kind.otherOp.rawValue

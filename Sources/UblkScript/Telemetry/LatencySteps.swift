@@ -11,7 +11,7 @@ enum LatencySteps {
         return Int(truncatingIfNeeded: (shift &+ 1) &* perDoubling &+ (nanoseconds &>> shift & 7))
     }
 
-    /// The longest time in a step.
+    /// The longest time that belongs to a step.
     static func end(of step: Int) -> UInt64 {
         let step = UInt64(step)
         guard step >= perDoubling else { return step }
@@ -19,7 +19,7 @@ enum LatencySteps {
         return (8 + step % perDoubling + 1) &<< shift &- 1
     }
 
-    /// The time that `share` of what was counted did not exceed; 0 without any.
+    /// The quantile: the time that a `share` of the counted times does not exceed; 0 when nothing was counted.
     static func nanoseconds(share: Double, of counts: [UInt64], max: UInt64) -> UInt64 {
         let wanted = UInt64((share * Double(counts.reduce(0, +))).rounded(.up))
         var seen: UInt64 = 0

@@ -1,7 +1,7 @@
 import CLua
 import Synchronization
 
-/// One thing that was done to one IO because the script, or somebody at `ctl`, wanted it.
+/// One record of what was done to an IO on behalf of the script or of `ctl`.
 struct LedgerRecord {
     enum Kind: UInt8, CaseIterable {
         /// A rule or a handler decided; ``decision`` says what.
@@ -20,25 +20,25 @@ struct LedgerRecord {
         case unsupported
     }
 
-    /// Who decided: the number of a rule in file order, or one of these.
+    /// Values of ``rule`` besides the number of a rule in file order.
     static let handler: Int32 = -1
     static let nobody: Int32 = -2
 
     var kind = Kind.decided
     var op: UInt8 = 0
     var tag: UInt16 = 0
-    /// The bits of the IO's `op_flags`.
+    /// The `op_flags` of the IO.
     var flags: UInt32 = 0
     /// Nanoseconds on the device's clock.
     var time: UInt64 = 0
-    /// The queue's count of IOs.
+    /// Number of the IO, counted by its queue.
     var sequence: UInt64 = 0
     var offset: UInt64 = 0
     var length: UInt64 = 0
     var rule: Int32 = Self.nobody
-    /// What this rule or handler added; its delay is the one that was drawn.
+    /// The verdict of this rule or handler; its delay is the one that was drawn.
     var decision = us_decision()
-    /// The state of the random stream that decided, after its last number; 0: none was asked.
+    /// State of the random stream that took part in the decision, after its last number; 0: no stream did.
     var random: UInt64 = 0
 
     init(_ kind: Kind, _ io: us_io, time: UInt64, rule: Int32 = Self.nobody) {
@@ -54,7 +54,7 @@ struct LedgerRecord {
     }
 }
 
-/// The last things a queue's script did, in a ring of fixed size: the ground truth that a test compares
+/// The latest records of a queue, in a ring of fixed size: the ground truth that a test compares
 /// with.
 ///
 /// The queue's thread appends, without waiting for anybody; any other thread reads. What a reader
@@ -65,7 +65,7 @@ struct LedgerRecord {
 /// the two looks on machines that reorder (arm64).
 @safe
 final class Ledger: Sendable {
-    /// Records that a queue keeps when its script does not say otherwise.
+    /// Number of records that a queue keeps by default.
     static let usualCapacity = 8192
 
     let queue: QueueID
@@ -135,7 +135,7 @@ final class Ledger: Sendable {
         }
     }
 
-    /// How many were ever appended.
+    /// Number of records appended so far.
     var total: UInt64 { count.load(ordering: .acquiring) }
 
     /// Records from number `first` (from 0) on, at most `limit`.

@@ -1,13 +1,13 @@
 import CLua
 
-/// What programs call what was done to an IO: the field `action` of a record, and what `--action` takes.
+/// The words for what was done to an IO: the field `action` of a record, and the argument of `--action`.
 extension LedgerRecord {
     static let actions =
         Outcome.all.filter { $0.number != UInt8(US_OUTCOME_PASS.rawValue) }.map(\.name)
         + ["corrupt", "torn", "ignore_fua", "hang", "delay", "acted"]
         + Kind.allCases.filter { $0 != .decided }.map(\.name)
 
-    /// The one word for it; a failure that was delayed too is `fail`.
+    /// The word for what was done; a failure that was delayed as well is `fail`.
     var action: String {
         guard kind == .decided else { return kind.name }
         guard decision.outcome == UInt8(US_OUTCOME_PASS.rawValue) else {
@@ -19,7 +19,7 @@ extension LedgerRecord {
         return decision.hangs != 0 ? "hang" : decision.delay_ns != 0 ? "delay" : "acted"
     }
 
-    /// The action is part of what was done; a failure that was delayed is `fail` and `delay`.
+    /// True when the action is among what was done; a failure that was delayed is `fail` and `delay`.
     func has(action name: String) -> Bool {
         if action == name { return true }
         guard kind == .decided else { return false }

@@ -18,7 +18,7 @@ struct LedgerReader {
         var hasMore = false
     }
 
-    /// Of each queue the number of the record to go on with.
+    /// Number of the next record to read, for each queue.
     private(set) var next: [UInt64]
 
     /// - Parameter next: nothing: from the oldest records on.

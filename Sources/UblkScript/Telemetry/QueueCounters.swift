@@ -1,7 +1,7 @@
 import CLua
 import Synchronization
 
-/// What one queue has done so far.
+/// The counters of one queue.
 ///
 /// Written by its thread, read by any.
 ///
@@ -9,7 +9,7 @@ import Synchronization
 /// whole, though not all of the same moment.
 @safe
 final class QueueCounters: Sendable {
-    /// What is counted besides the ends of IOs, in the order it is printed.
+    /// The counters apart from those of outcomes, in the order in which they are printed.
     enum Kind: Int, CaseIterable, Sendable {
         /// IOs that arrived, by operation.
         ///
@@ -32,7 +32,7 @@ final class QueueCounters: Sendable {
         case delayedNow
         /// IOs held at this moment.
         case heldNow
-        /// IOs that completed with an errno of the backing's.
+        /// IOs that completed with an errno of a backing.
         case backingErrors
         case scriptErrors
         /// IOs that were held when their device was taken away, and ended with EIO.
@@ -40,7 +40,7 @@ final class QueueCounters: Sendable {
         /// IOs of an operation that this program does not know.
         case unsupported
 
-        /// What goes wrong although no rule and no handler decided so.
+        /// Failures that no rule and no handler has decided.
         static let failures: [Self] = [.scriptErrors, .backingErrors, .drained, .unsupported]
 
         /// All but the arrivals.
@@ -77,7 +77,7 @@ final class QueueCounters: Sendable {
 
     subscript(kind: Kind) -> UInt64 { unsafe cells[kind.rawValue].load(ordering: .relaxed) }
 
-    /// IOs that ended so.
+    /// Number of IOs with this outcome.
     subscript(outcome: Outcome) -> UInt64 {
         unsafe cells[Kind.allCases.count + Int(outcome.number)].load(ordering: .relaxed)
     }
@@ -105,10 +105,10 @@ final class QueueCounters: Sendable {
         unsafe cells[kind.rawValue].store(value &- 1, ordering: .relaxed)
     }
 
-    /// A number that people see, by its name.
+    /// A counter with the name that is printed.
     typealias Named = (name: String, value: @Sendable (QueueCounters) -> UInt64)
 
-    /// The ends of IOs by outcome, then these kinds: the order in which they are printed.
+    /// The counters of all outcomes and then of these kinds, in the order in which they are printed.
     static func named(_ kinds: [Kind] = Kind.others) -> [Named] {
         Outcome.all.compactMap { outcome in
             outcome.counter.map { ($0, { counters in counters[outcome] }) }

@@ -1,14 +1,14 @@
 import CLua
 
-/// One line of the table of outcomes (`vocabulary.h`): how an IO ends, and all that depends on it.
+/// One line of the table of outcomes (`vocabulary.h`): how an IO ends, and everything that depends on it.
 struct Outcome {
-    /// As in a decision.
+    /// Value of `us_decision.outcome`.
     let number: UInt8
     /// The word of the ledger.
     let name: String
     /// The key of `rule{}`; nil: a rule says it by `verdict` only.
     let ruleKey: String?
-    /// What IOs that end so are counted as; nil: they are not.
+    /// Name of the counter of IOs with this outcome; nil: they are not counted.
     let counter: String?
     private let media: us_media
 

@@ -25,7 +25,7 @@ enum DeviceState: UInt16, Sendable {
 ///
 /// C: `struct ublksrv_ctrl_dev_info`.
 struct DeviceInfo: Sendable, Equatable {
-    /// nil asks ADD_DEV for the next free one.
+    /// Number of the device; nil asks ADD_DEV for the next free one.
     var id: DeviceID?
     var queues: UInt16
     var depth: UInt16

@@ -10,9 +10,9 @@ struct DeviceParams: Sendable, Equatable {
     /// A power of two, at least the logical block.
     var physicalBlockBytes: UInt32 = 4096
     var ioMinBytes: UInt32 = 4096
-    /// 0: none given.
+    /// Optimal size of an IO, bytes; 0: none given.
     var ioOptBytes: UInt32 = 0
-    /// The block layer cuts reads and writes where a multiple of it lies inside; 0: nowhere.
+    /// Reads and writes that cross a multiple of this are split by the block layer, bytes; 0: none are.
     var chunkBytes: UInt32 = 0
     var maxIOBytes: UInt32 = 512 << 10
     var readOnly = false
@@ -20,7 +20,7 @@ struct DeviceParams: Sendable, Equatable {
     /// FLUSH (and, with `fua`, FUA) requests arrive only with this.
     var volatileCache = false
     var fua = false
-    /// nil: not offered.
+    /// Limits of DISCARD and WRITE_ZEROES; nil: the operation is not offered.
     var discard: Limits?
     var writeZeroes: Limits?
 

@@ -4,16 +4,12 @@
 struct Features: OptionSet, Hashable, Sendable {
     let rawValue: UInt64
 
-    /// Requests' pages are lent instead of copied.
-    ///
-    /// 6.15.
+    /// The driver lends the pages of requests instead of copying them; from 6.15.
     static let supportZeroCopy = Features(rawValue: 1 << 0)
     /// Always set by the driver.
     static let completeInTask = Features(rawValue: 1 << 1)
     static let needGetData = Features(rawValue: 1 << 2)
-    /// The device outlives its server.
-    ///
-    /// 6.1.
+    /// The device outlives its server; from 6.1.
     static let userRecovery = Features(rawValue: 1 << 3)
     static let userRecoveryReissue = Features(rawValue: 1 << 4)
     static let unprivilegedDevice = Features(rawValue: 1 << 5)
@@ -21,9 +17,7 @@ struct Features: OptionSet, Hashable, Sendable {
     static let ioctlEncode = Features(rawValue: 1 << 6)
     static let userCopy = Features(rawValue: 1 << 7)
     static let zoned = Features(rawValue: 1 << 8)
-    /// No partition scan when the device starts.
-    ///
-    /// 7.0.
+    /// START_DEV does not scan for partitions; from 7.0.
     static let noAutoPartitionScan = Features(rawValue: 1 << 18)
 
     /// Names of the bits, C spelling without `UBLK_F_`, lowest bit first.

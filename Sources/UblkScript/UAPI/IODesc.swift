@@ -39,7 +39,7 @@ struct IODesc: Sendable {
     let flags: IOFlags
     /// First byte on the device; 0 for a flush, where the driver's value means nothing.
     let offsetBytes: UInt64
-    /// 0 for a flush; at most 32 bits of sectors.
+    /// Length in bytes: 0 for a flush, at most 32 bits of sectors.
     let lengthBytes: UInt64
 
     init(_ raw: ublk_io_desc) {

@@ -1,4 +1,4 @@
-/// What a CQE is about, packed into its 64 bits of user data.
+/// The meaning of a CQE, packed into its 64 bits of user data.
 ///
 ///     63      56 55         24 23      16 15      0
 ///     | kind    | unused      | transfer | tag    |
@@ -26,9 +26,9 @@ struct UserData: Equatable, Sendable {
 
     init(rawValue: UInt64) { self.rawValue = rawValue }
 
-    /// nil for a value this program never makes.
+    /// The kind of completion; nil for a value that this program never makes.
     var kind: Kind? { Kind(rawValue: UInt8(truncatingIfNeeded: rawValue >> 56)) }
     var tag: Tag { Tag(UInt16(truncatingIfNeeded: rawValue)) }
-    /// Its place in the tag's plan.
+    /// Index of the transfer in the tag's plan.
     var transfer: Int { Int(UInt8(truncatingIfNeeded: rawValue >> 16)) }
 }

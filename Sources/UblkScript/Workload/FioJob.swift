@@ -27,7 +27,7 @@ struct FioJob: Sendable {
     let note: String?
 
     private let name: String
-    /// Of the job's section.
+    /// Line of the job's section.
     private let line: Int
     private let settings: [String: Setting]
 

@@ -1,15 +1,15 @@
-/// What an application does to the device: how many requests, of which kinds, where.
+/// The plan of a simulated application: how many requests, of which kinds, at which offsets.
 ///
 /// A plan only; ``RequestStream`` makes the requests. What the device does not offer is left out,
 /// as the block layer would: no FLUSH without a volatile cache, no write to a read-only device.
 struct Workload: Equatable, Sendable {
     enum Pattern: String, Sendable { case random, sequential }
 
-    /// How many requests there are in all.
+    /// Number of requests in all.
     var requests = 100_000
     /// Requests in flight at a time; at most the queue's depth.
     var depth = 32
-    /// How often each op comes, relative to the others.
+    /// Relative frequency of each op.
     var weights: [IOOp: UInt64] = Self.mixed
     var pattern = Pattern.random
     /// Lengths are multiples of this, and offsets too.
@@ -19,14 +19,14 @@ struct Workload: Equatable, Sendable {
     var rate: UInt64 = 0
     /// No request is made later than that; nil: until there have been enough.
     var nanoseconds: UInt64?
-    /// Where on the device it works: this much, nil: to the end; from there on.
+    /// The bytes of the device that are used: `spanBytes` (nil: up to the end) from `offsetBytes` on.
     var spanBytes: UInt64?
     var offsetBytes: UInt64 = 0
-    /// Of what is random in it; nil: the device's.
+    /// Seed of the random choices; nil: the device's seed.
     var seed: UInt64?
-    /// So many applications that do the same, each with places of its own; their requests come by turns.
+    /// Number of applications that do the same, each at offsets of its own; their requests alternate.
     var streams = 1
-    /// These instead of random ones, in this order.
+    /// A list of requests that replaces random ones; nil: random ones.
     var list: [SimulatedRequest]?
     /// What is done before the request of that number in the list is made, or when all are.
     var steps: [Int: [WorkloadStep]] = [:]
@@ -37,7 +37,7 @@ struct Workload: Equatable, Sendable {
 
     init() {}
 
-    /// Exactly these requests.
+    /// A workload of exactly these requests.
     init(_ list: [SimulatedRequest], depth: Int = 1) {
         self.list = list
         self.depth = depth
@@ -94,11 +94,11 @@ struct Workload: Equatable, Sendable {
 struct RequestStream: Sendable {
     private let workload: Workload
     private let config: DeviceConfig
-    /// Of the part that the workload works on.
+    /// Size of the bytes of the device that the workload uses.
     private let sizeBytes: UInt64
     /// Each op with the sum of the weights up to it.
     private let ops: [(op: IOOp, upTo: UInt64)]
-    /// Of the stream whose turn it is, and of all.
+    /// The random stream of the application whose turn it is, and the streams of all.
     private var random: SplitMix64
     private var randoms: [SplitMix64]
     private var made = 0

@@ -61,10 +61,10 @@ enum Quantity {
         }
     }
 
-    /// What a name is: the end of a refusal.
+    /// The rule for names, as the end of a refusal.
     static let nameRule = US_NAME_RULE
 
-    /// Why the text is no name of a rule, a mark, a state or a set: "byte 2 is a blank"; nil: it is one.
+    /// The reason why the text cannot name a rule, a mark, a state or a set: "byte 2 is a blank"; nil: it can.
     static func nameFlaw(_ text: String) -> String? {
         var flaw = [CChar](repeating: 0, count: Int(US_NAME_FLAW_MAX))
         let isFlawed = unsafe withUTF8(text) { name, length in

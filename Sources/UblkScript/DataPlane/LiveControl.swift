@@ -55,7 +55,7 @@ struct LiveControl {
 
     // MARK: Rules
 
-    /// The places of the rules of that name or line, at least one.
+    /// The indices of the rules with that name or line, at least one.
     static func chosen(_ name: String, of rules: [RuleLabel]) throws(QueueRefusal) -> [Int] {
         let chosen = rules.indices.filter { rules[$0].answers(to: name) }
         guard chosen.isEmpty else { return chosen }

@@ -45,7 +45,7 @@ enum QueueRefusal: Error, Equatable, Sendable {
     case raised(String)
 }
 
-/// What other threads ask of a queue, between two IOs.
+/// Carrying out the messages of other threads, between two IOs.
 extension Queue where Transport: ~Copyable {
     mutating func readMessages() {
         for message in control.takeMessages() {

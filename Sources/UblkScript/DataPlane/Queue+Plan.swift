@@ -88,7 +88,7 @@ extension Queue where Transport: ~Copyable {
         fail(tag, errno, note: "\(note)")
     }
 
-    /// A transfer failed: the IO ends with that, once what is under way is over.
+    /// Notes the failure of a transfer: the IO ends with its errno, once the other transfers under way are over.
     private mutating func fail(_ tag: Tag, _ errno: Int32, note: String) {
         guard requests[tag].plan.fail(errno), !requests[tag].plan.isQuestion else { return }
         record(.backingError, tag, errno: errno)
@@ -124,7 +124,8 @@ extension Queue where Transport: ~Copyable {
         }
     }
 
-    /// What is to happen to the tag's IO now: its decision without what it has waited for, or what became of it.
+    /// The decision that still applies to the tag's IO: without the waits that are over, and with the errno that it
+    /// was released with.
     @inline(never)
     func ending(_ tag: Tag) -> us_decision {
         var decision = requests[tag].decision
@@ -188,7 +189,7 @@ extension Queue where Transport: ~Copyable {
         transport.commit(tag, Commit(result: result))
     }
 
-    /// What was stored of the IO is healed.
+    /// Heals the bytes of the IO that were stored.
     @inline(never)
     private func heal(_ tag: Tag) {
         let request = requests[tag]

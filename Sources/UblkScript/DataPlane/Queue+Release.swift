@@ -1,6 +1,6 @@
 import CLua
 
-/// Held IOs that are let go: by `ctl release`, or by the script's `release()`.
+/// Releasing held IOs: by `ctl release`, or by the script's `release()`.
 extension Queue where Transport: ~Copyable {
     /// Lets held IOs go on, to their scripted outcome or to an errno.
     ///
@@ -27,7 +27,7 @@ extension Queue where Transport: ~Copyable {
         }
     }
 
-    /// Of those that are held the listed ones, in the order of the list.
+    /// Keeps only the listed ones among the held IOs, in the order of the list.
     private mutating func keep(_ places: [Release.Place]) {
         let all = held
         held.removeAll(keepingCapacity: true)
@@ -71,7 +71,7 @@ extension Queue where Transport: ~Copyable {
         }
     }
 
-    /// What the script's `release()` asked for.
+    /// Carries out what the script's `release()` asked for.
     @inline(never)
     mutating func releaseForScript() {
         let wish = unsafe us_script_take_release(script.handle)

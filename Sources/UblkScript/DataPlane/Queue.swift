@@ -6,9 +6,10 @@ import SystemPackage
 ///
 /// The same code runs on the driver and in the simulator.
 ///
-/// Born, lives and dies on its thread, with its transport, its Lua state and its tables. Nothing
+/// Created, used and destroyed on one thread, together with its transport, its Lua state and its tables. Nothing
 /// here blocks, allocates, locks or throws per IO: a delay is an entry in the timer heap, a hang is
-/// a state of the tag.
+/// a state of the tag. The exceptions are what a script asks for: `once`, `heal` and edits of sets or dicts take the
+/// lock of the shared objects and may allocate.
 ///
 ///     wait ─► nextEvent ─► serve ─► decide ─► advance ─► finish ─► carryOut ─► end ─► complete ─► commit
 ///                                               │  ▲                 │  ▲
@@ -31,17 +32,17 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     let times: IOTimes.Writer
     let report: any QueueReport
     var live: LiveControl
-    /// A script that is ready to take the place of the one that runs, and what it is of.
+    /// The script that the next reload changes over to, and the reload it belongs to.
     var prepared: LoadedScript?
     var reload: ScriptReload?
 
     private var sequence: UInt64 = 0
     private var abortedTags = 0
     private(set) var isDraining = false
-    /// What arrives is held before anything is decided about it.
+    /// Requests that arrive are held before anything is decided about them.
     var isPaused = false
     private var hasQuit = false
-    /// Room for the tags that are let go together, and the numbers for a random order.
+    /// Scratch list of the tags that are released together, and the random stream for a random order.
     var held: [Tag] = []
     var shuffle: us_random
 
@@ -120,13 +121,13 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         if unsafe us_script_wants_release(script.handle) { releaseForScript() }
     }
 
-    /// Faults happen, and the script is asked.
+    /// True while faults happen and handlers are asked.
     @inline(__always)
     var isArmed: Bool { !isDraining && control.armed.load(ordering: .relaxed) }
 
     // MARK: One IO
 
-    /// Takes a request out of the driver's hands and decides about it.
+    /// Accepts the request that arrived in the tag and decides about it.
     @inline(__always)
     private mutating func serve(_ tag: Tag) {
         let desc = transport.desc(tag)
@@ -213,7 +214,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         return true
     }
 
-    /// What came of the tag's handler.
+    /// Adopts the verdict of the tag's handler, or handles its failure.
     @inline(__always)
     mutating func take(_ verdict: us_decision, _ status: us_status, _ tag: Tag) {
         guard status == US_OK else { return handlerFailed(tag, status) }
@@ -258,7 +259,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
 
     @inline(never)
     private mutating func isPostponed(_ tag: Tag) -> Bool {
-        // A device that comes or goes would wait, too.
+        // Not while the device starts or drains: START and STOP would wait for the IO.
         guard isArmed else { return false }
         let request = requests[tag]
         let delay = request.decision.delay_ns
@@ -281,7 +282,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         advance(tag)
     }
 
-    /// A tag that waits for a delay, or is held, is served again.
+    /// Ends the wait of a tag that is delayed, held or paused.
     mutating func letGo(_ tag: Tag) {
         timers.remove(tag)
         switch requests[tag].state {
@@ -302,7 +303,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     /// Leaves the loop at the end of the turn.
     mutating func quit() { hasQuit = true }
 
-    /// From now on nothing is decided and nothing is held.
+    /// Stops deciding and holding, for good.
     mutating func beginDraining() {
         isDraining = true
         isPaused = false

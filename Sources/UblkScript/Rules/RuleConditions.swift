@@ -6,17 +6,17 @@ import CLua
 /// on the device's clock, which starts when faults are armed.
 @safe
 struct RuleConditions {
-    /// Bits of `op_flags` that must be set, and that must not.
+    /// Bits of `op_flags` that must be set (`flagsSet`) and that must be clear (`flagsClear`).
     var flagsSet: UInt32 = 0
     var flagsClear: UInt32 = 0
     var lengthMin: UInt64 = 0
     var lengthMax = UInt64.max
-    /// The offset is a multiple of this; 0: any.
+    /// Divisor of the IO's offset; 0: any offset.
     var alignBytes: UInt64 = 0
     /// -1: any.
     var queue: Int32 = -1
     var tag: Int32 = -1
-    /// At least so many IOs are with the queue, this one included.
+    /// Least number of IOs that the queue has, this one included.
     var depth = 0
     var window: Window?
     var after = Limit()
@@ -43,9 +43,9 @@ struct RuleConditions {
     /// A moment of the device's life.
     @safe
     struct Limit {
-        /// nil: not given.
+        /// Time on the device's clock; nil: not given.
         var time: UInt64?
-        /// So many IOs arrived; so many bytes were asked for.
+        /// Number of IOs that arrived, and of bytes that they asked for; nil: not given.
         var ops: UInt64?
         var bytes: UInt64?
         // Safety: as above.

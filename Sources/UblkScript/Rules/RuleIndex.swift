@@ -1,6 +1,6 @@
 import CLua
 
-/// Which rules can fit an IO at all, found without looking at each.
+/// Finds the rules that can fit an IO at all, without looking at each.
 ///
 /// For every op there is the list of its rules, and of those without a range. Ranges are told by
 /// their hulls: a set's first byte and the one behind its last. Hulls are kept sorted by their
@@ -25,7 +25,7 @@ struct RuleIndex: ~Copyable {
     private let hulls: UnsafeMutablePointer<Hull>
     private let ruleCount: Int
     private let shared: SharedObjects
-    /// Not yet looked up: sets may be looked at only by a queue that serves.
+    /// The hulls have not been looked up yet: only a queue that serves may look at sets.
     private var growths = UInt64.max
 
     /// How long the lists of one op are.
@@ -41,7 +41,7 @@ struct RuleIndex: ~Copyable {
         var end: UInt64 = 0
     }
 
-    /// Op numbers are below.
+    /// Number of op numbers, of which the largest is one less.
     private static let opPlaces = Int(US_OP_COUNT.rawValue)
 
     /// - Parameter rules: `count` rules, at the same address as later.
@@ -92,7 +92,7 @@ struct RuleIndex: ~Copyable {
     /// Indices of rules.
     @safe
     struct Candidates {
-        // Safety: a part of a list, which lives as long as the index; queues do not keep it.
+        // Safety: a slice of a list, which lives as long as the index; queues do not keep it.
         fileprivate let start: UnsafeMutablePointer<Int32>
         let count: Int
 

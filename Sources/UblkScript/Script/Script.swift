@@ -23,13 +23,13 @@ struct Script: ~Copyable {
         /// Where objects without a name are: 0 or 1, in turn from one load to the next on the same
         /// shared objects.
         var bank = 0
-        /// What `now()` says while the script loads.
+        /// The result of `now()` while the script loads.
         var now = Instant(nanoseconds: 0)
         /// Where `log()` writes its lines; -1: nowhere.
         var logFD: Int32 = -1
-        /// What the command line says about the parameters of `params{}`.
+        /// The values that the command line gives to the parameters of `params{}`.
         var arguments: [String: String] = [:]
-        /// And about keys of `device{}`, which gives them back.
+        /// The values that the command line gives to keys of `device{}`, which returns them.
         var settings: [String: String] = [:]
         /// `test()` keeps its function; see ``ScriptTest``.
         var keepsTests = false
@@ -97,13 +97,13 @@ struct Script: ~Copyable {
     /// The script's name in messages.
     var sourceName: String { source.name }
 
-    /// Its name in the ledger.
+    /// The script's name in the ledger.
     var sourceShortName: String { source.shortName }
 
-    /// What a path that it names means in any folder.
+    /// The absolute path for a path that the script names.
     func resolve(_ path: String) -> String { source.resolve(path) }
 
-    /// Its global functions, with their lines, by name.
+    /// The script's global functions with their lines, by name.
     var functions: [(name: String, line: Int32)] {
         var list = unsafe [us_function](repeating: unsafe us_function(), count: 1000)
         let count = unsafe us_script_functions(handle, &list, list.count)
@@ -160,7 +160,7 @@ struct Script: ~Copyable {
         guard status == US_OK else { throw unsafe ScriptError(status, handle) }
     }
 
-    /// Why the last call did not give US_OK.
+    /// The error of the last call that did not return US_OK.
     func lastError(_ status: us_status) -> ScriptError { unsafe ScriptError(status, handle) }
 
     /// Runs the script's `ctl(...)`.

@@ -27,7 +27,7 @@ enum DeviceNode {
         }
     }
 
-    /// Both nodes have to be the driver's.
+    /// Checks that both nodes belong to the driver's device.
     static func check(_ id: DeviceID) throws(Problem) {
         try check(id.blockPath)
         try check(id.characterPath)
@@ -53,7 +53,7 @@ enum DeviceNode {
         }
     }
 
-    /// A regular file in the filesystem of `/dev`: what was written to a device that is not there.
+    /// True for a regular file in the filesystem of `/dev`, which a write to a missing device leaves behind.
     static func isFileAmongDevices(_ file: stat) -> Bool {
         var devices = stat()
         var root = stat()

@@ -8,7 +8,7 @@
 -- Live:       ublk-script ctl 0 status    the head of the log, and how much before it is garbage
 -- You see:    random writes that become sequential ones. No space left on device when the log is full, for all
 --             writes. Blocks are 4096 bytes, so no IO is shorter, and none is longer than 32 KiB: a read may find each
---             of its blocks elsewhere, and a verdict has 8 places. The map is lost with the device. One queue.
+--             of its blocks elsewhere, and a verdict has 8 segments. The map is lost with the device. One queue.
 -- Numbers:    none.
 
 local p = params { log = "2G" }
@@ -19,12 +19,12 @@ if tonumber(d.queues) ~= 1 then error("queues=" .. d.queues .. ": a map in a Lua
 
 -- In memory a write is done before the next IO is looked at, so that the table never points at what is still to come.
 local medium = backing { size = bytes(p.log) }
-local map, head, live, most = {}, 0, 0, bytes(p.log) // block   -- block to place; all in blocks
+local map, head, live, most = {}, 0, 0, bytes(p.log) // block   -- block to slot; all in blocks
 
-local function put(number, place)   -- nil: the block is zero
+local function put(number, slot)   -- nil: the block is zero
   if map[number] then live = live - 1 end   -- what it was is garbage
-  if place then live = live + 1 end
-  map[number] = place
+  if slot then live = live + 1 end
+  map[number] = slot
 end
 
 function write(io, offset, length)
@@ -36,15 +36,15 @@ function write(io, offset, length)
 end
 
 function read(io, offset, length)
-  local parts
+  local verdict
   for at = 0, length - block, block do
-    local place = map[(offset + at) // block]
-    if place then
-      local leg = to(place * block, medium, at, block)
-      parts = parts and parts + leg or leg
+    local slot = map[(offset + at) // block]
+    if slot then
+      local segment = to(slot * block, medium, at, block)
+      verdict = verdict and verdict + segment or segment
     end
   end
-  return parts or zero()   -- blocks without a place are zero
+  return verdict or zero()   -- blocks without a slot are zero
 end
 
 local function clear(io, offset, length)

@@ -1,16 +1,16 @@
 -- thin-queue.lua: a thin volume whose writes wait when the pool is full
 --
--- What:       a chunk gets its place in the pool at the first write to it. Discards of whole chunks give places back;
---             what has no place reads zero. When the pool is full, writes to new chunks wait for a discard
+-- What:       a chunk gets its slot in the pool at the first write to it. Discards of whole chunks give slots back;
+--             what has no slot reads zero. When the pool is full, writes to new chunks wait for a discard
 --             (in thin, which is simpler, they fail).
 -- Imitates:   dm-thin with queue_if_no_space.
 -- Parameters: pool=256M   bytes there really are
 --             chunk=64K   bytes that are allocated at a time, a power of two, 4K to 4M
 -- Example:    ublk-script add thin-queue pool=64M size=1G
 -- Live:       ublk-script ctl 0 status    how much of the pool is in use, and how many writes wait
--- You see:    processes in state D with df far from full. fstrim gives places back; when
+-- You see:    processes in state D with df far from full. fstrim gives slots back; when
 --             as many writes wait as the queue is deep (depth=), it waits, too. IOs longer than 7 chunks come in
---             several, because a verdict has 8 places. The map is lost with the device. One queue.
+--             several, because a verdict has 8 segments. The map is lost with the device. One queue.
 -- Numbers:    64K is dm-thin's smallest chunk; its writes wait for 60 s, these as long as it takes.
 
 local p = params { pool = "256M", chunk = "64K" }
@@ -20,13 +20,13 @@ local d = device { size = "1G", queues = 1, max_io = longest,
   discard = { granularity = chunk, max = longest }, write_zeroes = { max = longest } }
 if tonumber(d.queues) ~= 1 then error("queues=" .. d.queues .. ": a map in a Lua table is one queue's", 0) end
 
--- In memory an IO is done before the next one is looked at, and what was discarded is zero. There are places for the
+-- In memory an IO is done before the next one is looked at, and what was discarded is zero. There are slots for the
 -- whole device, because a write that waits has got its own: how many may be in use is a matter of counting.
 local pool, chunks = backing { size = (bytes(d.size) + chunk - 1) // chunk * chunk }, bytes(p.pool) // chunk
-local map, free, used, fresh = {}, {}, 0, 0   -- chunk to place; places given back; how many; never used from here on
+local map, free, used, fresh = {}, {}, 0, 0   -- chunk to slot; slots given back; how many; never used from here on
 local waiting, held = {}, {}                  -- writes, the oldest first; chunk to how many of them touch it
 
--- Gives the chunks of a write their places. false: the pool has no room for them, or a write before it waits for that.
+-- Gives the chunks of a write their slots. false: the pool has no room for them, or a write before it waits for that.
 local function allocate(first, last)
   local new, fits = 0, true
   for number = first, last do
@@ -57,24 +57,24 @@ end
 
 local function split(io, offset, length)
   local fits = io.op ~= "write" or allocate(offset // chunk, (offset + length - 1) // chunk)
-  local parts, at = nil, 0
+  local verdict, at = nil, 0
   while at < length do
     local number, inside = (offset + at) // chunk, (offset + at) % chunk
-    local part = math.min(chunk - inside, length - at)
-    local place = map[number]
-    if place and (io.op ~= "discard" or part == chunk) then
-      local leg = to(place * chunk + inside, pool, at, part)
-      parts = parts and parts + leg or leg
+    local count = math.min(chunk - inside, length - at)
+    local slot = map[number]
+    if slot and (io.op ~= "discard" or count == chunk) then
+      local segment = to(slot * chunk + inside, pool, at, count)
+      verdict = verdict and verdict + segment or segment
       if io.op == "discard" and not held[number] then
-        map[number], used, free[#free + 1] = nil, used - 1, place
+        map[number], used, free[#free + 1] = nil, used - 1, slot
       end
     end
-    at = at + part
+    at = at + count
   end
   if io.op == "discard" then let_in() end
-  if not fits then return hang(nil, parts) end
-  -- Nothing of it has a place: zero to read, nothing to clear.
-  return parts or io.op == "read" and zero() or done()
+  if not fits then return hang(nil, verdict) end
+  -- None of its chunks is allocated: zero to read, nothing to clear.
+  return verdict or io.op == "read" and zero() or done()
 end
 
 read, write, discard, write_zeroes = split, split, split, split
@@ -94,7 +94,7 @@ test("writes wait until discards return space, the oldest first", full, function
     return write
   end
   local large, same, last = send("240K", "32K"), send("252K", "4K"), send("512K", "4K")
-  expect(disk:write("4K", "4K").errno, nil)   -- it has its place
+  expect(disk:write("4K", "4K").errno, nil)   -- it has its slot
   expect(disk:ctl("status"), "2 of 2 chunks of 65536 bytes are in use, 3 writes wait")
   disk:discard(0, "64K")
   expect(large.done, false)                   -- needs two

@@ -1,15 +1,15 @@
 -- thin.lua: a thin volume, larger than the pool that its chunks come from
 --
--- What:       a chunk gets its place in the pool at the first write to it. Discards of whole chunks give places back;
---             what has no place reads zero. When the pool is full, writes to new chunks fail
+-- What:       a chunk gets its slot in the pool at the first write to it. Discards of whole chunks give slots back;
+--             what has no slot reads zero. When the pool is full, writes to new chunks fail
 --             (in thin-queue they wait).
 -- Imitates:   dm-thin, a thinly provisioned LUN.
 -- Parameters: pool=256M   bytes there really are
 --             chunk=64K   bytes that are allocated at a time, a power of two, 4K to 4M
 -- Example:    ublk-script add thin pool=64M size=1G
 -- Live:       ublk-script ctl 0 status    how much of the pool is in use
--- You see:    No space left on device with df far from full. fstrim gives places back. IOs longer than 7 chunks come
---             in several, because a verdict has 8 places. The map is lost with the device. One queue.
+-- You see:    No space left on device with df far from full. fstrim gives slots back. IOs longer than 7 chunks come
+--             in several, because a verdict has 8 segments. The map is lost with the device. One queue.
 -- Numbers:    64K is dm-thin's smallest chunk.
 
 local p = params { pool = "256M", chunk = "64K" }
@@ -20,9 +20,9 @@ if tonumber(d.queues) ~= 1 then error("queues=" .. d.queues .. ": a map in a Lua
 
 -- In memory an IO is done before the next one is looked at, and what was discarded is zero.
 local pool, chunks = backing { size = bytes(p.pool) }, bytes(p.pool) // chunk
-local map, free, used, fresh = {}, {}, 0, 0   -- chunk to place; places given back; how many; never used from here on
+local map, free, used, fresh = {}, {}, 0, 0   -- chunk to slot; slots given back; how many; never used from here on
 
-local function allocate(first, last)   -- places for a whole write, or none
+local function allocate(first, last)   -- slots for a whole write, or none
   local new = 0
   for number = first, last do new = new + (map[number] and 0 or 1) end
   if used + new > chunks then return false end
@@ -38,20 +38,20 @@ end
 local function split(io, offset, length)
   local last = (offset + length - 1) // chunk
   if io.op == "write" and not allocate(offset // chunk, last) then return fail("ENOSPC") end
-  local parts, at = nil, 0
+  local verdict, at = nil, 0
   while at < length do
     local number, inside = (offset + at) // chunk, (offset + at) % chunk
-    local part = math.min(chunk - inside, length - at)
-    local place = map[number]
-    if place and (io.op ~= "discard" or part == chunk) then
-      local leg = to(place * chunk + inside, pool, at, part)
-      parts = parts and parts + leg or leg
-      if io.op == "discard" then map[number], used, free[#free + 1] = nil, used - 1, place end
+    local count = math.min(chunk - inside, length - at)
+    local slot = map[number]
+    if slot and (io.op ~= "discard" or count == chunk) then
+      local segment = to(slot * chunk + inside, pool, at, count)
+      verdict = verdict and verdict + segment or segment
+      if io.op == "discard" then map[number], used, free[#free + 1] = nil, used - 1, slot end
     end
-    at = at + part
+    at = at + count
   end
-  -- Nothing of it has a place: zero to read, nothing to clear.
-  return parts or io.op == "read" and zero() or done()
+  -- None of its chunks is allocated: zero to read, nothing to clear.
+  return verdict or io.op == "read" and zero() or done()
 end
 
 read, write, discard, write_zeroes = split, split, split, split

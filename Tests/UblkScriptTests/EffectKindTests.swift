@@ -110,12 +110,10 @@ import Testing
         let script = try Script(source, shared: SharedObjects(queues: 1), options: .init())
         var decision = try script.declarations().rules[0].decision
         decision.store_seed = seed
-        var legs = [us_leg](repeating: us_leg(), count: US_LEGS_MAX)
-        let count = unsafe us_stored_pieces(&decision, 1 << 20, length, &legs)
-        return legs.prefix(Int(count)).map { leg in
-            #expect(leg.offset == (1 << 20) + leg.at && leg.backing == 0)
-            return leg.at..<leg.at + leg.length
-        }
+        var write = TornWrite(decision, length: length)
+        var pieces: [Range<UInt64>] = []
+        write.forEachPiece { pieces.append($0) }
+        return pieces
     }
 
     @Test func `random pieces are whole units, some kept and some lost`() throws {

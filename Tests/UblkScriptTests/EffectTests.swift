@@ -94,7 +94,9 @@ import Testing
         var data = [UInt8](repeating: byte, count: 4096)
         let range = set.flatMap { shared.makeRanges(offset: $0.offset, length: $0.length) }
         decision.corrupt_range = range ?? 0
-        unsafe us_corrupt(&decision, nil, offset, &data, UInt64(data.count))
+        unsafe data.withUnsafeMutableBytes {
+            unsafe Corruption(decision).apply(to: $0, offset: offset, patches: nil)
+        }
         return data
     }
 
@@ -147,10 +149,8 @@ import Testing
         let script = try Script(source, shared: SharedObjects(queues: 1), options: .init())
         var decision = try script.declarations().rules[0].decision
         decision.store_seed = seed
-        var from: UInt64 = 0
-        var to: UInt64 = 0
-        unsafe us_stored_part(&decision, length, &from, &to)
-        return from..<to
+        var write = TornWrite(decision, length: length)
+        return write.part()
     }
 
     @Test func `a prefix, suffix or middle loses at least one unit and keeps one`() throws {
@@ -258,7 +258,7 @@ import Testing
             var decision = us_decision()
             decision.is_relative = 1
             decision.to_offset = UInt64(bitPattern: distance)
-            return unsafe us_redirected(&decision, offset, 4096, size)
+            return decision.redirected(offset, 4096, deviceBytes: size)
         }
         #expect(place(8192, 0) == 8192)
         #expect(place(-8192, 16384) == 8192)

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What a read returns, or a write stores, other than it should; effects.h. */
+/* What a read returns, or a write stores, other than it should; Corruption.swift. */
 struct us_corruption {
     uint8_t mode;    /* enum us_corrupt_mode */
     uint8_t sticky;  /* sector by sector, the same every time; for rules only sectors in the rule's range */

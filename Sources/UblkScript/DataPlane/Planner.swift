@@ -78,7 +78,7 @@ struct Planner: ~Copyable {
             return append(0, place: io.offset, from, to)
         }
         guard decision.leg_count != 0 else {
-            let place = unsafe us_redirected(&decision, io.offset, io.length, deviceBytes)
+            let place = decision.redirected(io.offset, io.length, deviceBytes: deviceBytes)
             return appendFitting(decision.to_backing, place: place, from, to, stores)
         }
         if op == .read { clearsData = true }
@@ -103,14 +103,12 @@ struct Planner: ~Copyable {
 
     /// The bytes of the IO that are stored in one stretch: all, but of a write that is torn.
     private mutating func keptPart() -> (from: UInt64, to: UInt64) {
-        var from: UInt64 = 0
-        var to = io.length
-        guard storesByKeep else { return (from, to) }
-        unsafe us_stored_part(&decision, io.length, &from, &to)
+        guard storesByKeep else { return (0, io.length) }
+        var write = TornWrite(decision, length: io.length)
         plan.healed = .part
-        plan.part = from..<to
-        isTorn = to - from < io.length
-        return (from, to)
+        plan.part = write.part()
+        isTorn = UInt64(plan.part.count) < io.length
+        return (plan.part.lowerBound, plan.part.upperBound)
     }
 
     private var isRedirected: Bool { decision.outcome == UInt8(US_OUTCOME_REDIRECT.rawValue) }
@@ -121,15 +119,13 @@ struct Planner: ~Copyable {
     /// A write of which only some units arrive at their place.
     private mutating func storePieces() {
         plan.healed = .transfers
-        unsafe withUnsafeTemporaryAllocation(of: us_leg.self, capacity: Int(US_LEGS_MAX)) { room in
-            guard let pieces = room.baseAddress else { return }
-            let count = unsafe us_stored_pieces(&decision, io.offset, io.length, pieces)
-            isTorn = unsafe count != 1 || pieces[0].length != io.length
-            for index in 0..<Int(count) {
-                let piece = unsafe pieces[index]
-                append(0, place: io.offset, piece.at, piece.at + piece.length)
-            }
+        var write = TornWrite(decision, length: io.length)
+        var stored: UInt64 = 0
+        write.forEachPiece { piece in
+            stored += UInt64(piece.count)
+            append(0, place: io.offset, piece.lowerBound, piece.upperBound)
         }
+        isTorn = stored != io.length
     }
 
     /// A rule's place is not looked at before: it does not know which IOs come.

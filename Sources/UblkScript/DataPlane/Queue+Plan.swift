@@ -160,12 +160,13 @@ extension Queue where Transport: ~Copyable {
     private func corrupt(_ tag: Tag) {
         guard requests[tag].decision.corrupt.mode != 0 else { return }
         control.counters.add(.corrupted)
-        unsafe us_corrupt(
-            &requests[tag].decision,
-            requests.patches(tag),
-            requests[tag].io.offset,
-            mappedData(tag),
-            requests[tag].io.length
+        unsafe Corruption(requests[tag].decision).apply(
+            to: UnsafeMutableRawBufferPointer(
+                start: mappedData(tag),
+                count: Int(requests[tag].io.length)
+            ),
+            offset: requests[tag].io.offset,
+            patches: requests.patches(tag)
         )
     }
 

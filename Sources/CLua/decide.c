@@ -5,7 +5,6 @@
  * that is used again and again, so that one which reads from a backing can wait for the data: its coroutine stays
  * with the tag, and the next handler gets another. Between calls the stacks of those that do not wait are empty. A
  * handler's result is judged here, outside of lua_resume, by functions that cannot raise. */
-#include "include/dist.h"
 #include "script_state.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,7 +88,7 @@ static enum us_status __attribute__((noinline)) check_places(
 
 static void __attribute__((noinline)) add_drawn_delay(
     struct us_script *script, struct us_decision *decision, const struct us_dist *dist) {
-    decision->delay_ns = us_time_sum(decision->delay_ns, us_dist_sample(dist, &script->random));
+    decision->delay_ns = us_time_sum(decision->delay_ns, us_objects.dist.sample(dist, &script->random));
 }
 
 /* done(data): the data goes to where the driver takes it from. */
@@ -148,9 +147,9 @@ static inline enum us_status judge(struct us_script *script, lua_State *L, int i
         if (verdict->leg_count > 0)
             memcpy(legs, us_legs_of(verdict), verdict->leg_count * sizeof *legs);
         if (verdict->corrupt.mode != US_CORRUPT_NOT)
-            decision->corrupt_seed = verdict->corrupt.sticky ? script->options.seed : us_random_next(&script->random);
+            decision->corrupt_seed = verdict->corrupt.sticky ? script->options.seed : us_objects.random.next(&script->random);
         if (verdict->store.keep != US_STORE_NORMAL)
-            decision->store_seed = us_random_next(&script->random);
+            decision->store_seed = us_objects.random.next(&script->random);
         if (object->dist != NULL)
             add_drawn_delay(script, decision, object->dist);
     }

@@ -2,7 +2,7 @@
  *
  * Load phase only, so they are few, and each is kept by the registry until the state closes: rules and verdicts
  * hold plain pointers. Calling one, d(), draws a time from the stream of random(). */
-#include "dist_state.h"
+#include "include/dist.h"
 #include "include/units.h"
 #include "script_state.h"
 #include <errno.h>
@@ -332,7 +332,7 @@ static int empirical(lua_State *L) {
 
 static int draw(lua_State *L) {
     const struct us_dist *dist = check_dist(L, 1);
-    lua_pushinteger(L, (lua_Integer)us_dist_sample(dist, &us_script_of(L)->random));
+    lua_pushinteger(L, (lua_Integer)us_objects.dist.sample(dist, &us_script_of(L)->random));
     return 1;
 }
 

@@ -3,7 +3,6 @@
  * Nothing is copied unless a script asks for it. Changes are noted with the tag and made later by the queue, to a write
  * before it is stored, to a read before it is answered. Positions are bytes from the IO's first one, 0. */
 #include "include/effects.h"
-#include "include/hash.h"
 #include "script_state.h"
 #include <string.h>
 
@@ -81,7 +80,7 @@ static int data(lua_State *L) {
 static int hash(lua_State *L) {
     uint64_t length;
     const unsigned char *bytes = check_span(L, "hash", &length);
-    lua_pushinteger(L, (lua_Integer)us_hash(bytes, length));
+    lua_pushinteger(L, (lua_Integer)us_objects.hash(bytes, length));
     return 1;
 }
 

@@ -1,5 +1,4 @@
 #include "names.h"
-#include "include/hash.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +9,14 @@ struct us_name {
     uint64_t hash;
     unsigned kind;
 };
+
+/* FNV-1a. */
+static uint64_t us_hash(const char *name, size_t length) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ (unsigned char)name[i]) * 0x100000001b3u;
+    return hash ^ hash >> 32;
+}
 
 static uint64_t hash_of(unsigned kind, const char *name, size_t length) {
     return us_hash(name, length) + kind;

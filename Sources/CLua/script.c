@@ -150,7 +150,7 @@ struct us_script *us_script_new(const struct us_script_options *options) {
     }
     script->now = options->now;
     script->phase = US_PHASE_LOAD;
-    script->random = us_random_stream(options->seed, options->queue, 0);
+    script->random = us_objects.random.stream(options->seed, options->queue, 0);
     script->ctl = LUA_NOREF;
     atomic_init(&script->sequence, 0);
     atomic_init(&script->late, 0);

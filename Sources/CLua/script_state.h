@@ -7,7 +7,7 @@
 #pragma once
 #include "include/cells.h"
 #include "include/meter.h"
-#include "include/random.h"
+#include "include/objects.h"
 #include "include/script.h"
 #include "include/tests.h"
 #include "lua_api.h"
@@ -43,6 +43,9 @@ struct us_tests {
 };
 
 struct us_io_object;
+
+/* The objects that Swift has, as it has handed them over. */
+extern struct us_object_functions us_objects;
 
 struct us_script {
     /* What a decision touches comes first. */

@@ -60,12 +60,10 @@ void us_shared_free(struct us_shared *shared) {
     us_shared_free_cells(shared);
     us_shared_free_buckets(shared);
     us_shared_free_dicts(shared);
-    us_shared_free_histories(shared);
     us_names_free(&shared->set_names);
     us_names_free(&shared->cell_names);
     us_names_free(&shared->bucket_names);
     us_names_free(&shared->dict_names);
-    us_names_free(&shared->history_names);
     pthread_mutex_destroy(&shared->lock);
     free(shared->anonymous);
     free(shared->readers);

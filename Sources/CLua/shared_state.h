@@ -34,7 +34,7 @@ struct us_shared {
     pthread_mutex_t lock;
     size_t set_count, interval_count;
     struct us_ranges *sets;
-    struct us_names set_names, cell_names, bucket_names, dict_names, history_names;
+    struct us_names set_names, cell_names, bucket_names, dict_names;
     struct us_ranges **anonymous; /* the first of each bank and queue */
     struct us_spans *retired; /* newest first */
     struct us_leaves leaves;
@@ -46,7 +46,6 @@ struct us_shared {
     struct us_dict *dicts; /* dict.c, newest first */
     size_t dict_count;
     _Atomic size_t dict_bytes;
-    struct us_history *histories; /* history.c */
     uint32_t cell_numbers[4]; /* by enum us_cell_kind: the last number given */
     _Atomic uint64_t epoch;   /* from 1 */
     _Atomic uint64_t growths; /* ranges.c */
@@ -63,7 +62,6 @@ void us_shared_publish(struct us_ranges *set, struct us_spans *spans);
 void us_shared_free_cells(struct us_shared *shared);
 void us_shared_free_buckets(struct us_shared *shared); /* bucket.c */
 void us_shared_free_dicts(struct us_shared *shared);   /* dict.c */
-void us_shared_free_histories(struct us_shared *shared); /* history.c */
 /* Copies at most capacity intervals, consistently; returns how many there are. */
 size_t us_ranges_copy(const struct us_ranges *set, struct us_span *to, size_t capacity);
 

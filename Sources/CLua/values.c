@@ -14,12 +14,12 @@ enum { LOG_LINE_MAX = 1000 };
  * low halves that would favour some results. */
 static uint64_t random_up_to(struct us_random *stream, uint64_t last) {
     if (last == UINT64_MAX)
-        return us_random_next(stream);
+        return us_objects.random.next(stream);
     uint64_t count = last + 1;
     uint64_t rejected = (0 - count) % count; /* 2^64 mod count */
     unsigned __int128 product;
     do
-        product = (unsigned __int128)us_random_next(stream) * count;
+        product = (unsigned __int128)us_objects.random.next(stream) * count;
     while ((uint64_t)product < rejected);
     return (uint64_t)(product >> 64);
 }
@@ -39,7 +39,7 @@ static int random_integer(lua_State *L) {
 static int random_any(lua_State *L) {
     switch (lua_gettop(L)) {
     case 0:
-        lua_pushnumber(L, us_random_unit(&us_script_of(L)->random));
+        lua_pushnumber(L, us_objects.random.unit(&us_script_of(L)->random));
         return 1;
     case 1:
         return push_between(L, 1, luaL_checkinteger(L, 1));

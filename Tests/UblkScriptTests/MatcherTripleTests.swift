@@ -161,7 +161,9 @@ import Testing
             """
         let bad = Array("badd".utf8)
         let bytes = (0..<4096).map { bad[$0 % 4] }
-        let hash = unsafe Int64(bitPattern: us_hash(bytes, UInt64(bytes.count)))
+        let hash = unsafe Int64(
+            bitPattern: DataHash.of(bytes, length: UInt64(bytes.count))
+        )
         let source = ScriptSource(
             path: "t.lua",
             text: text.split(separator: "HASH").joined(separator: "\(hash)")

@@ -10,9 +10,9 @@ import Testing
 @Suite struct RangesTests {
     /// A small generator with a seed: SplitMix64, the script's own.
     struct Dice {
-        var stream: us_random
-        init(seed: UInt64) { stream = us_random_stream(seed, 0, 0) }
-        mutating func roll(_ count: UInt64) -> UInt64 { unsafe us_random_next(&stream) % count }
+        var stream: SplitMix64
+        init(seed: UInt64) { stream = SplitMix64(seed: seed, queue: 0, stream: 0) }
+        mutating func roll(_ count: UInt64) -> UInt64 { stream.next() % count }
     }
 
     /// The runs of true in `flags`.

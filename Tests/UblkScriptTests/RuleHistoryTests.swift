@@ -134,17 +134,17 @@ import Testing
 
     @Test func `tables are forgotten when they are asked for anew, and shared otherwise`() throws {
         let shared = SharedObjects(queues: 2)
-        let counts = unsafe shared.counts(rule: 1, bank: 0, deviceBytes: 1 << 40)
-        #expect(unsafe us_history_count(counts, 1 << 39, 4096, 1))
-        #expect(unsafe !us_history_count(counts, 1 << 39, 4096, 1))
-        #expect(unsafe shared.counts(rule: 1, bank: 0, deviceBytes: 1 << 40) == counts)
-        #expect(unsafe us_history_count(counts, 1 << 39, 4096, 1))
-        let times = unsafe shared.writeTimes(deviceBytes: 1 << 40)
-        unsafe us_history_write(times, 8192, 4096, 5)
-        #expect(unsafe shared.writeTimes(deviceBytes: 1 << 40) == times)
-        #expect(unsafe us_history_age(times, 8192, 4096, 7) == 2)
+        let counts = try #require(shared.counts(rule: 1, bank: 0, deviceBytes: 1 << 40))
+        #expect(counts.count(offset: 1 << 39, length: 4096, nth: 1))
+        #expect(!counts.count(offset: 1 << 39, length: 4096, nth: 1))
+        #expect(shared.counts(rule: 1, bank: 0, deviceBytes: 1 << 40) == counts)
+        #expect(counts.count(offset: 1 << 39, length: 4096, nth: 1))
+        let times = try #require(shared.writeTimes(deviceBytes: 1 << 40))
+        times.write(offset: 8192, length: 4096, time: 5)
+        #expect(shared.writeTimes(deviceBytes: 1 << 40) == times)
+        #expect(times.age(offset: 8192, length: 4096, time: 7) == 2)
         // Behind the end, and nothing at all.
-        #expect(unsafe !us_history_count(counts, 1 << 40, 4096, 1))
-        #expect(unsafe !us_history_count(counts, 0, 0, 1))
+        #expect(!counts.count(offset: 1 << 40, length: 4096, nth: 1))
+        #expect(!counts.count(offset: 0, length: 0, nth: 1))
     }
 }

@@ -283,9 +283,9 @@ import Testing
             "function ctl() return randint(math.mininteger, math.maxinteger) end",
             options: options
         )
-        var stream = us_random_stream(12345, 3, 0)
+        var stream = SplitMix64(seed: 12345, queue: 3, stream: 0)
         for _ in 0..<5 {
-            let next = unsafe us_random_next(&stream)
+            let next = stream.next()
             #expect(try harness.ctl() == "\(Int64(bitPattern: next &+ (1 << 63)))")
         }
     }

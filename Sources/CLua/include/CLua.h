@@ -9,13 +9,12 @@
  *   bucket.h     token buckets, shared by the queues
  *   random.h     seeded random streams
  *   vocabulary.h the words of the language that more than one file knows: outcomes, corruption modes, flags ...
+ *   objects.h    what is called here of the objects that are Swift
  *   decision.h   what is to happen to one IO, and the IO as a script sees it
- *   effects.h    what a decision does to data
+ *   effects.h    changes to data that a handler has noted
  *   ranges.h     sets of byte ranges and the registry that the queues of a device share
  *   dict.h       named tables that the queues share
- *   hash.h       a number that stands for data
  *   meter.h      how long something has worked
- *   history.h    what has happened to each place of the device
  *   cells.h      named numbers that the queues share: counters, marks, the state
  *   script.h     load a script, run its handlers, stop it when it runs away
  *   tests.h      the tests that a script carries, for the simulator
@@ -28,9 +27,8 @@
 #include "dict.h"
 #include "dist.h"
 #include "effects.h"
-#include "hash.h"
-#include "history.h"
 #include "meter.h"
+#include "objects.h"
 #include "random.h"
 #include "ranges.h"
 #include "script.h"

@@ -144,8 +144,8 @@ struct LedgerText {
     private func draws(_ record: LedgerRecord, _ queue: QueueID) -> UInt64? {
         guard record.random != 0, record.rule >= LedgerRecord.handler else { return nil }
         let stream = UInt32(label(record).map(\.number) ?? 0)
-        let start = us_random_stream(seed, UInt32(queue.rawValue), stream).state
-        return us_random_draws(start, record.random)
+        let start = SplitMix64(seed: seed, queue: UInt32(queue.rawValue), stream: stream)
+        return SplitMix64(state: record.random).draws(since: start.state)
     }
 
     private func quoted(_ text: String) -> String {

@@ -64,7 +64,7 @@ extension Queue where Transport: ~Copyable {
         case US_RELEASE_LIFO: held.reverse()
         case US_RELEASE_RANDOM:
             for place in stride(from: held.count - 1, to: 0, by: -1) {
-                let other = unsafe us_random_next(&shuffle) % UInt64(place + 1)
+                let other = shuffle.next() % UInt64(place + 1)
                 held.swapAt(place, Int(other))
             }
         default: return

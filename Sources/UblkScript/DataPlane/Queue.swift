@@ -44,7 +44,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     private var hasQuit = false
     /// Scratch list of the tags that are released together, and the random stream for a random order.
     var held: [Tag] = []
-    var shuffle: us_random
+    var shuffle: SplitMix64
 
     init(
         transport: consuming Transport,
@@ -77,10 +77,10 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         timers = TimerHeap(depth: configuration.depth)
         held.reserveCapacity(configuration.depth)
         // No rule has this stream.
-        shuffle = us_random_stream(
-            configuration.seed,
-            UInt32(configuration.queue.rawValue),
-            .max
+        shuffle = SplitMix64(
+            seed: configuration.seed,
+            queue: UInt32(configuration.queue.rawValue),
+            stream: .max
         )
         dataNeeds = Self.dataNeeds(self.rules, self.script)
         try self.rules.attach(shared, self.script, deviceBytes: configuration.sizeBytes)

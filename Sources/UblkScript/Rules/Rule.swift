@@ -249,7 +249,7 @@ extension Rule {
         if decision.leg_count != 0 {
             unsafe legs = UnsafeRawPointer(verdict + 1).assumingMemoryBound(to: us_leg.self)
         }
-        unsafe timing.delay = OpaquePointer(bitPattern: dist)
+        timing.delay = Distribution(address: dist)
         hasTiming = hasTiming || dist != 0
     }
 

@@ -130,7 +130,7 @@ extension RuleConditions.Content {
             return unsafe UnsafeRawBufferPointer(start: data, count: Int(length)).allSatisfy {
                 $0 == 0
             }
-        case .hash(let hash): return unsafe us_hash(data, length) == hash
+        case .hash(let hash): return unsafe DataHash.of(data, length: length) == hash
         case .bytes(let offset, let count, let low, let high):
             guard offset <= length, UInt64(count) <= length - offset else { return false }
             for index in 0..<count {

@@ -8,8 +8,7 @@ import CLua
 @safe
 struct RuleService {
     var time: UInt64 = 0
-    // Safety: a distribution lives as long as the script, which outlives the rules.
-    var dist: OpaquePointer?
+    var dist: Distribution?
     /// Bytes a second on top of the time; 0: length costs nothing.
     var bandwidth: UInt64 = 0
     var servers = 1
@@ -73,7 +72,7 @@ extension RuleService {
 
     private mutating func readTime(_ setting: Setting) throws(ConfigError) {
         if case .dist(let address) = setting.value {
-            unsafe dist = OpaquePointer(bitPattern: address)
+            dist = Distribution(address: address)
         } else {
             time = try setting.nanoseconds(0...Rule.timeMax)
         }
@@ -128,7 +127,7 @@ extension RuleService {
     func end(
         _ io: UnsafePointer<us_io>,
         now: UInt64,
-        _ stream: UnsafeMutablePointer<us_random>,
+        _ stream: UnsafeMutablePointer<SplitMix64>,
         servers table: UnsafeMutablePointer<Server>,
         deviceBytes: UInt64
     ) -> UInt64 {
@@ -150,7 +149,7 @@ extension RuleService {
         }
         var end = bestStart + (unsafe cost(length, stream))
         if let seek, moves, seek.rotation != 0 {
-            end += unsafe UInt64(us_random_unit(stream) * Double(seek.rotation))
+            end += unsafe UInt64(stream.pointee.unit() * Double(seek.rotation))
         }
         // More than a year of work is a year of work, so that sums stay in their bounds.
         end = min(end, now + Rule.timeMax)
@@ -162,10 +161,10 @@ extension RuleService {
     /// How long one IO of that length keeps a server busy once it is there.
     private func cost(
         _ length: UInt64,
-        _ stream: UnsafeMutablePointer<us_random>
+        _ stream: UnsafeMutablePointer<SplitMix64>
     ) -> UInt64 {
         var cost = time
-        if let dist = unsafe dist { cost = unsafe us_dist_sample(dist, stream) }
+        if let dist { cost = unsafe dist.sample(&stream.pointee) }
         guard bandwidth != 0 else { return cost }
         let (high, low) = length.multipliedFullWidth(by: 1_000_000_000)
         let transfer = high < bandwidth ? bandwidth.dividingFullWidth((high, low)).quotient : .max

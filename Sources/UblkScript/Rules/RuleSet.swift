@@ -11,15 +11,14 @@ import Synchronization
 struct RuleSet: ~Copyable {
     // Safety: `count` elements each, freed in deinit; `counters` keeps its own memory.
     private let rules: UnsafeMutablePointer<Rule>
-    private let streams: UnsafeMutablePointer<us_random>
+    private let streams: UnsafeMutablePointer<SplitMix64>
     /// What `correlation` repeats: a delay a rule.
     private let lastDelays: UnsafeMutablePointer<UInt64>
     /// Of the rules with `service`.
     private let servers: UnsafeMutablePointer<RuleService.Server>
     private var deviceBytes: UInt64 = 0
-    // Safety: as in ``RuleHistory``.
     /// When each 4 KiB was written; nil: no rule asks.
-    private var writeTimes: OpaquePointer?
+    private var writeTimes: HistoryTable<UInt64>?
     let count: Int
     let counters: RuleCounters
     private let ledger: Ledger
@@ -68,7 +67,11 @@ struct RuleSet: ~Copyable {
             }
             // Stream 0 is the script's random().
             unsafe (streams + index).initialize(
-                to: us_random_stream(seed, UInt32(queue.rawValue), UInt32(index + 1))
+                to: SplitMix64(
+                    seed: seed,
+                    queue: UInt32(queue.rawValue),
+                    stream: UInt32(index + 1)
+                )
             )
         }
         var serverCount = 0
@@ -102,14 +105,14 @@ struct RuleSet: ~Copyable {
         self.deviceBytes = deviceBytes
         for index in 0..<count where unsafe rules[index].history.isGiven {
             if unsafe rules[index].history.age != 0 {
-                unsafe writeTimes = shared.writeTimes(deviceBytes: deviceBytes)
+                writeTimes = shared.writeTimes(deviceBytes: deviceBytes)
                 unsafe rules[index].history.times = writeTimes
-                if unsafe writeTimes == nil { return false }
+                if writeTimes == nil { return false }
             }
             guard unsafe rules[index].history.seen != 0 else { continue }
-            let counts = unsafe shared.counts(rule: index, bank: bank, deviceBytes: deviceBytes)
+            let counts = shared.counts(rule: index, bank: bank, deviceBytes: deviceBytes)
             unsafe rules[index].history.counts = counts
-            if unsafe counts == nil { return false }
+            if counts == nil { return false }
         }
         return true
     }
@@ -147,7 +150,7 @@ struct RuleSet: ~Copyable {
             inFlight: inFlight,
             data: data
         )
-        defer { if unsafe writeTimes != nil { unsafe noteWrite(io, op, moment.time) } }
+        defer { if writeTimes != nil { unsafe noteWrite(io, op, moment.time) } }
         if needsTotals { (moment.ops, moment.bytes) = counters.countArriving(bytes: length) }
         let (sum, overflow) = offset.addingReportingOverflow(length)
         let end = overflow ? UInt64.max : sum
@@ -258,7 +261,7 @@ struct RuleSet: ~Copyable {
             }
         }
         if let chance = unsafe rule.pointee.chance {
-            guard unsafe us_random_next(streams + index) < chance else { return false }
+            guard unsafe streams[index].next() < chance else { return false }
         }
         guard unsafe counters.countActing(index, limit: rule.pointee.times) else { return false }
         if unsafe rule.pointee.run > 1 {
@@ -271,7 +274,11 @@ struct RuleSet: ~Copyable {
     @inline(never)
     private func noteWrite(_ io: UnsafePointer<us_io>, _ op: IOOp, _ time: UInt64) {
         guard op != .read, op != .flush else { return }
-        unsafe us_history_write(writeTimes, io.pointee.offset, io.pointee.length, time)
+        unsafe writeTimes?.write(
+            offset: io.pointee.offset,
+            length: io.pointee.length,
+            time: time
+        )
     }
 
     /// What a rule that acts does besides deciding: its mark, its state, its range.
@@ -299,12 +306,12 @@ struct RuleSet: ~Copyable {
             decision.corrupt = own.corrupt
             decision.corrupt_range = UInt(bitPattern: unsafe rules[index].range)
             decision.corrupt_seed =
-                unsafe own.corrupt.sticky != 0 ? seed : us_random_next(streams + index)
+                unsafe own.corrupt.sticky != 0 ? seed : streams[index].next()
         }
         decision.ignores_fua |= own.ignores_fua
         if own.store.keep != 0 {
             decision.store = own.store
-            decision.store_seed = unsafe us_random_next(streams + index)
+            decision.store_seed = unsafe streams[index].next()
         }
     }
 

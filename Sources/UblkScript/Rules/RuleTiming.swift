@@ -5,10 +5,9 @@ import CLua
 /// Plain data, a copy a queue; what it points to is shared by all queues or belongs to the script.
 @safe
 struct RuleTiming {
-    // Safety: a distribution lives as long as the script, a bucket as the shared registry; both outlive
-    // the rules.
     /// `delay = dist...`: drawn for each IO; waits overlap.
-    var delay: OpaquePointer?
+    var delay: Distribution?
+    // Safety: a bucket lives as long as the shared registry, which outlives the rules.
     /// `rate`: waits until the tokens are there.
     var bucket: OpaquePointer?
     /// `service`: waits add up, as behind a device that does one thing at a time.
@@ -16,7 +15,7 @@ struct RuleTiming {
     /// `stall`: when the rule acts, everything that fits waits until the end of this time; 0: none.
     var stall: UInt64 = 0
     /// `stall` as a distribution; then `stall` is 1.
-    var stallDist: OpaquePointer?
+    var stallDist: Distribution?
     /// `cost`: so many times the tokens; 0: not given.
     var cost: UInt64 = 0
     /// `correlation`: the last delay again when a random 64-bit number is below; nil: never.
@@ -33,7 +32,7 @@ extension RuleTiming {
         _ names: RuleNames
     ) throws(ConfigError) -> Bool {
         switch (setting.key, setting.value) {
-        case ("delay", .dist(let address)): unsafe delay = OpaquePointer(bitPattern: address)
+        case ("delay", .dist(let address)): delay = Distribution(address: address)
         case ("rate", .bucket(let address)): unsafe bucket = OpaquePointer(bitPattern: address)
         case ("rate", _):
             let rate = try setting.bytes(1...DeviceConfig.sizeMax)
@@ -49,7 +48,7 @@ extension RuleTiming {
             unsafe bucket = made
         case ("service", _): service = try RuleService(setting)
         case ("stall", .dist(let address)):
-            unsafe stallDist = OpaquePointer(bitPattern: address)
+            stallDist = Distribution(address: address)
             stall = 1
         case ("cost", _): cost = UInt64(try setting.integer(1...1_000_000_000))
         case ("correlation", _):
@@ -75,13 +74,13 @@ extension RuleTiming {
     func wait(
         _ io: UnsafePointer<us_io>,
         now: UInt64,
-        _ stream: UnsafeMutablePointer<us_random>,
+        _ stream: UnsafeMutablePointer<SplitMix64>,
         lastDelay: UnsafeMutablePointer<UInt64>,
         servers: UnsafeMutablePointer<RuleService.Server>,
         deviceBytes: UInt64
     ) -> UInt64 {
         var wait: UInt64 = 0
-        if let delay = unsafe delay { wait = unsafe draw(delay, stream, lastDelay) }
+        if let delay { wait = unsafe draw(delay, stream, lastDelay) }
         if let bucket = unsafe bucket {
             let tokens = unsafe us_bucket_cost(bucket, io.pointee.length) &* max(1, cost)
             wait = unsafe min(wait + us_bucket_take(bucket, tokens, now), Rule.timeMax)
@@ -99,27 +98,27 @@ extension RuleTiming {
 
     /// A delay; with `correlation` often the one before, which keeps the shape of the distribution and makes runs.
     private func draw(
-        _ delay: OpaquePointer,
-        _ stream: UnsafeMutablePointer<us_random>,
+        _ delay: Distribution,
+        _ stream: UnsafeMutablePointer<SplitMix64>,
         _ last: UnsafeMutablePointer<UInt64>
     ) -> UInt64 {
-        if let correlation, unsafe us_random_next(stream) < correlation, unsafe last.pointee != .max
+        if let correlation, unsafe stream.pointee.next() < correlation, unsafe last.pointee != .max
         {
             return unsafe last.pointee
         }
-        unsafe last.pointee = us_dist_sample(delay, stream)
+        unsafe last.pointee = delay.sample(&stream.pointee)
         return unsafe last.pointee
     }
 
     /// How long a stall that begins now lasts.
-    func stallTime(_ stream: UnsafeMutablePointer<us_random>) -> UInt64 {
-        guard let dist = unsafe stallDist else { return stall }
-        return unsafe us_dist_sample(dist, stream)
+    func stallTime(_ stream: UnsafeMutablePointer<SplitMix64>) -> UInt64 {
+        guard let stallDist else { return stall }
+        return unsafe stallDist.sample(&stream.pointee)
     }
 
     /// Keys that say something about another one need it.
     func check(origin: String) throws(ConfigError) {
-        if correlation != nil, unsafe delay == nil {
+        if correlation != nil, delay == nil {
             throw ConfigError(
                 origin: origin,
                 text: "correlation needs a delay that is a distribution"

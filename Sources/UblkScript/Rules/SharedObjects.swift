@@ -1,4 +1,5 @@
 import CLua
+import Synchronization
 
 /// The named native objects (`ranges`, `counter`, marks, the state) that all queues of one device share.
 ///
@@ -9,6 +10,14 @@ import CLua
 final class SharedObjects: Sendable {
     // Safety: freed in deinit; every script keeps a reference to this object.
     nonisolated(unsafe) let handle: OpaquePointer
+    private let histories = Mutex(Histories())
+
+    /// The tables of what has happened to each 4 KiB.
+    private struct Histories {
+        /// By bank, then by rule.
+        var counts: [[Int: HistoryTable<UInt8>]] = [[:], [:]]
+        var times: HistoryTable<UInt64>?
+    }
 
     init(queues: Int) {
         guard let handle = unsafe us_shared_new(UInt32(queues)) else {
@@ -17,7 +26,13 @@ final class SharedObjects: Sendable {
         unsafe self.handle = handle
     }
 
-    deinit { unsafe us_shared_free(handle) }
+    deinit {
+        histories.withLock { histories in
+            for table in histories.counts.joined() { table.value.free() }
+            histories.times?.free()
+        }
+        unsafe us_shared_free(handle)
+    }
 
     /// The queue's thread starts looking at sets.
     @inline(__always)
@@ -54,18 +69,28 @@ final class SharedObjects: Sendable {
         }
     }
 
-    /// How often each 4 KiB was accessed, for the rule of that number; nil when there is no memory.
+    /// How often each 4 KiB was accessed, for the rule of that number: a new table, or the one there is, emptied; nil
+    /// when there is no memory.
     ///
     /// - Parameter bank: as in ``Script/Options/bank``.
-    func counts(rule: Int, bank: Int, deviceBytes: UInt64) -> OpaquePointer? {
-        let name = "\(bank) \(rule)"
-        return unsafe us_shared_counts(handle, name, name.utf8.count, deviceBytes, true)
+    func counts(rule: Int, bank: Int, deviceBytes: UInt64) -> HistoryTable<UInt8>? {
+        histories.withLock { histories in
+            if let table = histories.counts[bank][rule] {
+                table.forget()
+                return table
+            }
+            let table = HistoryTable<UInt8>(deviceBytes: deviceBytes)
+            histories.counts[bank][rule] = table
+            return table
+        }
     }
 
     /// When each 4 KiB was written last; nil when there is no memory.
-    func writeTimes(deviceBytes: UInt64) -> OpaquePointer? {
-        let name = "times"
-        return unsafe us_shared_times(handle, name, name.utf8.count, deviceBytes)
+    func writeTimes(deviceBytes: UInt64) -> HistoryTable<UInt64>? {
+        histories.withLock { histories in
+            if histories.times == nil { histories.times = HistoryTable(deviceBytes: deviceBytes) }
+            return histories.times
+        }
     }
 
     /// The names of the sets that have one, in the order they were made.

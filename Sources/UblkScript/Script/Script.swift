@@ -41,6 +41,7 @@ struct Script: ~Copyable {
         shared: SharedObjects,
         options: Options
     ) throws(ScriptError) {
+        NativeObjects.handOver()
         var raw = unsafe us_script_options()
         unsafe raw.memory_limit = Int(options.memoryBytes)
         unsafe raw.load_limit_ns = options.loadLimitNanoseconds

@@ -1,0 +1,14 @@
+/* What the Lua functions here call of the objects that Swift has (Rules/): one table, handed over once, before the
+ * first Lua state is made. None of these functions calls Lua, so no Swift frame is ever below a longjmp. */
+#pragma once
+#include "dist.h"
+#include "random.h"
+
+struct us_object_functions {
+    struct us_random_functions random;
+    uint64_t (*hash)(const void *data, uint64_t length); /* DataHash.swift */
+    struct us_dist_functions dist;
+};
+
+/* Copies it. */
+void us_use_objects(const struct us_object_functions *functions);

@@ -1,9 +1,5 @@
 /* bucket{}: token buckets as objects of a script. Load phase; taking and changing the rate in any. */
-#include "include/bucket.h"
 #include "script_state.h"
-#include "shared_state.h"
-#include <stdio.h>
-#include <string.h>
 
 static struct us_bucket *check_bucket(lua_State *L) {
     const struct us_bucket_object *object = us_object_at(L, 1, US_KIND_BUCKET);
@@ -15,7 +11,7 @@ static struct us_bucket *check_bucket(lua_State *L) {
 static int take(lua_State *L) {
     struct us_bucket *bucket = check_bucket(L);
     uint64_t tokens = us_check_bytes(L, 2, "number of tokens");
-    lua_pushinteger(L, (lua_Integer)us_bucket_take(bucket, tokens, us_script_of(L)->now));
+    lua_pushinteger(L, (lua_Integer)us_objects.bucket.take(bucket, tokens, us_script_of(L)->now));
     return 1;
 }
 
@@ -37,9 +33,9 @@ static int rate(lua_State *L) {
     if (!lua_isnoneornil(L, 2)) {
         uint64_t tokens = check_tokens(L, 2, "rate");
         uint64_t burst = lua_isnoneornil(L, 3) ? usual_burst(tokens) : check_tokens(L, 3, "burst");
-        us_bucket_set_rate(bucket, tokens, burst);
+        us_objects.bucket.set_rate(bucket, tokens, burst);
     }
-    lua_pushinteger(L, (lua_Integer)us_bucket_rate(bucket));
+    lua_pushinteger(L, (lua_Integer)us_objects.bucket.rate(bucket));
     return 1;
 }
 
@@ -78,16 +74,15 @@ static int bucket(lua_State *L) {
     uint64_t burst = get(L, "burst") ? check_tokens(L, lua_gettop(L), "burst") : usual_burst(tokens);
     size_t length = 0;
     const char *name = get(L, "name") ? us_check_name(L, lua_gettop(L), "bucket", &length) : "";
-    char own[US_NAME_MAX]; /* no name that a script would give */
-    if (length == 0) {
-        struct us_script *script = us_script_of(L);
-        length = (size_t)snprintf(own, sizeof own, "\1%u.%u.%u", script->options.bank, script->options.queue,
-            ++script->anonymous_buckets);
-        name = own;
-    }
+    struct us_script *script = us_script_of(L);
+    const struct us_script_options *options = &script->options;
+    struct us_bucket_rate rate = {tokens, burst, has_iops};
     struct us_bucket_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     object->kind = US_KIND_BUCKET;
-    object->bucket = us_shared_bucket(us_script_of(L)->options.shared, name, length, tokens, burst, has_iops);
+    object->bucket = length > 0
+        ? us_objects.bucket.named(options->shared, name, length, &rate)
+        : us_objects.bucket.anonymous(
+            options->shared, options->bank, options->queue, ++script->anonymous_buckets, &rate);
     if (object->bucket == NULL)
         return luaL_error(L, "bucket: out of memory, or too many buckets");
     lua_pushvalue(L, us_own_upvalue(1));

@@ -2,15 +2,13 @@
  *
  * Counters are objects, looked up once in the load phase. Marks and states are named where they happen; a name that is
  * not known yet is made there, which allocates once per name. */
-#include "include/cells.h"
 #include "script_state.h"
-#include "shared_state.h"
 #include <string.h>
 
 static struct us_cell *check_cell(lua_State *L, const char *function, enum us_cell_kind kind) {
     size_t length;
     const char *name = us_check_name(L, 1, function, &length);
-    struct us_cell *cell = us_shared_cell(us_script_of(L)->options.shared, kind, name, length);
+    struct us_cell *cell = us_objects.cell.of(us_script_of(L)->options.shared, kind, name, length);
     if (cell == NULL)
         luaL_error(L, "%s: out of memory, or too many names", function);
     return cell;
@@ -32,23 +30,24 @@ static int push_count(lua_State *L, int64_t value) {
 
 static int counter_add(lua_State *L) {
     struct us_cell *cell = check_counter(L);
-    return push_count(L, us_cell_add(cell, luaL_optinteger(L, 2, 1)));
+    return push_count(L, us_objects.cell.add(cell, luaL_optinteger(L, 2, 1)));
 }
 
 static int counter_get(lua_State *L) {
-    return push_count(L, us_cell_get(check_counter(L)));
+    return push_count(L, us_objects.cell.value(check_counter(L)));
 }
 
 static int counter_set(lua_State *L) {
     struct us_cell *cell = check_counter(L);
-    us_cell_set(cell, luaL_checkinteger(L, 2));
+    us_objects.cell.set(cell, luaL_checkinteger(L, 2));
     lua_settop(L, 1);
     return 1;
 }
 
 static int counter_text(lua_State *L) {
     const struct us_cell *cell = check_counter(L);
-    lua_pushfstring(L, "counter(\"%s\") %I", cell->name, (LUAI_UACINT)us_cell_get(cell));
+    lua_pushfstring(
+        L, "counter(\"%s\") %I", us_objects.cell.name(cell), (LUAI_UACINT)us_objects.cell.value(cell));
     return 1;
 }
 
@@ -67,19 +66,20 @@ static int counter(lua_State *L) {
 
 static int mark(lua_State *L) {
     us_require_phase(L, "mark", US_PHASE_IO | US_PHASE_CTL | US_PHASE_TIMER);
-    return push_count(L, us_cell_mark(check_cell(L, "mark", US_CELL_MARK), us_script_of(L)->now));
+    return push_count(L, us_objects.cell.mark(check_cell(L, "mark", US_CELL_MARK), us_script_of(L)->now));
 }
 
 static int state(lua_State *L) {
     struct us_shared *shared = us_script_of(L)->options.shared;
-    struct us_cell *current = us_shared_cell(shared, US_CELL_STATE, "", 0);
+    struct us_cell *current = us_objects.cell.of(shared, US_CELL_STATE, "", 0);
     if (current == NULL)
         return luaL_error(L, "state: out of memory");
     if (!lua_isnoneornil(L, 1))
-        us_cell_set(current, check_cell(L, "state", US_CELL_STATE_NAME)->number);
-    const struct us_cell *name = us_shared_cell_at(shared, US_CELL_STATE_NAME, (uint32_t)us_cell_get(current));
+        us_objects.cell.set(current, us_objects.cell.number(check_cell(L, "state", US_CELL_STATE_NAME)));
+    const struct us_cell *name =
+        us_objects.cell.at(shared, US_CELL_STATE_NAME, (uint32_t)us_objects.cell.value(current));
     if (name != NULL)
-        lua_pushstring(L, name->name);
+        lua_pushstring(L, us_objects.cell.name(name));
     else
         lua_pushnil(L);
     return 1;

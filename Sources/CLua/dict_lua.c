@@ -1,7 +1,5 @@
 /* dict(): shared tables as objects of a script. Made in the load phase, used in any. */
-#include "include/dict.h"
 #include "script_state.h"
-#include "shared_state.h"
 #include <string.h>
 
 static struct us_dict *check_dict(lua_State *L) {
@@ -61,7 +59,7 @@ static int get(lua_State *L) {
     struct us_value value, key;
     struct us_dict *dict = check_dict(L);
     key = check_key(L);
-    if (!us_dict_get(dict, &key, &value, text)) {
+    if (!us_objects.dict.get(dict, &key, &value, text)) {
         lua_pushnil(L);
         return 1;
     }
@@ -88,7 +86,7 @@ static int refuse_memory(lua_State *L) {
 static int set(lua_State *L) {
     struct us_dict *dict = check_dict(L);
     struct us_value key = check_key(L), value = check_value(L);
-    return us_dict_set(dict, &key, &value) ? 0 : refuse_memory(L);
+    return us_objects.dict.set(dict, &key, &value) ? 0 : refuse_memory(L);
 }
 
 static int add(lua_State *L) {
@@ -96,22 +94,22 @@ static int add(lua_State *L) {
     struct us_value key = check_key(L), old;
     char text[US_DICT_TEXT_MAX];
     int64_t sum;
-    if (us_dict_add(dict, &key, luaL_optinteger(L, 3, 1), &sum)) {
+    if (us_objects.dict.add(dict, &key, luaL_optinteger(L, 3, 1), &sum)) {
         lua_pushinteger(L, sum);
         return 1;
     }
-    if (us_dict_get(dict, &key, &old, text) && old.type != US_VALUE_INTEGER)
+    if (us_objects.dict.get(dict, &key, &old, text) && old.type != US_VALUE_INTEGER)
         return luaL_error(L, "dict: add to %s, which holds no whole number", us_describe(L, 2));
     return refuse_memory(L);
 }
 
 static int count(lua_State *L) {
-    lua_pushinteger(L, (lua_Integer)us_dict_count(check_dict(L)));
+    lua_pushinteger(L, (lua_Integer)us_objects.dict.count(check_dict(L)));
     return 1;
 }
 
 static int clear(lua_State *L) {
-    us_dict_clear(check_dict(L));
+    us_objects.dict.clear(check_dict(L));
     return 0;
 }
 
@@ -119,7 +117,7 @@ static int dict(lua_State *L) {
     size_t length = 0;
     us_require_phase(L, "dict", US_PHASE_LOAD);
     const char *name = us_check_name(L, 1, "dict", &length);
-    struct us_dict *made = us_shared_dict(us_script_of(L)->options.shared, name, length);
+    struct us_dict *made = us_objects.dict.named(us_script_of(L)->options.shared, name, length);
     if (made == NULL)
         return luaL_error(L, "dict: out of memory, or too many tables");
     struct us_dict_object *object = lua_newuserdatauv(L, sizeof *object, 0);

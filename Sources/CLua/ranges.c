@@ -87,7 +87,7 @@ bool us_ranges_hull(const struct us_ranges *set, uint64_t *start, uint64_t *end)
     return true;
 }
 
-uint64_t us_shared_growths(const struct us_shared *shared) {
+uint64_t us_sets_growths(const struct us_sets *shared) {
     return atomic_load_explicit(&shared->growths, memory_order_acquire);
 }
 
@@ -146,9 +146,9 @@ bool us_ranges_add(struct us_ranges *set, uint64_t offset, uint64_t length) {
         return false;
     if (length == 0)
         return true;
-    us_shared_lock(set->shared);
+    us_sets_lock(set->shared);
     bool done = add_locked(set, offset, end);
-    us_shared_unlock(set->shared);
+    us_sets_unlock(set->shared);
     return done;
 }
 
@@ -158,16 +158,16 @@ bool us_ranges_remove(struct us_ranges *set, uint64_t offset, uint64_t length) {
         return false;
     if (length == 0)
         return true;
-    us_shared_lock(set->shared);
+    us_sets_lock(set->shared);
     bool done = remove_locked(set, offset, end);
-    us_shared_unlock(set->shared);
+    us_sets_unlock(set->shared);
     return done;
 }
 
 bool us_ranges_clear(struct us_ranges *set) {
-    us_shared_lock(set->shared);
+    us_sets_lock(set->shared);
     bool done = us_spans_edit(set, &(struct us_edit){.last = {look(set)->leaf_count, 0}});
-    us_shared_unlock(set->shared);
+    us_sets_unlock(set->shared);
     return done;
 }
 
@@ -193,7 +193,7 @@ bool us_ranges_at(const struct us_ranges *set, size_t index, uint64_t *offset, u
 }
 
 size_t us_ranges_copy(const struct us_ranges *set, struct us_span *to, size_t capacity) {
-    us_shared_lock(set->shared);
+    us_sets_lock(set->shared);
     const struct us_spans *spans = look(set);
     size_t done = 0;
     for (size_t i = 0; i < spans->leaf_count && done < capacity; i++) {
@@ -203,6 +203,6 @@ size_t us_ranges_copy(const struct us_ranges *set, struct us_span *to, size_t ca
         done += count;
     }
     size_t count = spans->count;
-    us_shared_unlock(set->shared);
+    us_sets_unlock(set->shared);
     return count;
 }

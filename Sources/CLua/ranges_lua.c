@@ -55,12 +55,12 @@ static int clear(lua_State *L) {
 
 static void begin_look(lua_State *L, const struct us_ranges *set) {
     if (us_script_of(L)->phase != US_PHASE_IO)
-        us_shared_lock(set->shared);
+        us_sets_lock(set->shared);
 }
 
 static void end_look(lua_State *L, const struct us_ranges *set) {
     if (us_script_of(L)->phase != US_PHASE_IO)
-        us_shared_unlock(set->shared);
+        us_sets_unlock(set->shared);
 }
 
 /* A length of 0 is no error here: a flush has none, and it overlaps nothing. */
@@ -145,8 +145,8 @@ static int ranges(lua_State *L) {
     struct us_ranges_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     object->kind = US_KIND_RANGES;
     object->set = length > 0
-        ? us_shared_ranges(options->shared, name, length)
-        : us_shared_anonymous(options->shared, options->bank, options->queue, script->last_anonymous);
+        ? us_sets_ranges(options->sets, name, length)
+        : us_sets_anonymous(options->sets, options->bank, options->queue, script->last_anonymous);
     if (length == 0 && object->set != NULL)
         script->last_anonymous = object->set;
     if (object->set == NULL)

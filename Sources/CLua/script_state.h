@@ -5,7 +5,6 @@
  * signal handler that it triggers runs on the script's own thread.
  * Functions that take a lua_State may raise (longjmp) and run below lua_pcall only; the others never do. */
 #pragma once
-#include "include/cells.h"
 #include "include/meter.h"
 #include "include/objects.h"
 #include "include/script.h"

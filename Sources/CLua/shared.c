@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct us_shared *us_shared_new(unsigned queues) {
-    struct us_shared *shared = calloc(1, sizeof *shared);
+struct us_sets *us_sets_new(unsigned queues) {
+    struct us_sets *shared = calloc(1, sizeof *shared);
     if (shared == NULL)
         return NULL;
     shared->queues = queues == 0 ? 1 : queues;
@@ -46,7 +46,7 @@ static void free_retired(struct us_spans *list) {
     }
 }
 
-void us_shared_free(struct us_shared *shared) {
+void us_sets_free(struct us_sets *shared) {
     if (shared == NULL)
         return;
     free_retired(shared->retired);
@@ -57,52 +57,46 @@ void us_shared_free(struct us_shared *shared) {
         free(set);
     }
     us_leaves_free(&shared->leaves);
-    us_shared_free_cells(shared);
-    us_shared_free_buckets(shared);
-    us_shared_free_dicts(shared);
     us_names_free(&shared->set_names);
-    us_names_free(&shared->cell_names);
-    us_names_free(&shared->bucket_names);
-    us_names_free(&shared->dict_names);
     pthread_mutex_destroy(&shared->lock);
     free(shared->anonymous);
     free(shared->readers);
     free(shared);
 }
 
-void us_shared_lock(struct us_shared *shared) {
+void us_sets_lock(struct us_sets *shared) {
     if (shared->queues > 1)
         pthread_mutex_lock(&shared->lock);
 }
 
-void us_shared_unlock(struct us_shared *shared) {
+void us_sets_unlock(struct us_sets *shared) {
     if (shared->queues > 1)
         pthread_mutex_unlock(&shared->lock);
 }
 
-void us_shared_online(struct us_shared *shared, unsigned queue) {
+void us_sets_online(struct us_sets *shared, unsigned queue) {
     if (shared->queues == 1 || queue >= shared->queues)
         return;
     struct us_reader *reader = &shared->readers[queue];
     if (!reader->started) {
         /* Once per queue: waits for an edit in place to end, and none begins afterwards. */
-        us_shared_lock(shared);
+        us_sets_lock(shared);
         shared->started = true;
-        us_shared_unlock(shared);
+        us_sets_unlock(shared);
         reader->started = true;
     }
     uint64_t epoch = atomic_load_explicit(&shared->epoch, memory_order_seq_cst);
     atomic_store_explicit(&reader->seen, epoch, memory_order_seq_cst);
 }
 
-void us_shared_offline(struct us_shared *shared, unsigned queue) {
+void us_sets_offline(struct us_sets *shared, unsigned queue) {
     if (shared->queues == 1 || queue >= shared->queues)
         return;
     atomic_store_explicit(&shared->readers[queue].seen, 0, memory_order_release);
 }
 
 /* The oldest epoch that an online queue may still be in. */
-static uint64_t oldest_reader(struct us_shared *shared) {
+static uint64_t oldest_reader(struct us_sets *shared) {
     uint64_t oldest = UINT64_MAX;
     for (unsigned i = 0; i < shared->queues; i++) {
         uint64_t seen = atomic_load_explicit(&shared->readers[i].seen, memory_order_seq_cst);
@@ -113,7 +107,7 @@ static uint64_t oldest_reader(struct us_shared *shared) {
 }
 
 /* The list is newest first, so everything from the first free one on is free. */
-static void reclaim(struct us_shared *shared) {
+static void reclaim(struct us_sets *shared) {
     if (shared->retired == NULL)
         return;
     uint64_t oldest = oldest_reader(shared);
@@ -125,13 +119,13 @@ static void reclaim(struct us_shared *shared) {
     free_retired(list);
 }
 
-void us_shared_publish(struct us_ranges *set, struct us_spans *spans) {
-    struct us_shared *shared = set->shared;
+void us_sets_publish(struct us_ranges *set, struct us_spans *spans) {
+    struct us_sets *shared = set->shared;
     struct us_spans *old = atomic_load_explicit(&set->spans, memory_order_relaxed);
     atomic_store_explicit(&set->spans, spans, memory_order_seq_cst);
     if (old == NULL || old == spans)
         return;
-    if (us_shared_exclusive(shared)) {
+    if (us_sets_exclusive(shared)) {
         us_spans_free(old);
         return;
     }
@@ -141,11 +135,11 @@ void us_shared_publish(struct us_ranges *set, struct us_spans *spans) {
     reclaim(shared);
 }
 
-static struct us_ranges *find(struct us_shared *shared, const char *name, size_t length) {
+static struct us_ranges *find(struct us_sets *shared, const char *name, size_t length) {
     return length > 0 ? us_names_find(&shared->set_names, 0, name, length) : NULL;
 }
 
-static struct us_ranges *make(struct us_shared *shared, const char *name, size_t length) {
+static struct us_ranges *make(struct us_sets *shared, const char *name, size_t length) {
     if (length > US_NAME_MAX || shared->set_count == US_SETS_MAX)
         return NULL;
     if (length > 0 && !us_names_reserve(&shared->set_names))
@@ -165,43 +159,43 @@ static struct us_ranges *make(struct us_shared *shared, const char *name, size_t
     return set;
 }
 
-struct us_ranges *us_shared_ranges(struct us_shared *shared, const char *name, size_t length) {
-    us_shared_lock(shared);
+struct us_ranges *us_sets_ranges(struct us_sets *shared, const char *name, size_t length) {
+    us_sets_lock(shared);
     struct us_ranges *set = find(shared, name, length);
     if (set == NULL)
         set = make(shared, name, length);
-    us_shared_unlock(shared);
+    us_sets_unlock(shared);
     return set;
 }
 
-struct us_ranges *us_shared_anonymous(
-    struct us_shared *shared, unsigned bank, unsigned queue, struct us_ranges *last) {
+struct us_ranges *us_sets_anonymous(
+    struct us_sets *shared, unsigned bank, unsigned queue, struct us_ranges *last) {
     struct us_ranges **first = &shared->anonymous[bank % 2 * shared->queues + queue % shared->queues];
     struct us_ranges **link = last != NULL ? &last->next_anonymous : first;
     if (*link != NULL)
         return us_ranges_clear(*link) ? *link : NULL;
-    us_shared_lock(shared);
+    us_sets_lock(shared);
     *link = make(shared, "", 0);
-    us_shared_unlock(shared);
+    us_sets_unlock(shared);
     return *link;
 }
 
-struct us_ranges *us_shared_find_ranges(struct us_shared *shared, const char *name, size_t length) {
-    us_shared_lock(shared);
+struct us_ranges *us_sets_find_ranges(struct us_sets *shared, const char *name, size_t length) {
+    us_sets_lock(shared);
     struct us_ranges *set = find(shared, name, length);
-    us_shared_unlock(shared);
+    us_sets_unlock(shared);
     return set;
 }
 
-size_t us_shared_named_ranges(struct us_shared *shared, struct us_ranges **to, size_t capacity) {
-    us_shared_lock(shared);
+size_t us_sets_named_ranges(struct us_sets *shared, struct us_ranges **to, size_t capacity) {
+    us_sets_lock(shared);
     size_t count = 0, place = 0;
     for (struct us_ranges *set = shared->sets; set != NULL; set = set->next)
         count += set->name[0] != '\0';
     for (struct us_ranges *set = shared->sets; set != NULL; set = set->next)
         if (set->name[0] != '\0' && count - ++place < capacity)
             to[count - place] = set;
-    us_shared_unlock(shared);
+    us_sets_unlock(shared);
     return count;
 }
 

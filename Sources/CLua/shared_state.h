@@ -15,7 +15,7 @@ enum {
 };
 
 struct us_ranges {
-    struct us_shared *shared;
+    struct us_sets *shared;
     struct us_ranges *next;
     _Atomic(struct us_spans *) spans;
     struct us_ranges *next_anonymous; /* of the same bank and queue */
@@ -28,44 +28,31 @@ struct us_reader {
     bool started;                       /* touched by its own thread only */
 };
 
-struct us_shared {
+struct us_sets {
     unsigned queues;
     bool started; /* under the lock: some queue went online once, so sets may have readers at any time */
     pthread_mutex_t lock;
     size_t set_count, interval_count;
     struct us_ranges *sets;
-    struct us_names set_names, cell_names, bucket_names, dict_names;
+    struct us_names set_names;
     struct us_ranges **anonymous; /* the first of each bank and queue */
     struct us_spans *retired; /* newest first */
     struct us_leaves leaves;
-    struct us_cell *cells;    /* cells.c, newest first */
-    size_t cell_count;
-    struct us_cell **numbered[4]; /* by enum us_cell_kind: the cell with number n at n - 1 */
-    struct us_bucket *buckets; /* bucket.c, newest first */
-    size_t bucket_count;
-    struct us_dict *dicts; /* dict.c, newest first */
-    size_t dict_count;
-    _Atomic size_t dict_bytes;
-    uint32_t cell_numbers[4]; /* by enum us_cell_kind: the last number given */
     _Atomic uint64_t epoch;   /* from 1 */
     _Atomic uint64_t growths; /* ranges.c */
     struct us_reader *readers;
 };
 
 /* Excludes edits. Nothing to do with one queue. */
-void us_shared_lock(struct us_shared *shared);
-void us_shared_unlock(struct us_shared *shared);
+void us_sets_lock(struct us_sets *shared);
+void us_sets_unlock(struct us_sets *shared);
 /* Under the lock: makes spans what readers see from now on and frees the old directory, with its dead leaves, once
  * nobody can see them. */
-void us_shared_publish(struct us_ranges *set, struct us_spans *spans);
-/* cells.c: the cells go with the registry. */
-void us_shared_free_cells(struct us_shared *shared);
-void us_shared_free_buckets(struct us_shared *shared); /* bucket.c */
-void us_shared_free_dicts(struct us_shared *shared);   /* dict.c */
+void us_sets_publish(struct us_ranges *set, struct us_spans *spans);
 /* Copies at most capacity intervals, consistently; returns how many there are. */
 size_t us_ranges_copy(const struct us_ranges *set, struct us_span *to, size_t capacity);
 
 /* Under the lock: nobody can be looking at a set, it may be edited in place. */
-static inline bool us_shared_exclusive(const struct us_shared *shared) {
+static inline bool us_sets_exclusive(const struct us_sets *shared) {
     return shared->queues == 1 || !shared->started;
 }

@@ -193,9 +193,9 @@ static void write_entries(struct us_spans *to, const struct us_spans *from, cons
 
 /* Puts new leaves in the place of old ones. *to becomes the directory that has them, NULL when there are none. */
 static bool replace_leaves(
-    struct us_shared *shared, struct us_spans **to, struct us_spans *old, struct rebuild *rebuild) {
+    struct us_sets *shared, struct us_spans **to, struct us_spans *old, struct rebuild *rebuild) {
     const struct us_spans *from = old != NULL ? old : &empty;
-    bool exclusive = us_shared_exclusive(shared);
+    bool exclusive = us_sets_exclusive(shared);
     struct us_leaves *leaves = from->leaf_count >= US_LEAVES_MANY ? &shared->leaves : NULL;
     if (!make_leaves(rebuild, leaves, exclusive, rebuild->end == from->leaf_count && rebuild->runs[BEHIND].count == 0)) {
         free_leaves(rebuild);
@@ -222,7 +222,7 @@ static bool replace_leaves(
 bool us_spans_edit(struct us_ranges *set, const struct us_edit *edit) {
     struct us_spans *old = atomic_load_explicit(&set->spans, memory_order_relaxed), *to = old;
     const struct us_spans *from = old != NULL ? old : &empty;
-    bool exclusive = us_shared_exclusive(set->shared);
+    bool exclusive = us_sets_exclusive(set->shared);
     uint64_t bytes_out;
     size_t count_out = taken_out(from, edit, &bytes_out);
     size_t count = from->count - count_out + edit->piece_count;
@@ -238,7 +238,7 @@ bool us_spans_edit(struct us_ranges *set, const struct us_edit *edit) {
         to->bytes = bytes;
     }
     set->shared->interval_count = in_all;
-    us_shared_publish(set, to);
+    us_sets_publish(set, to);
     return true;
 }
 

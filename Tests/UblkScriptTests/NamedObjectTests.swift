@@ -58,13 +58,13 @@ import Testing
         _ = try harness.ctl()
         let names = ["a", "b", "ab", "ba", "a" + String(repeating: "b", count: 63)]
         for (index, name) in names.enumerated() {
-            guard let cell = unsafe shared.cell(US_CELL_COUNTER, name),
+            guard let cell = shared.cell(US_CELL_COUNTER, name),
                 let set = unsafe shared.ranges(named: name)
             else {
                 Issue.record("\(name) is not there")
                 continue
             }
-            let count = unsafe us_cell_get(cell)
+            let count = cell.value
             let isInside = unsafe us_ranges_overlaps(set, UInt64(index + 1) * 4096, 1)
             let bytes = unsafe us_ranges_bytes(set)
             #expect(count == Int64(index + 1) && isInside && bytes == 4096, "\(name)")

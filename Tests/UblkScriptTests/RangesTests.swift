@@ -48,7 +48,7 @@ import Testing
     static func makeSet(_ shared: SharedObjects, _ name: String = "") throws
         -> OpaquePointer
     {
-        let set = unsafe us_shared_ranges(shared.handle, name, name.utf8.count)
+        let set = unsafe us_sets_ranges(shared.sets, name, name.utf8.count)
         return unsafe try #require(set)
     }
 
@@ -139,7 +139,7 @@ import Testing
     @Test func `a name is one set, an empty name always a new one`() {
         let shared = SharedObjects(queues: 1)
         func address(_ name: String) -> UInt {
-            unsafe UInt(bitPattern: us_shared_ranges(shared.handle, name, name.utf8.count))
+            unsafe UInt(bitPattern: us_sets_ranges(shared.sets, name, name.utf8.count))
         }
         #expect(address("bad") == address("bad"))
         #expect(address("bad") != address("bad2"))
@@ -153,7 +153,7 @@ import Testing
         let shared = SharedObjects(queues: 1)
         let set = unsafe try Self.makeSet(shared)
         var dice = Dice(seed: seed)
-        var growths = unsafe us_shared_growths(shared.handle)
+        var growths = unsafe us_sets_growths(shared.sets)
         var kept: (UInt64?, UInt64?) = (nil, nil)
         for round in 0..<20_000 {
             let start = dice.roll(1000)
@@ -162,7 +162,7 @@ import Testing
             } else {
                 unsafe us_ranges_remove(set, start, dice.roll(200))
             }
-            let now = unsafe us_shared_growths(shared.handle)
+            let now = unsafe us_sets_growths(shared.sets)
             let hull = unsafe Self.hull(set)
             if now != growths {
                 growths = now

@@ -40,9 +40,9 @@ import Testing
         let scripts = try (0..<2).map { _ in try ScriptHarness(text, shared: shared) }
         let rules = try scripts.map { try $0.script.declarations().rules }
         for index in 0..<2 {
-            let rates = rules.map { unsafe us_bucket_rate($0[index].timing.bucket) }
+            let rates = rules.map { $0[index].timing.bucket?.rate }
             #expect(rates == [UInt64(index + 1) * 1000, UInt64(index + 1) * 1000])
-            let buckets = rules.map { UInt(bitPattern: unsafe $0[index].timing.bucket) }
+            let buckets = rules.map { $0[index].timing.bucket }
             #expect(buckets[0] == buckets[1])
             let ranges = rules.map { UInt(bitPattern: unsafe $0[index].range) }
             #expect(ranges[0] == ranges[1] && ranges[0] != 0, "and one range")

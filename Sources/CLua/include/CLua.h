@@ -1,35 +1,25 @@
-/* The script side in C: one Lua 5.4 state per queue, and the native objects scripts hold.
+/* The script side in C: one Lua 5.4 state per queue.
  *
  * Why C: Lua raises errors by longjmp, and a longjmp across a Swift frame skips its releases.
  * So every Lua call that can raise is made here below lua_pcall, every function a script can
  * call is a C function over a C struct, and Swift sees only plain structs and status codes.
  *
- *   units.h      sizes, times and errno names: the one parser for scripts and the command line
- *   dist.h       distributions of times
- *   bucket.h     token buckets, shared by the queues
- *   random.h     seeded random streams
- *   vocabulary.h the words of the language that more than one file knows: outcomes, corruption modes, flags ...
- *   objects.h    what is called here of the objects that are Swift
- *   decision.h   what is to happen to one IO, and the IO as a script sees it
- *   effects.h    changes to data that a handler has noted
- *   ranges.h     sets of byte ranges and the registry that the queues of a device share
- *   dict.h       named tables that the queues share
- *   meter.h      how long something has worked
- *   cells.h      named numbers that the queues share: counters, marks, the state
  *   script.h     load a script, run its handlers, stop it when it runs away
  *   tests.h      the tests that a script carries, for the simulator
+ *   vocabulary.h the words of the language that more than one file knows: outcomes, corruption modes, flags ...
+ *   decision.h   what is to happen to one IO, and the IO as a script sees it
+ *   effects.h    changes to data that a handler has noted
+ *   objects.h    what is called here of the objects that Swift has: buckets, cells, dicts, ...
+ *   ranges.h     sets of byte ranges, which the queues of a device share
+ *   units.h      sizes, times and errno names: the one parser for scripts and the command line
+ *   meter.h      how long something has worked
  *   shipped.h    the fault scripts inside the program
  */
 #pragma once
-#include "bucket.h"
-#include "cells.h"
 #include "decision.h"
-#include "dict.h"
-#include "dist.h"
 #include "effects.h"
 #include "meter.h"
 #include "objects.h"
-#include "random.h"
 #include "ranges.h"
 #include "script.h"
 #include "shipped.h"

@@ -1,7 +1,4 @@
-/* Named tables that the queues of a device share and that outlive a script: keys and values are plain.
- *
- * One lock a table, taken for a moment by each operation; handlers of several queues may wait for each other there.
- * Any thread. */
+/* Named tables that the queues of a device share and that outlive a script (SharedDict.swift). */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,14 +23,15 @@ struct us_value {
     size_t length;
 };
 
-/* The table of that name, made when there is none; NULL: no memory, over 2^16 of them, or the name is too long. */
-struct us_dict *us_shared_dict(struct us_shared *shared, const char *name, size_t length);
-
-/* False: it is not there. Text is copied to text, which has room for US_DICT_TEXT_MAX bytes. */
-bool us_dict_get(struct us_dict *dict, const struct us_value *key, struct us_value *value, char *text);
-/* US_VALUE_NONE removes. False: no memory, or over US_DICT_BYTES_MAX. */
-bool us_dict_set(struct us_dict *dict, const struct us_value *key, const struct us_value *value);
-/* Adds to an integer, 0 when there is none; false: as set, or what is there is no integer. */
-bool us_dict_add(struct us_dict *dict, const struct us_value *key, int64_t amount, int64_t *sum);
-size_t us_dict_count(struct us_dict *dict);
-void us_dict_clear(struct us_dict *dict);
+struct us_dict_functions {
+    /* The table of that name, made when there is none; NULL: over 2^16 of them, or the name is too long. */
+    struct us_dict *(*named)(struct us_shared *shared, const char *name, size_t length);
+    /* False: it is not there. Text is copied to text, which has room for US_DICT_TEXT_MAX bytes. */
+    bool (*get)(struct us_dict *dict, const struct us_value *key, struct us_value *value, char *text);
+    /* US_VALUE_NONE removes. False: no memory, or over US_DICT_BYTES_MAX. */
+    bool (*set)(struct us_dict *dict, const struct us_value *key, const struct us_value *value);
+    /* Adds to an integer, 0 when there is none; false: as set, or what is there is no integer. */
+    bool (*add)(struct us_dict *dict, const struct us_value *key, int64_t amount, int64_t *sum);
+    size_t (*count)(struct us_dict *dict);
+    void (*clear)(struct us_dict *dict);
+};

@@ -2,10 +2,9 @@
  * A state belongs to one thread at a time (it may be handed over); only us_script_sequence and
  * us_script_ask and us_script_answers may be called from another one, the watchdog's. */
 #pragma once
-#include "bucket.h"
 #include "decision.h"
-#include "dist.h"
 #include "effects.h"
+#include "objects.h"
 #include "ranges.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -31,7 +30,8 @@ struct us_script_options {
     uint64_t now;  /* on the device's clock, for the load phase */
     int log_fd;               /* log() writes one line there; -1: dropped. Never blocks if the fd does not */
     bool keeps_tests;         /* test() keeps its function; tests.h */
-    struct us_shared *shared; /* outlives the script */
+    struct us_shared *shared; /* named objects and sets; both outlive the script */
+    struct us_sets *sets;
     const char *directory;    /* what relative paths of the script are relative to; copied. NULL or "": the process's */
 };
 

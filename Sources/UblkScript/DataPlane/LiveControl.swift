@@ -42,12 +42,12 @@ struct LiveControl {
         case .sets: return .sets(shared.rangesNames.map(summary))
         case .set(let name, let operation): return try set(name, operation)
         case .mark(let name):
-            let cell = try unsafe cell(US_CELL_MARK, name)
-            return unsafe .mark(name, times: UInt64(us_cell_mark(cell, now.nanoseconds)))
+            let cell = try cell(US_CELL_MARK, name)
+            return .mark(name, times: UInt64(cell.mark(at: now.nanoseconds)))
         case .state: return .state(shared.stateName ?? "")
         case .setState(let name):
-            let current = try unsafe cell(US_CELL_STATE, "")
-            unsafe us_cell_set(current, Int64(try cell(US_CELL_STATE_NAME, name).pointee.number))
+            let current = try cell(US_CELL_STATE, "")
+            current.set(Int64(try cell(US_CELL_STATE_NAME, name).number))
             return .state(shared.stateName ?? "")
         case .seed: return .seed(seed)
         }
@@ -122,12 +122,9 @@ struct LiveControl {
 
     // MARK: Marks and the state
 
-    private func cell(
-        _ kind: us_cell_kind,
-        _ name: String
-    ) throws(QueueRefusal) -> UnsafeMutablePointer<us_cell> {
-        guard let cell = unsafe shared.cell(kind, name) else { throw .noMemoryForName(name) }
-        return unsafe cell
+    private func cell(_ kind: us_cell_kind, _ name: String) throws(QueueRefusal) -> Cell {
+        guard let cell = shared.cell(kind, name) else { throw .noMemoryForName(name) }
+        return cell
     }
 }
 

@@ -62,7 +62,9 @@ struct Distribution: Sendable {
 
     /// The first part whose `upto` is above `chance`.
     private static func choose(_ dist: UnsafePointer<us_dist>, _ chance: Double) -> us_dist_part {
-        guard let parts = unsafe dist.pointee.parts else { return us_dist_part() }
+        guard let parts = unsafe dist.pointee.parts else {
+            return unsafe us_dist_part()
+        }
         var low = 0
         var high = unsafe dist.pointee.part_count &- 1
         while low < high {

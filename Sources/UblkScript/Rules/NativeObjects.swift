@@ -9,7 +9,10 @@ enum NativeObjects {
         var functions = unsafe us_object_functions(
             random: .table,
             hash: { unsafe DataHash.of($0, length: $1) },
-            dist: .table
+            dist: .table,
+            cell: .table,
+            bucket: .table,
+            dict: .table
         )
         unsafe us_use_objects(&functions)
         return true

@@ -41,11 +41,10 @@ struct Rule {
 
     /// What the rule acted on is taken out of ``range``: bad the first time only.
     var isOnce = false
-    // Safety: cells of the shared registry, which outlives the rules.
     /// Counts the rule's acts as a mark; nil: none.
-    var mark: UnsafeMutablePointer<us_cell>?
+    var mark: Cell?
     /// The device's state is set to the one with `newState`; nil: it stays.
-    var state: UnsafeMutablePointer<us_cell>?
+    var state: Cell?
     var newState: Int64 = 0
 
     /// A write, discard or write-zeroes that succeeds takes its bytes out of ``range``.
@@ -136,7 +135,7 @@ extension Rule {
         hasEffects = decision.changesData
         try check(origin: origin)
         onlyDelays =
-            unsafe hasTiming && !isTerminal && decision.delay_ns == 0 && !hasEffects && !heals
+            hasTiming && !isTerminal && decision.delay_ns == 0 && !hasEffects && !heals
             && !isOnce && mark == nil && state == nil && !isLogged
     }
 
@@ -178,9 +177,9 @@ extension Rule {
             try add(verdict, setting)
         case "log": isLogged = try setting.bool()
         case "once": isOnce = try setting.bool()
-        case "mark": unsafe mark = try names.cell(US_CELL_MARK, try setting.name(), setting)
+        case "mark": mark = try names.cell(US_CELL_MARK, try setting.name(), setting)
         case "set_state":
-            unsafe state = try names.cell(US_CELL_STATE, "", setting)
+            state = try names.cell(US_CELL_STATE, "", setting)
             newState = try names.state(setting)
         default:
             if let outcome = Outcome.all.first(where: { $0.ruleKey == setting.key }) {
@@ -351,7 +350,7 @@ extension Rule {
         if conditions.endsBeforeItBegins {
             throw refuse("before comes no later than after: the rule could never act")
         }
-        let doesNothing = unsafe !heals && !isTerminal && mark == nil && state == nil && !isLogged
+        let doesNothing = !heals && !isTerminal && mark == nil && state == nil && !isLogged
         if doesNothing, !isOnce, !hasTiming, !hasEffects, decision.delay_ns == 0 {
             throw refuse(
                 "the rule does nothing: give one of " + Self.actions.joined(separator: ", ")

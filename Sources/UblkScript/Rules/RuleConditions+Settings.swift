@@ -63,7 +63,7 @@ extension RuleConditions {
     }
 
     private mutating func readState(_ setting: Setting, _ names: RuleNames) throws(ConfigError) {
-        unsafe state = UnsafePointer(try names.cell(US_CELL_STATE, "", setting))
+        state = try names.cell(US_CELL_STATE, "", setting)
         stateNumber = try names.state(setting)
     }
 
@@ -107,9 +107,7 @@ extension RuleConditions {
             case "ops": limit.ops = UInt64(try part.integer(0...Int64.max))
             case "bytes": limit.bytes = try part.bytes(0...UInt64(Int64.max))
             default:
-                unsafe limit.mark = UnsafePointer(
-                    try names.cell(US_CELL_MARK, try part.name(), part)
-                )
+                limit.mark = try names.cell(US_CELL_MARK, try part.name(), part)
             }
         }
         return limit
@@ -156,15 +154,15 @@ struct RuleNames {
         _ kind: us_cell_kind,
         _ name: String,
         _ setting: Setting
-    ) throws(ConfigError) -> UnsafeMutablePointer<us_cell> {
-        guard let cell = unsafe shared.cell(kind, name) else {
+    ) throws(ConfigError) -> Cell {
+        guard let cell = shared.cell(kind, name) else {
             throw setting.refused("one of at most 65536 names, and memory for it,")
         }
-        return unsafe cell
+        return cell
     }
 
     /// The number of the state that the setting names.
     func state(_ setting: Setting) throws(ConfigError) -> Int64 {
-        unsafe Int64(try cell(US_CELL_STATE_NAME, try setting.name(), setting).pointee.number)
+        Int64(try cell(US_CELL_STATE_NAME, try setting.name(), setting).number)
     }
 }

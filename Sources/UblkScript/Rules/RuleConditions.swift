@@ -4,7 +4,6 @@ import CLua
 ///
 /// Plain data, a copy a queue. Everything given must hold; what is not given always holds. Times are
 /// on the device's clock, which starts when faults are armed.
-@safe
 struct RuleConditions {
     /// Bits of `op_flags` that must be set (`flagsSet`) and that must be clear (`flagsClear`).
     var flagsSet: UInt32 = 0
@@ -21,9 +20,8 @@ struct RuleConditions {
     var window: Window?
     var after = Limit()
     var before = Limit()
-    // Safety: cells of the shared registry, which outlives the rules.
     /// The device's state must be the one with this number.
-    var state: UnsafePointer<us_cell>?
+    var state: Cell?
     var stateNumber: Int64 = 0
     var content: Content?
 
@@ -41,18 +39,16 @@ struct RuleConditions {
     }
 
     /// A moment of the device's life.
-    @safe
     struct Limit {
         /// Time on the device's clock; nil: not given.
         var time: UInt64?
         /// Number of IOs that arrived, and of bytes that they asked for; nil: not given.
         var ops: UInt64?
         var bytes: UInt64?
-        // Safety: as above.
-        var mark: UnsafePointer<us_cell>?
+        var mark: Cell?
 
         var needsTotals: Bool { ops != nil || bytes != nil }
-        var isGiven: Bool { unsafe time != nil || needsTotals || mark != nil }
+        var isGiven: Bool { time != nil || needsTotals || mark != nil }
 
         /// True when everything given has come.
         @inline(__always)
@@ -60,14 +56,14 @@ struct RuleConditions {
             if let time, moment.time < time { return false }
             if let ops, moment.ops <= ops { return false }
             if let bytes, moment.bytes < bytes { return false }
-            if let mark = unsafe mark, unsafe us_cell_get(mark) == 0 { return false }
+            if let mark, mark.value == 0 { return false }
             return true
         }
     }
 
     /// `before` has come whenever `after` has.
     var endsBeforeItBegins: Bool {
-        guard after.isGiven, unsafe before.mark == nil else { return false }
+        guard after.isGiven, before.mark == nil else { return false }
         let limits: [(end: UInt64?, start: UInt64?)] = [
             (before.time, after.time), (before.ops, after.ops), (before.bytes, after.bytes),
         ]
@@ -101,7 +97,7 @@ struct RuleConditions {
         if let window, !window.contains(moment.time) { return false }
         if after.isGiven, !after.isReached(moment) { return false }
         if before.isGiven, before.isReached(moment) { return false }
-        if let state = unsafe state, unsafe us_cell_get(state) != stateNumber { return false }
+        if let state, state.value != stateNumber { return false }
         if let content { return unsafe content.fits(moment.data, length: io.length) }
         return true
     }

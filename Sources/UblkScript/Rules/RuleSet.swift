@@ -289,9 +289,9 @@ struct RuleSet: ~Copyable {
         length: UInt64,
         time: UInt64
     ) {
-        if let mark = unsafe rule.pointee.mark { unsafe us_cell_mark(mark, time) }
+        if let mark = unsafe rule.pointee.mark { mark.mark(at: time) }
         if let state = unsafe rule.pointee.state {
-            unsafe us_cell_set(state, rule.pointee.newState)
+            unsafe state.set(rule.pointee.newState)
         }
         if unsafe rule.pointee.isOnce, let range = unsafe rule.pointee.range {
             unsafe us_ranges_remove(range, offset, length)

@@ -3,13 +3,11 @@ import CLua
 /// How long a rule makes an IO wait, where that is not one fixed time.
 ///
 /// Plain data, a copy a queue; what it points to is shared by all queues or belongs to the script.
-@safe
 struct RuleTiming {
     /// `delay = dist...`: drawn for each IO; waits overlap.
     var delay: Distribution?
-    // Safety: a bucket lives as long as the shared registry, which outlives the rules.
     /// `rate`: waits until the tokens are there.
-    var bucket: OpaquePointer?
+    var bucket: TokenBucket?
     /// `service`: waits add up, as behind a device that does one thing at a time.
     var service: RuleService?
     /// `stall`: when the rule acts, everything that fits waits until the end of this time; 0: none.
@@ -33,19 +31,16 @@ extension RuleTiming {
     ) throws(ConfigError) -> Bool {
         switch (setting.key, setting.value) {
         case ("delay", .dist(let address)): delay = Distribution(address: address)
-        case ("rate", .bucket(let address)): unsafe bucket = OpaquePointer(bitPattern: address)
+        case ("rate", .bucket(let address)): bucket = TokenBucket(address: address)
         case ("rate", _):
             let rate = try setting.bytes(1...DeviceConfig.sizeMax)
             // Named after the rule, so that all queues take from one.
-            guard
-                let made = unsafe names.shared.bucket(
-                    "\u{1}rule \(names.bank) \(names.rule)",
-                    rate: rate
-                )
-            else {
-                throw ConfigError(origin: setting.origin, text: "rate: out of memory")
+            let owner = SharedObjects.Owner.rule(bank: names.bank, number: names.rule)
+            let usual = TokenBucket.Rate(rate: rate, burst: max(1, rate / 10))
+            guard let made = names.shared.bucket(of: owner, usual) else {
+                throw ConfigError(origin: setting.origin, text: "rate: too many buckets")
             }
-            unsafe bucket = made
+            bucket = made
         case ("service", _): service = try RuleService(setting)
         case ("stall", .dist(let address)):
             stallDist = Distribution(address: address)
@@ -81,9 +76,9 @@ extension RuleTiming {
     ) -> UInt64 {
         var wait: UInt64 = 0
         if let delay { wait = unsafe draw(delay, stream, lastDelay) }
-        if let bucket = unsafe bucket {
-            let tokens = unsafe us_bucket_cost(bucket, io.pointee.length) &* max(1, cost)
-            wait = unsafe min(wait + us_bucket_take(bucket, tokens, now), Rule.timeMax)
+        if let bucket {
+            let tokens = unsafe bucket.cost(length: io.pointee.length) &* max(1, cost)
+            wait = min(wait + bucket.take(tokens, now: now), Rule.timeMax)
         }
         guard let service else { return wait }
         let end = unsafe service.end(
@@ -124,7 +119,7 @@ extension RuleTiming {
                 text: "correlation needs a delay that is a distribution"
             )
         }
-        if cost != 0, unsafe bucket == nil {
+        if cost != 0, bucket == nil {
             throw ConfigError(origin: origin, text: "cost needs the rate that it is taken from")
         }
     }

@@ -1,106 +1,209 @@
 import CLua
 import Synchronization
 
-/// The named native objects (`ranges`, `counter`, marks, the state) that all queues of one device share.
+/// The native objects that all queues of one device share: `ranges`, `bucket`, `dict`, `counter`, marks, the state, and
+/// what rules know of each 4 KiB.
 ///
-/// Made once per device, outlives its scripts.
-///
-/// The C side does its own synchronisation (`ranges.h`); this only owns the memory.
+/// Made once per device, outlives its scripts; an object is never removed. Any thread: making and finding takes a lock,
+/// the objects do their own synchronisation. C knows it as `struct us_shared`.
 @safe
 final class SharedObjects: Sendable {
     // Safety: freed in deinit; every script keeps a reference to this object.
-    nonisolated(unsafe) let handle: OpaquePointer
-    private let histories = Mutex(Histories())
+    nonisolated(unsafe) let sets: OpaquePointer
+    private let cells = Mutex(CellTable())
+    private let others = Mutex(Others())
+    private let dictUsage = DictUsage()
 
-    /// The tables of what has happened to each 4 KiB.
-    private struct Histories {
-        /// By bank, then by rule.
-        var counts: [[Int: HistoryTable<UInt8>]] = [[:], [:]]
-        var times: HistoryTable<UInt64>?
+    /// Who has an object that has no name.
+    enum Owner: Hashable {
+        case rule(bank: Int, number: Int)
+        case script(bank: Int, queue: UInt32, number: UInt32)
     }
 
+    // Safety: sets live as long as `sets`.
+    @safe
+    private struct Others {
+        var buckets: [[UInt8]: TokenBucket] = [:]
+        var ownBuckets: [Owner: TokenBucket] = [:]
+        var dicts: [[UInt8]: SharedDict] = [:]
+        /// How often each 4 KiB was accessed, for a rule.
+        var counts: [Owner: HistoryTable<UInt8>] = [:]
+        /// When each 4 KiB was written.
+        var times: HistoryTable<UInt64>?
+        var rangesOfRules: [Owner: OpaquePointer] = unsafe [:]
+    }
+
+    /// Of each kind; native memory is outside of a script's own limit, so a load phase that runs away meets one here.
+    private static let objectsMax = 1 << 16
+
     init(queues: Int) {
-        guard let handle = unsafe us_shared_new(UInt32(queues)) else {
+        guard let sets = unsafe us_sets_new(UInt32(queues)) else {
             preconditionFailure("out of memory")
         }
-        unsafe self.handle = handle
+        unsafe self.sets = sets
     }
 
     deinit {
-        histories.withLock { histories in
-            for table in histories.counts.joined() { table.value.free() }
-            histories.times?.free()
+        others.withLock { others in
+            for bucket in others.buckets.values { bucket.free() }
+            for bucket in others.ownBuckets.values { bucket.free() }
+            for dict in others.dicts.values { dict.free() }
+            for table in others.counts.values { table.free() }
+            others.times?.free()
         }
-        unsafe us_shared_free(handle)
+        dictUsage.free()
+        unsafe us_sets_free(sets)
+    }
+
+    /// How C calls it.
+    var address: OpaquePointer {
+        unsafe OpaquePointer(Unmanaged.passUnretained(self).toOpaque())
+    }
+
+    /// What C means by that address; counts no reference.
+    @inline(__always)
+    static func with<Result>(_ address: OpaquePointer?, _ body: (SharedObjects) -> Result) -> Result
+    {
+        let object = unsafe Unmanaged<SharedObjects>.fromOpaque(
+            UnsafeRawPointer(address.unsafelyUnwrapped)
+        )
+        return unsafe object._withUnsafeGuaranteedRef { body($0) }
     }
 
     /// The queue's thread starts looking at sets.
     @inline(__always)
-    func online(_ queue: QueueID) { unsafe us_shared_online(handle, UInt32(queue.rawValue)) }
+    func online(_ queue: QueueID) { unsafe us_sets_online(sets, UInt32(queue.rawValue)) }
 
     /// The queue's thread may sleep now.
     @inline(__always)
-    func offline(_ queue: QueueID) { unsafe us_shared_offline(handle, UInt32(queue.rawValue)) }
+    func offline(_ queue: QueueID) { unsafe us_sets_offline(sets, UInt32(queue.rawValue)) }
+}
 
-    /// The named cell, made when there is none yet; nil when it cannot be.
-    func cell(_ kind: us_cell_kind, _ name: String) -> UnsafeMutablePointer<us_cell>? {
+// MARK: Counters, marks and the state
+
+extension SharedObjects {
+    /// The cell of that kind and name, made when there is none yet; nil when it cannot be.
+    func cell(_ kind: us_cell_kind, _ name: UnsafeRawBufferPointer) -> Cell? {
+        cells.withLock { unsafe $0.findOrMake(kind, name) }
+    }
+
+    func cell(_ kind: us_cell_kind, _ name: String) -> Cell? {
         var name = name
-        return name.withUTF8 { bytes in
-            unsafe bytes.withMemoryRebound(to: CChar.self) {
-                unsafe us_shared_cell(handle, kind, $0.baseAddress, $0.count)
+        return name.withUTF8 { unsafe cell(kind, UnsafeRawBufferPointer($0)) }
+    }
+
+    /// The cell of that kind and number; nil when there is none.
+    func cell(_ kind: us_cell_kind, number: UInt32) -> Cell? {
+        cells.withLock { $0.at(kind, number: number) }
+    }
+
+    /// The cell of that kind and name; nil when there is none.
+    private func existing(_ kind: us_cell_kind, _ name: String) -> Cell? {
+        var name = name
+        return name.withUTF8 { name in
+            cells.withLock { unsafe $0.find(kind, UnsafeRawBufferPointer(name)) }
+        }
+    }
+
+    /// When the mark of that name was set last, on the device's clock; nil when it never was.
+    func timeOfMark(_ name: String) -> UInt64? {
+        guard let cell = existing(US_CELL_MARK, name), cell.value != 0 else { return nil }
+        return cell.time
+    }
+
+    /// How often the mark of that name was set.
+    func countOfMark(_ name: String) -> UInt64 {
+        UInt64(clamping: existing(US_CELL_MARK, name)?.value ?? 0)
+    }
+
+    /// The name of the device's state; nil until one is set.
+    var stateName: String? {
+        guard let state = existing(US_CELL_STATE, "") else { return nil }
+        return cell(US_CELL_STATE_NAME, number: UInt32(truncatingIfNeeded: state.value))?.name
+    }
+}
+
+// MARK: Buckets, tables and histories
+
+extension SharedObjects {
+    /// The bucket of that name; one that exists gets the new rate and keeps what was taken.
+    ///
+    /// nil: too many.
+    func bucket(_ name: UnsafeRawBufferPointer, _ rate: TokenBucket.Rate) -> TokenBucket? {
+        others.withLock { others in
+            Self.findOrMake(&others.buckets, unsafe Array(name), make: { TokenBucket(rate) }) {
+                $0.set(rate)
             }
         }
     }
 
-    /// The bucket of that name, with a burst of a tenth of a second; nil when it cannot be made.
-    func bucket(_ name: String, rate: UInt64) -> OpaquePointer? {
-        var name = name
-        return name.withUTF8 { bytes in
-            unsafe bytes.withMemoryRebound(to: CChar.self) {
-                unsafe us_shared_bucket(
-                    handle,
-                    $0.baseAddress,
-                    $0.count,
-                    rate,
-                    max(1, rate / 10),
-                    false
-                )
+    /// The bucket that has no name; full, as it is new to each script that is loaded.
+    ///
+    /// nil: too many.
+    func bucket(of owner: Owner, _ rate: TokenBucket.Rate) -> TokenBucket? {
+        others.withLock { others in
+            Self.findOrMake(&others.ownBuckets, owner, make: { TokenBucket(rate) }) {
+                $0.set(rate)
+                $0.refill()
             }
         }
     }
 
-    /// How often each 4 KiB was accessed, for the rule of that number: a new table, or the one there is, emptied; nil
-    /// when there is no memory.
+    /// The table of that name, made when there is none; nil: too many.
+    func dict(_ name: UnsafeRawBufferPointer) -> SharedDict? {
+        others.withLock { others in
+            Self.findOrMake(&others.dicts, unsafe Array(name), make: { SharedDict(dictUsage) }) {
+                _ in
+            }
+        }
+    }
+
+    /// How often each 4 KiB was accessed, for the rule of that number: all zeroes; nil when there is no memory.
     ///
     /// - Parameter bank: as in ``Script/Options/bank``.
     func counts(rule: Int, bank: Int, deviceBytes: UInt64) -> HistoryTable<UInt8>? {
-        histories.withLock { histories in
-            if let table = histories.counts[bank][rule] {
-                table.forget()
-                return table
-            }
-            let table = HistoryTable<UInt8>(deviceBytes: deviceBytes)
-            histories.counts[bank][rule] = table
-            return table
+        others.withLock { others in
+            Self.findOrMake(
+                &others.counts,
+                .rule(bank: bank, number: rule),
+                make: { HistoryTable(deviceBytes: deviceBytes) },
+                found: { $0.forget() }
+            )
         }
     }
 
     /// When each 4 KiB was written last; nil when there is no memory.
     func writeTimes(deviceBytes: UInt64) -> HistoryTable<UInt64>? {
-        histories.withLock { histories in
-            if histories.times == nil { histories.times = HistoryTable(deviceBytes: deviceBytes) }
-            return histories.times
+        others.withLock { others in
+            if others.times == nil { others.times = HistoryTable(deviceBytes: deviceBytes) }
+            return others.times
         }
     }
 
-    /// The names of the sets that have one, in the order they were made.
-    var rangesNames: [String] { allRangesNames.filter { !$0.hasPrefix("\u{1}") } }
+    private static func findOrMake<Key, Object>(
+        _ objects: inout [Key: Object],
+        _ key: Key,
+        make: () -> Object?,
+        found: (Object) -> Void
+    ) -> Object? {
+        if let object = objects[key] {
+            found(object)
+            return object
+        }
+        guard objects.count < objectsMax, let object = make() else { return nil }
+        objects[key] = object
+        return object
+    }
+}
 
-    /// Those that rules have, too.
-    private var allRangesNames: [String] {
-        var sets = unsafe [OpaquePointer?](repeating: nil, count: 1 << 16)
-        let count = unsafe us_shared_named_ranges(handle, &sets, sets.count)
-        return unsafe sets.prefix(count).compactMap { unsafe $0 }.map { set in
+// MARK: Sets of ranges
+
+extension SharedObjects {
+    /// The names of the sets that have one, in the order they were made.
+    var rangesNames: [String] {
+        var found = unsafe [OpaquePointer?](repeating: nil, count: 1 << 16)
+        let count = unsafe us_sets_named_ranges(sets, &found, found.count)
+        return unsafe found.prefix(count).compactMap { unsafe $0 }.map { set in
             unsafe String(cString: us_ranges_name(set))
         }
     }
@@ -110,47 +213,10 @@ final class SharedObjects: Sendable {
         var name = name
         return name.withUTF8 { bytes in
             unsafe bytes.withMemoryRebound(to: CChar.self) {
-                unsafe us_shared_find_ranges(handle, $0.baseAddress, $0.count)
+                unsafe us_sets_find_ranges(sets, $0.baseAddress, $0.count)
             }
         }
     }
-
-    /// When the mark of that name was set last, on the device's clock; nil when it never was.
-    func timeOfMark(_ name: String) -> UInt64? {
-        guard let cell = unsafe mark(name), unsafe us_cell_get(cell) != 0 else { return nil }
-        return unsafe us_cell_time(cell)
-    }
-
-    /// How often the mark of that name was set.
-    func countOfMark(_ name: String) -> UInt64 {
-        guard let cell = unsafe mark(name) else { return 0 }
-        return unsafe UInt64(clamping: us_cell_get(cell))
-    }
-
-    /// The mark of that name; nil when there is none.
-    private func mark(_ name: String) -> UnsafeMutablePointer<us_cell>? {
-        var name = name
-        return name.withUTF8 { bytes in
-            unsafe bytes.withMemoryRebound(to: CChar.self) {
-                unsafe us_shared_find_cell(handle, US_CELL_MARK, $0.baseAddress, $0.count)
-            }
-        }
-    }
-
-    /// The name of the device's state; nil until one is set.
-    var stateName: String? {
-        guard let state = unsafe us_shared_find_cell(handle, US_CELL_STATE, "", 0) else {
-            return nil
-        }
-        let number = unsafe UInt32(truncatingIfNeeded: us_cell_get(state))
-        guard let name = unsafe us_shared_cell_at(handle, US_CELL_STATE_NAME, number) else {
-            return nil
-        }
-        return unsafe String(cString: us_cell_name(name))
-    }
-
-    /// No name that a script would give.
-    private static let rulePrefix = "\u{1}rule "
 
     /// The set that a rule's `range = { offset, length }` stands for, one for all queues; its address, nil when
     /// there is no memory.
@@ -159,11 +225,13 @@ final class SharedObjects: Sendable {
     ///   - rule: its number in the script.
     ///   - bank: as in ``Script/Options/bank``.
     func ruleRanges(_ rule: Int, bank: Int, offset: UInt64, length: UInt64) -> UInt? {
-        var name = Self.rulePrefix + "\(bank) \(rule)"
-        let set = name.withUTF8 { bytes in
-            unsafe bytes.withMemoryRebound(to: CChar.self) {
-                unsafe us_shared_ranges(handle, $0.baseAddress, $0.count)
-            }
+        let set = unsafe others.withLock { others in
+            unsafe Self.findOrMake(
+                &others.rangesOfRules,
+                .rule(bank: bank, number: rule),
+                make: { unsafe us_sets_ranges(sets, "", 0) },
+                found: { _ in }
+            )
         }
         guard let set = unsafe set, unsafe us_ranges_add(set, offset, length) else { return nil }
         return UInt(bitPattern: set)
@@ -173,15 +241,17 @@ final class SharedObjects: Sendable {
     ///
     /// - Returns: false when there is no memory.
     func clearRuleRanges(bank: Int) -> Bool {
-        allRangesNames.filter { $0.hasPrefix(Self.rulePrefix + "\(bank) ") }.allSatisfy { name in
-            guard let set = unsafe ranges(named: name) else { return true }
-            return unsafe us_ranges_clear(set)
+        others.withLock { others in
+            unsafe others.rangesOfRules.allSatisfy { owner, set in
+                guard case .rule(bank, _) = owner else { return true }
+                return unsafe us_ranges_clear(set)
+            }
         }
     }
 
     /// A new anonymous set of one range; its address, nil when there is no memory.
     func makeRanges(offset: UInt64, length: UInt64) -> UInt? {
-        guard let set = unsafe us_shared_ranges(handle, "", 0),
+        guard let set = unsafe us_sets_ranges(sets, "", 0),
             unsafe us_ranges_add(set, offset, length)
         else { return nil }
         return UInt(bitPattern: set)

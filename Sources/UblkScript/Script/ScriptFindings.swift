@@ -182,7 +182,7 @@ struct ScriptFindings {
 
     private func isOverAtOnce(_ limit: RuleConditions.Limit) -> Bool {
         let parts = [limit.time, limit.ops, limit.bytes].compactMap { $0 }
-        return unsafe limit.mark == nil && !parts.isEmpty && parts.allSatisfy { $0 == 0 }
+        return limit.mark == nil && !parts.isEmpty && parts.allSatisfy { $0 == 0 }
     }
 
     private func reasonAgainstFlags(_ flags: UInt32, _ ops: [IOOp]) -> String? {

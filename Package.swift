@@ -33,7 +33,7 @@ let package = Package(
             cSettings: strictC,
             linkerSettings: [.linkedLibrary("uring")]
         ),
-        // The script's side in C: every Lua call that can longjmp, and the objects scripts hold.
+        // The script's side in C: every Lua call that can longjmp.
         .target(
             name: "CLua",
             cSettings: strictC,

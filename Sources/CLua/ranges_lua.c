@@ -1,11 +1,7 @@
 /* ranges(): sets of byte ranges as objects of a script.
  *
- * The object only points to a us_ranges of the shared registry, which outlives every state. In the io phase the
- * queue is online and looks without a lock. In other phases it may not be, so there looks are made under the
- * registry's lock; nothing that can raise happens while it is held. */
+ * The object only points to a set of the device, which outlives every state. */
 #include "script_state.h"
-#include "shared_state.h"
-#include <string.h>
 
 static struct us_ranges *check_set(lua_State *L) {
     const struct us_ranges_object *object = us_object_at(L, 1, US_KIND_RANGES);
@@ -40,27 +36,22 @@ static int edited(lua_State *L, bool done, const char *function) {
 static int add(lua_State *L) {
     struct us_ranges *set = check_set(L);
     struct interval it = check_interval(L, "add");
-    return edited(L, us_ranges_add(set, it.offset, it.length), "add");
+    return edited(L, us_objects.ranges.add(set, it.offset, it.length), "add");
 }
 
 static int remove_interval(lua_State *L) {
     struct us_ranges *set = check_set(L);
     struct interval it = check_interval(L, "remove");
-    return edited(L, us_ranges_remove(set, it.offset, it.length), "remove");
+    return edited(L, us_objects.ranges.remove(set, it.offset, it.length), "remove");
 }
 
 static int clear(lua_State *L) {
-    return edited(L, us_ranges_clear(check_set(L)), "clear");
+    return edited(L, us_objects.ranges.clear(check_set(L)), "clear");
 }
 
-static void begin_look(lua_State *L, const struct us_ranges *set) {
-    if (us_script_of(L)->phase != US_PHASE_IO)
-        us_sets_lock(set->shared);
-}
-
-static void end_look(lua_State *L, const struct us_ranges *set) {
-    if (us_script_of(L)->phase != US_PHASE_IO)
-        us_sets_unlock(set->shared);
+/* In other phases the queue may not be online. */
+static bool is_online(lua_State *L) {
+    return us_script_of(L)->phase == US_PHASE_IO;
 }
 
 /* A length of 0 is no error here: a flush has none, and it overlaps nothing. */
@@ -68,28 +59,17 @@ static int has(lua_State *L) {
     struct us_ranges *set = check_set(L);
     uint64_t offset = us_check_bytes(L, 2, "offset");
     uint64_t length = lua_isnoneornil(L, 3) ? 1 : us_check_bytes(L, 3, "length");
-    begin_look(L, set);
-    bool found = us_ranges_overlaps(set, offset, length);
-    end_look(L, set);
-    lua_pushboolean(L, found);
+    lua_pushboolean(L, us_objects.ranges.overlaps(set, offset, length, is_online(L)));
     return 1;
 }
 
 static int count(lua_State *L) {
-    struct us_ranges *set = check_set(L);
-    begin_look(L, set);
-    size_t number = us_ranges_count(set);
-    end_look(L, set);
-    lua_pushinteger(L, (lua_Integer)number);
+    lua_pushinteger(L, (lua_Integer)us_objects.ranges.count(check_set(L), is_online(L)));
     return 1;
 }
 
 static int bytes(lua_State *L) {
-    struct us_ranges *set = check_set(L);
-    begin_look(L, set);
-    uint64_t number = us_ranges_bytes(set);
-    end_look(L, set);
-    lua_pushinteger(L, (lua_Integer)number);
+    lua_pushinteger(L, (lua_Integer)us_objects.ranges.bytes(check_set(L), is_online(L)));
     return 1;
 }
 
@@ -97,13 +77,13 @@ static int bytes(lua_State *L) {
  * copy is tried again until it held everything. */
 static int list(lua_State *L) {
     struct us_ranges *set = check_set(L);
-    size_t number = us_ranges_copy(set, NULL, 0), room;
+    size_t number = us_objects.ranges.copy(set, NULL, 0), room;
     struct us_span *spans;
     do {
         lua_settop(L, 1);
         room = number;
         spans = lua_newuserdatauv(L, room * sizeof *spans, 0);
-        number = us_ranges_copy(set, spans, room);
+        number = us_objects.ranges.copy(set, spans, room);
     } while (number > room);
     lua_createtable(L, (int)number, 0);
     for (size_t i = 0; i < number; i++) {
@@ -125,7 +105,7 @@ static int is_same(lua_State *L) {
 }
 
 static int to_text(lua_State *L) {
-    const char *name = us_ranges_name(check_set(L));
+    const char *name = us_objects.ranges.name(check_set(L));
     if (*name != '\0')
         lua_pushfstring(L, "ranges(\"%s\")", name);
     else
@@ -145,10 +125,9 @@ static int ranges(lua_State *L) {
     struct us_ranges_object *object = lua_newuserdatauv(L, sizeof *object, 0);
     object->kind = US_KIND_RANGES;
     object->set = length > 0
-        ? us_sets_ranges(options->sets, name, length)
-        : us_sets_anonymous(options->sets, options->bank, options->queue, script->last_anonymous);
-    if (length == 0 && object->set != NULL)
-        script->last_anonymous = object->set;
+        ? us_objects.ranges.named(options->shared, name, length)
+        : us_objects.ranges.anonymous(
+            options->shared, options->bank, options->queue, ++script->anonymous_sets);
     if (object->set == NULL)
         return luaL_error(L, "ranges: out of memory, or more than %d sets", US_SETS_MAX);
     lua_pushvalue(L, us_own_upvalue(1));

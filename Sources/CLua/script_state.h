@@ -84,8 +84,7 @@ struct us_script {
     size_t arena_left;
     struct us_declaration *declarations;
     size_t declaration_count, declaration_capacity, rule_count, backing_count;
-    struct us_ranges *last_anonymous; /* of the sets that this load has taken */
-    unsigned anonymous_buckets;
+    unsigned anonymous_buckets, anonymous_sets; /* that this load has taken */
     bool has_device;
     int device_line; /* of device{} */
     int params_line; /* of params{}; 0: none */

@@ -92,8 +92,9 @@ import Testing
         var decision = try script.declarations().rules[0].decision
         decision.corrupt_seed = seed
         var data = [UInt8](repeating: byte, count: 4096)
-        let range = set.flatMap { shared.makeRanges(offset: $0.offset, length: $0.length) }
-        decision.corrupt_range = range ?? 0
+        let range = set == nil ? nil : shared.ranges.makeSet()
+        if let set { range?.add(set.offset, set.length) }
+        decision.corrupt_range = range?.address ?? 0
         unsafe data.withUnsafeMutableBytes {
             unsafe Corruption(decision).apply(to: $0, offset: offset, patches: nil)
         }

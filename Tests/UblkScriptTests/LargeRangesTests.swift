@@ -15,19 +15,17 @@ import Testing
     private static let size: UInt64 = 1 << 16
 
     /// A set, what should be in it, and how to change both.
-    @safe
     private struct Pair {
-        // Safety: the registry that the test keeps has it.
-        let set: OpaquePointer
+        let set: RangeSet
         var flags = [Bool](repeating: false, count: Int(LargeRangesTests.size))
 
-        init(_ set: OpaquePointer) { unsafe self.set = unsafe set }
+        init(_ set: RangeSet) { self.set = set }
 
         mutating func change(_ adds: Bool, _ start: UInt64, _ length: UInt64) {
             let length = min(length, LargeRangesTests.size - start)
             let isDone =
-                unsafe adds
-                ? us_ranges_add(set, start, length) : us_ranges_remove(set, start, length)
+                adds
+                ? set.add(start, length) : set.remove(start, length)
             #expect(isDone)
             for byte in start..<start + length { flags[Int(byte)] = adds }
         }
@@ -40,22 +38,22 @@ import Testing
         }
 
         mutating func clear() {
-            #expect(unsafe us_ranges_clear(set))
+            #expect(set.clear())
             flags = [Bool](repeating: false, count: flags.count)
         }
 
         func agrees(from start: UInt64, length: UInt64) -> Bool {
             let length = min(length, LargeRangesTests.size - start)
             let isThere = flags[Int(start)..<Int(start + length)].contains(true)
-            return unsafe us_ranges_overlaps(set, start, length) == isThere
+            return set.overlaps(start, length) == isThere
         }
 
         var agrees: Bool {
             let runs = RangesTests.runs(flags)
             let hull = (runs.first.map { $0[0] }, runs.last.map { $0[0] + $0[1] })
-            return unsafe RangesTests.intervals(set) == runs
-                && us_ranges_count(set) == runs.count
-                && us_ranges_bytes(set) == UInt64(flags.count { $0 })
+            return RangesTests.intervals(set) == runs
+                && set.count == runs.count
+                && set.bytes == UInt64(flags.count { $0 })
                 && RangesTests.hull(set) == hull
         }
     }
@@ -70,7 +68,7 @@ import Testing
         seed: UInt64,
         _ edited: () -> Void = {}
     ) throws {
-        var pair = unsafe Pair(try RangesTests.makeSet(shared))
+        var pair = Pair(try RangesTests.makeSet(shared))
         var dice = Dice(seed: seed)
         var most = 0
         for round in 0..<4000 {
@@ -85,7 +83,7 @@ import Testing
             case 5..<100: pair.change(true, start, dice.roll(3))
             default: pair.change(false, start, dice.roll(3))
             }
-            unsafe most = max(most, us_ranges_count(pair.set))
+            most = max(most, pair.set.count)
             edited()
             let isSame =
                 pair.agrees(from: dice.roll(Self.size), length: dice.roll(5))
@@ -98,7 +96,7 @@ import Testing
         #expect(pair.agrees, "seed \(seed)")
         #expect(most > 8 * 1024, "more than a few leaves; seed \(seed)")
         pair.change(false, 0, Self.size)
-        #expect(unsafe us_ranges_count(pair.set) == 0)
+        #expect(pair.set.count == 0)
     }
 
     @Test func `a set of many leaves is what a bitmap says, edited in place`() throws {
@@ -141,31 +139,31 @@ import Testing
     {
         let seed = TestHost.seed(for: "a million ranges")
         let shared = SharedObjects(queues: 2)
-        let set = unsafe try RangesTests.makeSet(shared)
+        let set = try RangesTests.makeSet(shared)
         var dice = Dice(seed: seed)
         let factor = dice.roll(Self.million) | 1
         let isLoaded = Self.isFast(Self.million) {
-            unsafe us_ranges_add(set, Self.scattered($0, factor) * 8, 4)
+            set.add(Self.scattered($0, factor) * 8, 4)
         }
         try #require(isLoaded, "20 s are not enough to load; seed \(seed)")
-        #expect(unsafe us_ranges_count(set) == Int(Self.million))
+        #expect(set.count == Int(Self.million))
         shared.online(QueueID(1))
         let isEdited = Self.isFast(10_000) { _ in
             let place = dice.roll(Self.million) * 8
-            unsafe us_ranges_remove(set, place, 4)
-            unsafe us_ranges_add(set, place + 1, 2)
-            unsafe us_ranges_add(set, place, 4)
+            set.remove(place, 4)
+            set.add(place + 1, 2)
+            set.add(place, 4)
             shared.offline(QueueID(1))
             shared.online(QueueID(1))
         }
         #expect(isEdited, "20 s are not enough for 30,000 edits; seed \(seed)")
-        #expect(unsafe us_ranges_count(set) == Int(Self.million))
-        #expect(unsafe us_ranges_bytes(set) == Self.million * 4)
+        #expect(set.count == Int(Self.million))
+        #expect(set.bytes == Self.million * 4)
         var wrong = 0
         for place in stride(from: 0, to: Self.million * 8, by: 24) {
             let isSound =
-                unsafe us_ranges_overlaps(set, place + 3, 1)
-                && !us_ranges_overlaps(set, place + 4, 4)
+                set.overlaps(place + 3, 1)
+                && !set.overlaps(place + 4, 4)
             if !isSound { wrong += 1 }
         }
         #expect(wrong == 0, "seed \(seed)")

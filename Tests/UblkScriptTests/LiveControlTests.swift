@@ -102,8 +102,8 @@ import Testing
     @Test func `named sets are told in the order they were made`() {
         let shared = SharedObjects(queues: 1)
         for name in ["b", "", "a", "c", ""] {
-            let set = unsafe us_sets_ranges(shared.sets, name, name.utf8.count)
-            #expect(unsafe set != nil)
+            let set = shared.makeRanges(named: name)
+            #expect(set != nil)
         }
         #expect(shared.rangesNames == ["b", "a", "c"])
     }

@@ -59,19 +59,19 @@ import Testing
         let names = ["a", "b", "ab", "ba", "a" + String(repeating: "b", count: 63)]
         for (index, name) in names.enumerated() {
             guard let cell = shared.cell(US_CELL_COUNTER, name),
-                let set = unsafe shared.ranges(named: name)
+                let set = shared.ranges(named: name)
             else {
                 Issue.record("\(name) is not there")
                 continue
             }
             let count = cell.value
-            let isInside = unsafe us_ranges_overlaps(set, UInt64(index + 1) * 4096, 1)
-            let bytes = unsafe us_ranges_bytes(set)
+            let isInside = set.overlaps(UInt64(index + 1) * 4096, 1)
+            let bytes = set.bytes
             #expect(count == Int64(index + 1) && isInside && bytes == 4096, "\(name)")
         }
         #expect(shared.countOfMark("a") == 1 && shared.countOfMark("b") == 0)
         #expect(shared.rangesNames == names)
-        let isNone = unsafe shared.ranges(named: "aba") == nil
+        let isNone = shared.ranges(named: "aba") == nil
         #expect(isNone)
     }
 }

@@ -28,33 +28,28 @@ import Testing
         return runs
     }
 
-    static func intervals(_ set: OpaquePointer) -> [[UInt64]] {
+    static func intervals(_ set: RangeSet) -> [[UInt64]] {
         var found: [[UInt64]] = []
-        var offset: UInt64 = 0
-        var length: UInt64 = 0
-        while unsafe us_ranges_at(set, found.count, &offset, &length) {
-            found.append([offset, length])
+        while let span = set.interval(found.count) {
+            found.append([span.start, span.end - span.start])
         }
         return found
     }
 
     /// The first byte and the end of the last; nil for an empty set.
-    static func hull(_ set: OpaquePointer) -> (UInt64?, UInt64?) {
-        var start: UInt64 = 0
-        var end: UInt64 = 0
-        return unsafe us_ranges_hull(set, &start, &end) ? (start, end) : (nil, nil)
+    static func hull(_ set: RangeSet) -> (UInt64?, UInt64?) {
+        set.hull.map { ($0.start, $0.end) } ?? (nil, nil)
     }
 
     static func makeSet(_ shared: SharedObjects, _ name: String = "") throws
-        -> OpaquePointer
+        -> RangeSet
     {
-        let set = unsafe us_sets_ranges(shared.sets, name, name.utf8.count)
-        return unsafe try #require(set)
+        try #require(name.isEmpty ? shared.ranges.makeSet() : shared.makeRanges(named: name))
     }
 
     /// Edits and questions, both sides compared after each.
     private func compare(_ shared: SharedObjects, seed: UInt64, rounds: Int) throws {
-        let set = unsafe try Self.makeSet(shared)
+        let set = try Self.makeSet(shared)
         var flags = [Bool](repeating: false, count: 256)
         var dice = Dice(seed: seed)
         for round in 0..<rounds {
@@ -63,29 +58,29 @@ import Testing
             let bytes = Int(start)..<Int(start + length)
             switch dice.roll(40) {
             case 0:
-                #expect(unsafe us_ranges_clear(set))
+                #expect(set.clear())
                 flags = [Bool](repeating: false, count: 256)
             case 1..<22:
-                #expect(unsafe us_ranges_add(set, start, length))
+                #expect(set.add(start, length))
                 for byte in bytes { flags[byte] = true }
             default:
-                #expect(unsafe us_ranges_remove(set, start, length))
+                #expect(set.remove(start, length))
                 for byte in bytes { flags[byte] = false }
             }
             let runs = Self.runs(flags)
             guard
-                unsafe Self.hull(set) == (runs.first.map { $0[0] }, runs.last.map { $0[0] + $0[1] })
+                Self.hull(set) == (runs.first.map { $0[0] }, runs.last.map { $0[0] + $0[1] })
             else {
                 Issue.record("hull: seed \(seed), round \(round)")
                 return
             }
             let from = dice.roll(256)
             let count = min(dice.roll(30), 256 - from)
-            let overlaps = unsafe us_ranges_overlaps(set, from, count)
+            let overlaps = set.overlaps(from, count)
             let isSame =
-                unsafe Self.intervals(set) == runs
-                && us_ranges_count(set) == runs.count
-                && us_ranges_bytes(set) == UInt64(flags.count { $0 })
+                Self.intervals(set) == runs
+                && set.count == runs.count
+                && set.bytes == UInt64(flags.count { $0 })
                 && overlaps == flags[Int(from)..<Int(from + count)].contains(true)
             guard isSame else {
                 Issue.record("seed \(seed), round \(round)")
@@ -110,60 +105,60 @@ import Testing
 
     @Test func `neighbours are one interval and a hole makes two`() throws {
         let shared = SharedObjects(queues: 1)
-        let set = unsafe try Self.makeSet(shared)
-        #expect(unsafe us_ranges_add(set, 0, 4096))
-        #expect(unsafe us_ranges_add(set, 4096, 4096))
-        #expect(unsafe us_ranges_count(set) == 1)
-        #expect(unsafe us_ranges_remove(set, 4095, 2))
-        #expect(unsafe Self.intervals(set) == [[0, 4095], [4097, 4095]])
+        let set = try Self.makeSet(shared)
+        #expect(set.add(0, 4096))
+        #expect(set.add(4096, 4096))
+        #expect(set.count == 1)
+        #expect(set.remove(4095, 2))
+        #expect(Self.intervals(set) == [[0, 4095], [4097, 4095]])
     }
 
     @Test func `the ends of 64 bits are in reach`() throws {
         let shared = SharedObjects(queues: 1)
-        let set = unsafe try Self.makeSet(shared)
-        #expect(unsafe us_ranges_add(set, .max - 10, 10))
-        #expect(unsafe us_ranges_overlaps(set, .max - 1, 1))
-        #expect(unsafe us_ranges_overlaps(set, .max - 1, .max), "the end is cut, not wrapped")
-        #expect(unsafe !us_ranges_overlaps(set, .max, 1))
-        #expect(unsafe !us_ranges_overlaps(set, 0, .max - 10))
-        #expect(unsafe us_ranges_overlaps(set, 0, .max - 9))
-        #expect(unsafe !us_ranges_add(set, .max, 2), "overflow")
-        #expect(unsafe !us_ranges_remove(set, .max, 2), "overflow")
-        #expect(unsafe us_ranges_count(set) == 1)
-        #expect(unsafe us_ranges_add(set, 5, 0))
-        #expect(unsafe us_ranges_count(set) == 1, "nothing is nothing")
-        #expect(unsafe us_ranges_add(set, 0, .max))
-        #expect(unsafe Self.intervals(set) == [[0, .max]])
+        let set = try Self.makeSet(shared)
+        #expect(set.add(.max - 10, 10))
+        #expect(set.overlaps(.max - 1, 1))
+        #expect(set.overlaps(.max - 1, .max), "the end is cut, not wrapped")
+        #expect(!set.overlaps(.max, 1))
+        #expect(!set.overlaps(0, .max - 10))
+        #expect(set.overlaps(0, .max - 9))
+        #expect(!set.add(.max, 2), "overflow")
+        #expect(!set.remove(.max, 2), "overflow")
+        #expect(set.count == 1)
+        #expect(set.add(5, 0))
+        #expect(set.count == 1, "nothing is nothing")
+        #expect(set.add(0, .max))
+        #expect(Self.intervals(set) == [[0, .max]])
     }
 
     @Test func `a name is one set, an empty name always a new one`() {
         let shared = SharedObjects(queues: 1)
-        func address(_ name: String) -> UInt {
-            unsafe UInt(bitPattern: us_sets_ranges(shared.sets, name, name.utf8.count))
+        func address(_ name: String) -> RangeSet? {
+            name.isEmpty ? shared.ranges.makeSet() : shared.makeRanges(named: name)
         }
         #expect(address("bad") == address("bad"))
         #expect(address("bad") != address("bad2"))
         #expect(address("") != address(""))
-        #expect(address(String(repeating: "x", count: 64)) != 0)
-        #expect(address(String(repeating: "x", count: 65)) == 0, "none")
+        #expect(address(String(repeating: "x", count: 64)) != nil)
+        #expect(address(String(repeating: "x", count: 65)) == nil, "none")
     }
 
     @Test func `while no growth is counted every set lies in the hull it had`() throws {
         let seed = TestHost.seed(for: "ranges, growths")
         let shared = SharedObjects(queues: 1)
-        let set = unsafe try Self.makeSet(shared)
+        let set = try Self.makeSet(shared)
         var dice = Dice(seed: seed)
-        var growths = unsafe us_sets_growths(shared.sets)
+        var growths = shared.ranges.growths
         var kept: (UInt64?, UInt64?) = (nil, nil)
         for round in 0..<20_000 {
             let start = dice.roll(1000)
             if dice.roll(2) == 0 {
-                unsafe us_ranges_add(set, start, dice.roll(20))
+                set.add(start, dice.roll(20))
             } else {
-                unsafe us_ranges_remove(set, start, dice.roll(200))
+                set.remove(start, dice.roll(200))
             }
-            let now = unsafe us_sets_growths(shared.sets)
-            let hull = unsafe Self.hull(set)
+            let now = shared.ranges.growths
+            let hull = Self.hull(set)
             if now != growths {
                 growths = now
                 kept = hull
@@ -180,8 +175,8 @@ import Testing
 
     @Test func `there is a limit to sets`() throws {
         let shared = SharedObjects(queues: 1)
-        for _ in 0..<(1 << 16) { _ = shared.makeRanges(offset: 0, length: 1) }
-        #expect(shared.makeRanges(offset: 0, length: 1) == nil)
+        for _ in 0..<(1 << 16) { _ = shared.ranges.makeSet()?.add(0, 1) }
+        #expect(shared.ranges.makeSet() == nil)
     }
 
     /// What the readers found; they must not call `#expect` in their loops.
@@ -194,43 +189,42 @@ import Testing
     @Test func `readers beside a writer never see half an edit`() throws {
         let seed = TestHost.seed(for: "ranges, concurrent")
         let shared = SharedObjects(queues: Self.readers)
-        let set = unsafe try Self.makeSet(shared, "read")
+        let set = try Self.makeSet(shared, "read")
         // Of the same shape and elsewhere: memory of the first that is freed too early becomes one of
         // its copies, and a reader that was in the middle of a look finds what cannot be.
-        let other = unsafe try Self.makeSet(shared, "other")
+        let other = try Self.makeSet(shared, "other")
         for index in 0..<Self.intervalCount {
-            #expect(unsafe us_ranges_add(set, index * 100, 50))
-            #expect(unsafe us_ranges_add(other, index * 100 + 50, 50))
+            #expect(set.add(index * 100, 50))
+            #expect(other.add(index * 100 + 50, 50))
         }
         let findings = Findings()
-        let address = UInt(bitPattern: set)
         var threads = ThreadList()
         for queue in 0..<UInt16(Self.readers) {
             threads.start("test-reader") {
-                Self.read(address, shared, QueueID(queue), seed, findings)
+                Self.read(set, shared, QueueID(queue), seed, findings)
             }
         }
         while findings.looks.load(ordering: .relaxed) == 0 { TestHost.sleep(milliseconds: 1) }
         var dice = Dice(seed: seed)
         for round in 0..<4000 {
             if round % 1000 == 500 {
-                unsafe Self.mergeAndSplit(set, from: 0)
-                unsafe Self.mergeAndSplit(other, from: 50)
+                Self.mergeAndSplit(set, from: 0)
+                Self.mergeAndSplit(other, from: 50)
             }
             // Only odd hundreds change, and only between 60 and 90.
             let offset = (dice.roll(Self.intervalCount / 2) * 2 + 1) * 100 + 60
-            unsafe us_ranges_add(set, offset, 30)
-            unsafe us_ranges_remove(other, offset, 30)
-            unsafe us_ranges_remove(set, offset, 30)
-            unsafe us_ranges_add(other, offset, 30)
+            set.add(offset, 30)
+            other.remove(offset, 30)
+            set.remove(offset, 30)
+            other.add(offset, 30)
         }
         findings.isOver.store(true, ordering: .relaxed)
         threads.joinAll()
         #expect(findings.torn.load(ordering: .relaxed) == 0)
         #expect(findings.looks.load(ordering: .relaxed) > 1000)
-        #expect(unsafe us_ranges_count(set) == Int(Self.intervalCount))
-        #expect(unsafe us_ranges_bytes(set) == Self.intervalCount * 50)
-        #expect(unsafe us_ranges_bytes(other) == Self.intervalCount * 50)
+        #expect(set.count == Int(Self.intervalCount))
+        #expect(set.bytes == Self.intervalCount * 50)
+        #expect(other.bytes == Self.intervalCount * 50)
     }
 
     /// More than the machine has CPUs, so that some are stopped in the middle of a look.
@@ -242,22 +236,21 @@ import Testing
     /// Makes one of many, which are in several leaves, and then all of them again.
     ///
     /// Those that were there always are.
-    private static func mergeAndSplit(_ set: OpaquePointer, from first: UInt64) {
-        unsafe us_ranges_add(set, first, mergedCount * 100 - 50)
+    private static func mergeAndSplit(_ set: RangeSet, from first: UInt64) {
+        set.add(first, mergedCount * 100 - 50)
         for index in 0..<mergedCount - 1 {
-            unsafe us_ranges_remove(set, first + index * 100 + 50, 50)
+            set.remove(first + index * 100 + 50, 50)
         }
     }
 
     /// A queue's turns: online, look at what never changes, offline.
     private static func read(
-        _ address: UInt,
+        _ set: RangeSet,
         _ shared: SharedObjects,
         _ queue: QueueID,
         _ seed: UInt64,
         _ findings: Findings
     ) {
-        guard let set = unsafe OpaquePointer(bitPattern: address) else { return }
         var dice = Dice(seed: seed &+ UInt64(queue.rawValue) &+ 1)
         while !findings.isOver.load(ordering: .relaxed) {
             shared.online(queue)
@@ -265,10 +258,10 @@ import Testing
                 let index = dice.roll(intervalCount)
                 let base = index * 100
                 let isSound =
-                    unsafe us_ranges_overlaps(set, base + dice.roll(50), 1)
+                    set.overlaps(base + dice.roll(50), 1)
                     && (index < mergedCount
-                        || !us_ranges_overlaps(set, base + 50 + dice.roll(10), 1))
-                    && us_ranges_count(set) - Int(intervalCount) <= 1
+                        || !set.overlaps(base + 50 + dice.roll(10), 1))
+                    && set.count - Int(intervalCount) <= 1
                 if !isSound { findings.torn.wrappingAdd(1, ordering: .relaxed) }
                 findings.looks.wrappingAdd(1, ordering: .relaxed)
             }

@@ -9,8 +9,7 @@
  *   vocabulary.h the words of the language that more than one file knows: outcomes, corruption modes, flags ...
  *   decision.h   what is to happen to one IO, and the IO as a script sees it
  *   effects.h    changes to data that a handler has noted
- *   objects.h    what is called here of the objects that Swift has: buckets, cells, dicts, ...
- *   ranges.h     sets of byte ranges, which the queues of a device share
+ *   objects.h    what is called here of the objects that Swift has: sets, buckets, cells, dicts, ...
  *   units.h      sizes, times and errno names: the one parser for scripts and the command line
  *   meter.h      how long something has worked
  *   shipped.h    the fault scripts inside the program
@@ -20,7 +19,6 @@
 #include "effects.h"
 #include "meter.h"
 #include "objects.h"
-#include "ranges.h"
 #include "script.h"
 #include "shipped.h"
 #include "tests.h"

@@ -6,6 +6,7 @@
 #include "dict.h"
 #include "dist.h"
 #include "random.h"
+#include "ranges.h"
 
 struct us_object_functions {
     struct us_random_functions random;
@@ -14,6 +15,7 @@ struct us_object_functions {
     struct us_cell_functions cell;
     struct us_bucket_functions bucket;
     struct us_dict_functions dict;
+    struct us_ranges_functions ranges;
 };
 
 /* Copies it. */

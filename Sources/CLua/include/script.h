@@ -30,8 +30,7 @@ struct us_script_options {
     uint64_t now;  /* on the device's clock, for the load phase */
     int log_fd;               /* log() writes one line there; -1: dropped. Never blocks if the fd does not */
     bool keeps_tests;         /* test() keeps its function; tests.h */
-    struct us_shared *shared; /* named objects and sets; both outlive the script */
-    struct us_sets *sets;
+    struct us_shared *shared; /* outlives the script */
     const char *directory;    /* what relative paths of the script are relative to; copied. NULL or "": the process's */
 };
 

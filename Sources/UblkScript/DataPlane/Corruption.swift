@@ -4,21 +4,19 @@ import CLua
 ///
 /// A pure function: chance comes from the decision's seed only, which was drawn when the IO was decided about, so the same
 /// decision on the same IO does the same to it. Allocates nothing. Any thread.
-@safe
 struct Corruption {
     /// Media corrupt sector by sector, whatever the device's block size is.
     private static let sectorBytes = UInt64(US_SECTOR_BYTES)
 
     private let what: us_corruption
     private let seed: UInt64
-    // Safety: of the shared registry, which outlives every decision.
     /// A sticky corruption keeps to its bytes; nil: it is everywhere.
-    private let range: OpaquePointer?
+    private let range: RangeSet?
 
     init(_ decision: borrowing us_decision) {
         what = decision.corrupt
         seed = decision.corrupt_seed
-        unsafe range = OpaquePointer(bitPattern: decision.corrupt_range)
+        range = RangeSet(address: decision.corrupt_range)
     }
 
     /// Changes the data.
@@ -45,9 +43,7 @@ struct Corruption {
         var at: UInt64 = 0
         while at < UInt64(data.count) {
             defer { at += Self.sectorBytes }
-            if let range = unsafe range,
-                unsafe !us_ranges_overlaps(range, offset + at, Self.sectorBytes)
-            {
+            if let range, !range.overlaps(offset + at, Self.sectorBytes) {
                 continue
             }
             var first = SplitMix64(state: seed ^ (offset + at) &* 0x9e37_79b9_7f4a_7c15)

@@ -24,7 +24,7 @@ enum LiveRequest: Equatable, Sendable {
 
 /// Does what a ``LiveRequest`` asks for.
 ///
-/// Queue thread only, between two IOs: with one queue sets are edited without a lock.
+/// Queue thread only, between two IOs: with one queue sets are edited in place.
 struct LiveControl {
     let rules: [RuleLabel]
     let seed: UInt64
@@ -70,23 +70,23 @@ struct LiveControl {
         _ name: String,
         _ operation: LiveRequest.SetOperation?
     ) throws(QueueRefusal) -> ControlReport {
-        guard let set = unsafe shared.ranges(named: name) else {
+        guard let set = shared.ranges(named: name) else {
             throw .noSet(name, known: shared.rangesNames)
         }
         switch operation {
         case nil: throw .noSetOperation
-        case .list: return unsafe list(set)
+        case .list: return list(set)
         case .count: break
-        case .clear: guard unsafe us_ranges_clear(set) else { throw .noMemoryToClear }
+        case .clear: guard set.clear() else { throw .noMemoryToClear }
         case .add(let extents):
             for extent in extents {
-                guard unsafe us_ranges_add(set, extent.offset, extent.length) else {
+                guard set.add(extent.offset, extent.length) else {
                     throw .noMemoryForRanges
                 }
             }
         case .remove(let extents):
             for extent in extents {
-                guard unsafe us_ranges_remove(set, extent.offset, extent.length) else {
+                guard set.remove(extent.offset, extent.length) else {
                     throw .noMemoryForRanges
                 }
             }
@@ -95,29 +95,23 @@ struct LiveControl {
     }
 
     private func summary(_ name: String) -> RangesReport {
-        guard let set = unsafe shared.ranges(named: name) else {
+        guard let set = shared.ranges(named: name) else {
             return RangesReport(name: name, ranges: 0, bytes: 0)
         }
-        return unsafe RangesReport(
-            name: name,
-            ranges: UInt64(us_ranges_count(set)),
-            bytes: us_ranges_bytes(set)
-        )
+        return RangesReport(name: name, ranges: UInt64(set.count), bytes: set.bytes)
     }
 
     /// The longest listing: an answer has to fit the socket's limit.
     private static let listMax = 20_000
 
-    private func list(_ set: OpaquePointer) -> ControlReport {
+    private func list(_ set: RangeSet) -> ControlReport {
         var extents: [ExtentReport] = []
-        let count = unsafe us_ranges_count(set)
+        let count = set.count
         for index in 0..<min(count, Self.listMax) {
-            var offset: UInt64 = 0
-            var length: UInt64 = 0
-            guard unsafe us_ranges_at(set, index, &offset, &length) else { break }
-            extents.append(ExtentReport(offset: offset, length: length))
+            guard let span = set.interval(index) else { break }
+            extents.append(ExtentReport(offset: span.start, length: span.end - span.start))
         }
-        return .extents(extents, more: max(0, Int(count) - Self.listMax))
+        return .extents(extents, more: max(0, count - Self.listMax))
     }
 
     // MARK: Marks and the state

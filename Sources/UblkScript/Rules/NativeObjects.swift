@@ -12,7 +12,8 @@ enum NativeObjects {
             dist: .table,
             cell: .table,
             bucket: .table,
-            dict: .table
+            dict: .table,
+            ranges: .table
         )
         unsafe us_use_objects(&functions)
         return true

@@ -13,9 +13,8 @@ struct Rule {
     var line: Int32 = 0
     /// Bits of ``IOOp``.
     var ops: UInt32 = IOOp.allBits
-    // Safety: owned by the shared registry, which outlives the rules.
     /// nil: everywhere.
-    var range: OpaquePointer?
+    var range: RangeSet?
     var conditions = RuleConditions()
     /// Some condition is given.
     var hasConditions = false
@@ -268,7 +267,7 @@ extension Rule {
     ) throws(ConfigError) {
         switch setting.value {
         case .ranges(let address):
-            unsafe range = OpaquePointer(bitPattern: address)
+            range = RangeSet(address: address)
         case .list(let items) where items.count == 2:
             let parts = items.map { Setting(key: "range", value: $0, origin: setting.origin) }
             let offset = try parts[0].bytes(0...DeviceConfig.sizeMax)
@@ -276,7 +275,7 @@ extension Rule {
             guard let address = makeRanges(offset, length) else {
                 throw ConfigError(origin: setting.origin, text: "range: out of memory")
             }
-            unsafe range = OpaquePointer(bitPattern: address)
+            range = RangeSet(address: address)
         default:
             throw setting.refused("a ranges object or { offset, length }")
         }
@@ -320,7 +319,7 @@ extension Rule {
     private func check(origin: String) throws(ConfigError) {
         func refuse(_ text: String) -> ConfigError { ConfigError(origin: origin, text: text) }
         if heals {
-            if unsafe range == nil { throw refuse("heal needs the range it heals") }
+            if range == nil { throw refuse("heal needs the range it heals") }
             let healing = IOOp.write.bit | IOOp.discard.bit | IOOp.writeZeroes.bit
             if ops & ~healing != 0 {
                 throw refuse("heal works on op = \"write\", \"discard\" or \"write_zeroes\" only")
@@ -332,10 +331,10 @@ extension Rule {
             }
         }
         try checkOps(origin: origin)
-        if unsafe range != nil, ops == IOOp.flush.bit {
+        if range != nil, ops == IOOp.flush.bit {
             throw refuse("a flush has no range")
         }
-        if isOnce, unsafe range == nil {
+        if isOnce, range == nil {
             throw refuse("once needs the range it takes bytes out of")
         }
         if conditions.content != nil, ops != IOOp.write.bit {

@@ -111,7 +111,7 @@ struct RuleIndex: ~Copyable {
         let place = Int(op.rawValue)
         let lists = unsafe lists[place]
         if lists.ranged != 0 {
-            if unsafe us_sets_growths(shared.sets) != growths { unsafe refresh(rules) }
+            if shared.ranges.growths != growths { unsafe refresh(rules) }
             if hits(place, lists.ranged, offset, end) {
                 return unsafe Candidates(start: fitting + place * ruleCount, count: lists.fitting)
             }
@@ -146,12 +146,10 @@ struct RuleIndex: ~Copyable {
     @inline(never)
     private mutating func refresh(_ rules: UnsafePointer<Rule>) {
         // Read before the sets: what grows meanwhile is looked up the next time.
-        growths = unsafe us_sets_growths(shared.sets)
+        growths = shared.ranges.growths
         for index in 0..<ruleCount {
             guard let range = unsafe rules[index].range else { continue }
-            var hull = Hull()
-            let isEmpty = unsafe !us_ranges_hull(range, &hull.start, &hull.end)
-            unsafe hulls[index] = isEmpty ? Hull() : hull
+            unsafe hulls[index] = range.hull.map { Hull(start: $0.start, end: $0.end) } ?? Hull()
         }
         for op in 0..<Self.opPlaces { sort(op) }
     }

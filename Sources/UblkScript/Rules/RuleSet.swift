@@ -161,7 +161,7 @@ struct RuleSet: ~Copyable {
             guard self.index.mayHit(index, offset: offset, end: hullEnd) else { continue }
             let rule = unsafe rules + index
             if let range = unsafe rule.pointee.range {
-                guard unsafe us_ranges_overlaps(range, offset, length) else { continue }
+                guard range.overlaps(offset, length) else { continue }
             }
             let stalled = unsafe stall(index, io, moment)
             guard unsafe stalled != 0 || acts(index, io, moment) else { continue }
@@ -294,7 +294,7 @@ struct RuleSet: ~Copyable {
             unsafe state.set(rule.pointee.newState)
         }
         if unsafe rule.pointee.isOnce, let range = unsafe rule.pointee.range {
-            unsafe us_ranges_remove(range, offset, length)
+            range.remove(offset, length)
         }
     }
 
@@ -304,7 +304,7 @@ struct RuleSet: ~Copyable {
         let own = unsafe rules[index].decision
         if own.corrupt.mode != 0 {
             decision.corrupt = own.corrupt
-            decision.corrupt_range = UInt(bitPattern: unsafe rules[index].range)
+            decision.corrupt_range = unsafe rules[index].range?.address ?? 0
             decision.corrupt_seed =
                 unsafe own.corrupt.sticky != 0 ? seed : streams[index].next()
         }
@@ -343,7 +343,7 @@ struct RuleSet: ~Copyable {
     func heal(_ mask: UInt64, _ io: us_io, now: Instant) {
         for index in 0..<count where unsafe rules[index].healBit & mask != 0 {
             guard let range = unsafe rules[index].range else { continue }
-            unsafe us_ranges_remove(range, io.offset, io.length)
+            range.remove(io.offset, io.length)
             ledger.append(
                 LedgerRecord(
                     .healed,

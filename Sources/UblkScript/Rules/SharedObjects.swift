@@ -8,8 +8,7 @@ import Synchronization
 /// the objects do their own synchronisation. C knows it as `struct us_shared`.
 @safe
 final class SharedObjects: Sendable {
-    // Safety: freed in deinit; every script keeps a reference to this object.
-    nonisolated(unsafe) let sets: OpaquePointer
+    let ranges: RangeRegistry
     private let cells = Mutex(CellTable())
     private let others = Mutex(Others())
     private let dictUsage = DictUsage()
@@ -20,9 +19,10 @@ final class SharedObjects: Sendable {
         case script(bank: Int, queue: UInt32, number: UInt32)
     }
 
-    // Safety: sets live as long as `sets`.
-    @safe
-    private struct Others {
+    fileprivate struct Others {
+        var ranges: [[UInt8]: RangeSet] = [:]
+        var rangesNames: [String] = []
+        var ownRanges: [Owner: RangeSet] = [:]
         var buckets: [[UInt8]: TokenBucket] = [:]
         var ownBuckets: [Owner: TokenBucket] = [:]
         var dicts: [[UInt8]: SharedDict] = [:]
@@ -30,17 +30,13 @@ final class SharedObjects: Sendable {
         var counts: [Owner: HistoryTable<UInt8>] = [:]
         /// When each 4 KiB was written.
         var times: HistoryTable<UInt64>?
-        var rangesOfRules: [Owner: OpaquePointer] = unsafe [:]
     }
 
     /// Of each kind; native memory is outside of a script's own limit, so a load phase that runs away meets one here.
     private static let objectsMax = 1 << 16
 
     init(queues: Int) {
-        guard let sets = unsafe us_sets_new(UInt32(queues)) else {
-            preconditionFailure("out of memory")
-        }
-        unsafe self.sets = sets
+        ranges = RangeRegistry(queues: max(1, queues))
     }
 
     deinit {
@@ -52,7 +48,7 @@ final class SharedObjects: Sendable {
             others.times?.free()
         }
         dictUsage.free()
-        unsafe us_sets_free(sets)
+        ranges.free()
     }
 
     /// How C calls it.
@@ -72,11 +68,11 @@ final class SharedObjects: Sendable {
 
     /// The queue's thread starts looking at sets.
     @inline(__always)
-    func online(_ queue: QueueID) { unsafe us_sets_online(sets, UInt32(queue.rawValue)) }
+    func online(_ queue: QueueID) { ranges.online(Int(queue.rawValue)) }
 
     /// The queue's thread may sleep now.
     @inline(__always)
-    func offline(_ queue: QueueID) { unsafe us_sets_offline(sets, UInt32(queue.rawValue)) }
+    func offline(_ queue: QueueID) { ranges.offline(Int(queue.rawValue)) }
 }
 
 // MARK: Counters, marks and the state
@@ -200,21 +196,34 @@ extension SharedObjects {
 
 extension SharedObjects {
     /// The names of the sets that have one, in the order they were made.
-    var rangesNames: [String] {
-        var found = unsafe [OpaquePointer?](repeating: nil, count: 1 << 16)
-        let count = unsafe us_sets_named_ranges(sets, &found, found.count)
-        return unsafe found.prefix(count).compactMap { unsafe $0 }.map { set in
-            unsafe String(cString: us_ranges_name(set))
+    var rangesNames: [String] { others.withLock { $0.rangesNames } }
+
+    /// The set of that name; nil when there is none.
+    func ranges(named name: String) -> RangeSet? {
+        others.withLock { $0.ranges[Array(name.utf8)] }
+    }
+
+    /// The set of that name, made empty when there is none yet; nil: too many.
+    func makeRanges(named name: String) -> RangeSet? {
+        others.withLock { others in
+            let key = Array(name.utf8)
+            if let set = others.ranges[key] { return set }
+            guard key.count <= CellTable.nameBytesMax, let set = ranges.makeSet(name) else {
+                return nil
+            }
+            others.ranges[key] = set
+            others.rangesNames.append(name)
+            return set
         }
     }
 
-    /// The set of that name; nil when there is none.
-    func ranges(named name: String) -> OpaquePointer? {
-        var name = name
-        return name.withUTF8 { bytes in
-            unsafe bytes.withMemoryRebound(to: CChar.self) {
-                unsafe us_sets_find_ranges(sets, $0.baseAddress, $0.count)
-            }
+    /// The set that has no name; empty, as it is new to each script that is loaded.
+    ///
+    /// nil: too many, or no memory.
+    func emptyRanges(of owner: Owner) -> RangeSet? {
+        others.withLock { others in
+            if let set = others.ownRanges[owner] { return set.clear() ? set : nil }
+            return others.makeRanges(of: owner, ranges)
         }
     }
 
@@ -225,16 +234,10 @@ extension SharedObjects {
     ///   - rule: its number in the script.
     ///   - bank: as in ``Script/Options/bank``.
     func ruleRanges(_ rule: Int, bank: Int, offset: UInt64, length: UInt64) -> UInt? {
-        let set = unsafe others.withLock { others in
-            unsafe Self.findOrMake(
-                &others.rangesOfRules,
-                .rule(bank: bank, number: rule),
-                make: { unsafe us_sets_ranges(sets, "", 0) },
-                found: { _ in }
-            )
-        }
-        guard let set = unsafe set, unsafe us_ranges_add(set, offset, length) else { return nil }
-        return UInt(bitPattern: set)
+        let owner = Owner.rule(bank: bank, number: rule)
+        let set = others.withLock { $0.ownRanges[owner] ?? $0.makeRanges(of: owner, ranges) }
+        guard let set, set.add(offset, length) else { return nil }
+        return set.address
     }
 
     /// Empties the sets of ``ruleRanges(_:bank:offset:length:)`` before scripts are loaded into that bank again.
@@ -242,18 +245,21 @@ extension SharedObjects {
     /// - Returns: false when there is no memory.
     func clearRuleRanges(bank: Int) -> Bool {
         others.withLock { others in
-            unsafe others.rangesOfRules.allSatisfy { owner, set in
+            others.ownRanges.allSatisfy { owner, set in
                 guard case .rule(bank, _) = owner else { return true }
-                return unsafe us_ranges_clear(set)
+                return set.clear()
             }
         }
     }
+}
 
-    /// A new anonymous set of one range; its address, nil when there is no memory.
-    func makeRanges(offset: UInt64, length: UInt64) -> UInt? {
-        guard let set = unsafe us_sets_ranges(sets, "", 0),
-            unsafe us_ranges_add(set, offset, length)
-        else { return nil }
-        return UInt(bitPattern: set)
+extension SharedObjects.Others {
+    fileprivate mutating func makeRanges(
+        of owner: SharedObjects.Owner,
+        _ registry: RangeRegistry
+    ) -> RangeSet? {
+        let set = registry.makeSet()
+        ownRanges[owner] = set
+        return set
     }
 }

@@ -51,7 +51,6 @@ struct Script: ~Copyable {
         unsafe raw.now = options.now.nanoseconds
         unsafe raw.log_fd = options.logFD
         unsafe raw.shared = shared.address
-        unsafe raw.sets = shared.sets
         unsafe raw.keeps_tests = options.keepsTests
         let made = unsafe source.directory.withCString { directory in
             unsafe raw.directory = directory

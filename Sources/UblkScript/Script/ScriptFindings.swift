@@ -211,25 +211,15 @@ struct ScriptFindings {
     }
 
     private func reasonAgainstRange(_ rule: Rule) -> String? {
-        guard let size = sizeBytes, let hull = unsafe hull(rule.range), hull.start >= size else {
+        guard let size = sizeBytes, let hull = rule.range?.hull, hull.start >= size else {
             return nil
         }
         return "its range begins at \(hull.start), and the device ends at \(size)"
     }
 
-    /// nil: it is empty, or there is none.
-    private func hull(_ range: OpaquePointer?) -> (start: UInt64, end: UInt64)? {
-        var start: UInt64 = 0
-        var end: UInt64 = 0
-        guard let range = unsafe range, unsafe us_ranges_hull(range, &start, &end) else {
-            return nil
-        }
-        return (start, end)
-    }
-
     /// Of a rule that may act.
     private mutating func lookAtActions(_ rule: Rule) {
-        if let size = sizeBytes, let hull = unsafe hull(rule.range), hull.end > size,
+        if let size = sizeBytes, let hull = rule.range?.hull, hull.end > size,
             // A script that protects all there is says so with a range that is larger.
             hull.start > 0
         {
@@ -304,7 +294,7 @@ struct ScriptFindings {
 extension Rule {
     /// Every IO of its ops ends here.
     fileprivate var isUnconditional: Bool {
-        unsafe isTerminal && range == nil && !hasConditions && !history.isGiven
+        isTerminal && range == nil && !hasConditions && !history.isGiven
             && skip | nth | times == 0 && every <= 1 && chance == nil
     }
 }

@@ -1,0 +1,282 @@
+import CLua
+import Synchronization
+
+/// A set of byte ranges, which all queues of a device share.
+///
+/// Readers: any queue between ``RangeRegistry/online(_:)`` and ``RangeRegistry/offline(_:)``, without a lock. Editors: one
+/// at a time, under the registry's lock; they need not be online. While nobody can be reading (one queue, or none has
+/// started) edits are made in place; afterwards each makes a new leaf of some hundreds of intervals and a new directory,
+/// which it publishes by one atomic store. So a lookup is O(log n), and an edit moves a leaf and seldom the directory.
+///
+/// Every edit replaces the intervals from one place to another by at most two new ones (`RangeEdit.swift`).
+@safe
+struct RangeSet: Equatable, Sendable {
+    // Safety: made here, freed by the registry, which outlives the scripts.
+    private nonisolated(unsafe) let content: UnsafeMutablePointer<Content>
+
+    // Safety: `cName` is a NUL-terminated copy of the name, for C; the directory's address is one.
+    @safe
+    private struct Content: ~Copyable {
+        let registry: RangeRegistry
+        let directory = unsafe Atomic<UnsafeMutableRawPointer?>(nil)
+        let name: String
+        let cName: UnsafeMutablePointer<CChar>
+    }
+
+    /// The registry's ``RangeRegistry/makeSet(_:)`` calls this.
+    init(in registry: RangeRegistry, _ name: String) {
+        let bytes = name.utf8CString
+        let cName = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count)
+        for (index, byte) in bytes.enumerated() { unsafe (cName + index).initialize(to: byte) }
+        unsafe content = .allocate(capacity: 1)
+        unsafe content.initialize(to: Content(registry: registry, name: name, cName: cName))
+    }
+
+    /// - Parameter address: of a set that lives; nil for 0.
+    @inline(__always)
+    init?(address: UInt) {
+        guard let content = unsafe UnsafeMutablePointer<Content>(bitPattern: address) else {
+            return nil
+        }
+        unsafe self.content = content
+    }
+
+    @inline(__always)
+    static func == (left: Self, right: Self) -> Bool { unsafe left.content == right.content }
+
+    var address: UInt { unsafe UInt(bitPattern: content) }
+
+    /// "" for one that has none.
+    var name: String { unsafe content.pointee.name }
+
+    /// Nobody uses it any more.
+    func free(_ pool: inout RangeLeafPool) {
+        if let directory = look() {
+            directory.dead = 0..<directory.leafCount
+            directory.free(&pool)
+        }
+        unsafe content.pointee.cName.deallocate()
+        unsafe content.deinitialize(count: 1)
+        unsafe content.deallocate()
+    }
+
+    // MARK: Looking
+
+    @inline(__always)
+    private func look() -> RangeDirectory? {
+        unsafe content.pointee.directory.load(ordering: .sequentiallyConsistent).map {
+            unsafe RangeDirectory($0)
+        }
+    }
+
+    /// Lock-free; a length of 0 overlaps nothing.
+    @inline(__always)
+    func overlaps(_ offset: UInt64, _ length: UInt64) -> Bool {
+        guard length > 0, let directory = look() else { return false }
+        let (sum, overflow) = offset.addingReportingOverflow(length)
+        let end = overflow ? UInt64.max : sum
+        let place = directory.firstEndingAfter(offset)
+        return place.leaf < directory.leafCount && directory.span(place).start < end
+    }
+
+    /// The first byte and the one behind the last; nil when it is empty.
+    ///
+    /// Lock-free.
+    var hull: (start: UInt64, end: UInt64)? { look()?.hull }
+
+    /// Intervals.
+    var count: Int { look()?.count ?? 0 }
+
+    var bytes: UInt64 { look()?.bytes ?? 0 }
+
+    /// The interval with that index, for listings: it counts through the leaves; nil past the end.
+    func interval(_ index: Int) -> RangeSpan? {
+        guard let directory = look(), index < directory.count else { return nil }
+        var place = RangeDirectory.Place(leaf: 0, index: index)
+        while place.index >= directory.leaf(place.leaf).count {
+            place.index -= directory.leaf(place.leaf).count
+            place.leaf += 1
+        }
+        return directory.span(place)
+    }
+
+    // MARK: Editing
+
+    /// False: no memory, or too many intervals in all sets, or an end past 2^64; the set is as it was.
+    @discardableResult
+    func add(_ offset: UInt64, _ length: UInt64) -> Bool {
+        let (end, overflow) = offset.addingReportingOverflow(length)
+        guard !overflow, length != 0 else { return !overflow }
+        return edit { addNow(offset, end, &$0) }
+    }
+
+    /// False: as above.
+    @discardableResult
+    func remove(_ offset: UInt64, _ length: UInt64) -> Bool {
+        let (end, overflow) = offset.addingReportingOverflow(length)
+        guard !overflow, length != 0 else { return !overflow }
+        return edit { removeNow(offset, end, &$0) }
+    }
+
+    /// False: no memory.
+    func clear() -> Bool {
+        edit { state in
+            let none = RangeDirectory.Place(leaf: 0, index: 0)
+            let all = RangeDirectory.Place(leaf: look()?.leafCount ?? 0, index: 0)
+            return replace(from: none, to: all, by: nil, nil, &state)
+        }
+    }
+
+    @inline(__always)
+    private func edit<Result>(_ body: (inout RangeRegistry.State) -> Result) -> Result {
+        unsafe content.pointee.registry.edit(body)
+    }
+
+    private func addNow(_ start: UInt64, _ end: UInt64, _ state: inout RangeRegistry.State) -> Bool
+    {
+        var whole = RangeSpan(start: start, end: end)
+        var first = RangeDirectory.Place(leaf: 0, index: 0)
+        var last = first
+        let hull = self.hull
+        if let directory = look() {
+            // Neighbours that only touch are taken in too: from the first that ends at start or later ...
+            first = directory.firstEndingAfter(start > 0 ? start - 1 : 0)
+            // ... to the last that starts at end or before.
+            last =
+                end < .max
+                ? directory.firstStartingFrom(end + 1)
+                : RangeDirectory.Place(leaf: directory.leafCount, index: 0)
+            if first < last {
+                let (left, right) = (directory.span(first), directory.spanBefore(last))
+                if left.start <= start, left.end >= end { return true }
+                whole.start = min(left.start, start)
+                whole.end = max(right.end, end)
+            }
+        }
+        guard replace(from: first, to: last, by: whole, nil, &state) else { return false }
+        if let hull, whole.start >= hull.start, whole.end <= hull.end { return true }
+        unsafe content.pointee.registry.countGrowth()
+        return true
+    }
+
+    private func removeNow(
+        _ start: UInt64,
+        _ end: UInt64,
+        _ state: inout RangeRegistry.State
+    ) -> Bool {
+        guard let directory = look() else { return true }
+        let first = directory.firstEndingAfter(start)
+        let last = directory.firstStartingFrom(end)
+        guard first < last else { return true }
+        let (left, right) = (directory.span(first), directory.spanBefore(last))
+        let before = left.start < start ? RangeSpan(start: left.start, end: start) : nil
+        let behind = right.end > end ? RangeSpan(start: end, end: right.end) : nil
+        return replace(
+            from: first,
+            to: last,
+            by: before ?? behind,
+            before != nil ? behind : nil,
+            &state
+        )
+    }
+
+    /// Puts at most two intervals in the place of those from `first` to `last`, which stays.
+    private func replace(
+        from first: RangeDirectory.Place,
+        to last: RangeDirectory.Place,
+        by one: RangeSpan?,
+        _ other: RangeSpan?,
+        _ state: inout RangeRegistry.State
+    ) -> Bool {
+        let registry = unsafe content.pointee.registry
+        let old = look()
+        var edit = RangeEdit(
+            of: old,
+            from: first,
+            to: last,
+            isExclusive: registry.isExclusive(state)
+        )
+        guard let new = edit.make(one, other, &state) else { return false }
+        if new.directory != old {
+            unsafe content.pointee.directory.store(
+                new.directory?.address,
+                ordering: .sequentiallyConsistent
+            )
+            if let old { registry.retire(old, &state) }
+        }
+        return true
+    }
+}
+
+// MARK: For C
+
+extension RangeSet {
+    fileprivate init(_ address: OpaquePointer?) {
+        unsafe content = UnsafeMutablePointer(address.unsafelyUnwrapped)
+    }
+
+    fileprivate var opaque: OpaquePointer { unsafe OpaquePointer(content) }
+
+    fileprivate var cName: UnsafePointer<CChar> { unsafe UnsafePointer(content.pointee.cName) }
+
+    /// A queue that is online looks without a lock, everybody else under it.
+    @inline(__always)
+    fileprivate func look<Result>(_ isOnline: Bool, _ body: () -> Result) -> Result {
+        isOnline ? body() : edit { _ in body() }
+    }
+
+    /// Copies at most `room` intervals, consistently; how many there are.
+    fileprivate func copy(to list: UnsafeMutablePointer<us_span>?, _ room: Int) -> Int {
+        edit { _ in
+            guard let directory = look() else { return 0 }
+            var done = 0
+            for number in 0..<directory.leafCount {
+                let leaf = directory.leaf(number)
+                var index = 0
+                while index < leaf.count, done < room {
+                    let span = unsafe leaf.spans[index]
+                    unsafe list?[done] = us_span(start: span.start, end: span.end)
+                    (index, done) = (index + 1, done + 1)
+                }
+            }
+            return directory.count
+        }
+    }
+}
+
+extension us_ranges_functions {
+    static var table: Self {
+        unsafe Self(
+            named: { shared, name, length in
+                unsafe SharedObjects.with(shared) {
+                    let bytes = unsafe UnsafeRawBufferPointer(start: name, count: length)
+                    return unsafe $0.makeRanges(named: String(decoding: bytes, as: UTF8.self))?
+                        .opaque
+                }
+            },
+            anonymous: { shared, bank, queue, number in
+                unsafe SharedObjects.with(shared) {
+                    unsafe $0.emptyRanges(
+                        of: .script(bank: Int(bank), queue: queue, number: number)
+                    )?.opaque
+                }
+            },
+            add: { unsafe RangeSet($0).add($1, $2) },
+            remove: { unsafe RangeSet($0).remove($1, $2) },
+            clear: { unsafe RangeSet($0).clear() },
+            overlaps: { set, offset, length, isOnline in
+                unsafe RangeSet(set).look(isOnline) {
+                    unsafe RangeSet(set).overlaps(offset, length)
+                }
+            },
+            count: { set, isOnline in
+                unsafe RangeSet(set).look(isOnline) { unsafe RangeSet(set).count }
+            },
+            bytes: { set, isOnline in
+                unsafe RangeSet(set).look(isOnline) { unsafe RangeSet(set).bytes }
+            },
+            copy: { unsafe RangeSet($0).copy(to: $1, $2) },
+            name: { unsafe RangeSet($0).cName }
+        )
+    }
+}

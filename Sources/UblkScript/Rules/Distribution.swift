@@ -23,13 +23,39 @@ struct Distribution: Sendable {
     /// Nanoseconds, at most 366 days.
     func sample(_ stream: inout SplitMix64) -> UInt64 { unsafe Self.sample(numbers, &stream) }
 
+    @inline(__always)
     fileprivate static func sample(
         _ dist: UnsafePointer<us_dist>,
         _ stream: inout SplitMix64
     ) -> UInt64 {
         let time = unsafe draw(dist, &stream)
         guard time > 0 else { return 0 }  // NaN too
-        return UInt64(time < longest ? time + 0.5 : longest)
+        return UInt64(bitPattern: Int64(time < longest ? time + 0.5 : longest))
+    }
+
+    private static func draw(
+        _ dist: UnsafePointer<us_dist>,
+        _ stream: inout SplitMix64
+    ) -> Double {
+        var dist = unsafe dist
+        while unsafe dist.pointee.kind == US_DIST_PARTS {
+            guard let part = unsafe part(of: dist, stream.unit()) else { return 0 }
+            guard let below = unsafe part.pointee.dist else {
+                let (low, high) = unsafe (part.pointee.low, part.pointee.high)
+                return low + (high - low) * stream.unit()
+            }
+            unsafe dist = unsafe below
+        }
+        let (a, b) = unsafe (dist.pointee.a, dist.pointee.b)
+        switch unsafe dist.pointee.kind {
+        case US_DIST_CONST: return a
+        case US_DIST_UNIFORM: return a + (b - a) * stream.unit()
+        case US_DIST_NORMAL: return a + b * normal(&stream)
+        case US_DIST_LOGNORMAL: return a * exp(b * normal(&stream))
+        case US_DIST_PARETO: return a * pow(1.0 - stream.unit(), -1.0 / b)
+        case US_DIST_EXPONENTIAL: return a - b * log(1.0 - stream.unit())
+        default: return 0
+        }
     }
 
     /// Standard normal.
@@ -39,39 +65,20 @@ struct Distribution: Sendable {
         return radius * cos(2.0 * 3.14159265358979323846 * stream.unit())
     }
 
-    private static func draw(
-        _ dist: UnsafePointer<us_dist>,
-        _ stream: inout SplitMix64
-    ) -> Double {
-        let a = unsafe dist.pointee.a
-        let b = unsafe dist.pointee.b
-        switch unsafe dist.pointee.kind {
-        case US_DIST_CONST: return a
-        case US_DIST_UNIFORM: return a + (b - a) * stream.unit()
-        case US_DIST_NORMAL: return a + b * normal(&stream)
-        case US_DIST_LOGNORMAL: return a * exp(b * normal(&stream))
-        case US_DIST_PARETO: return a * pow(1.0 - stream.unit(), -1.0 / b)
-        case US_DIST_EXPONENTIAL: return a - b * log(1.0 - stream.unit())
-        case US_DIST_PARTS:
-            let part = unsafe choose(dist, stream.unit())
-            if let below = unsafe part.dist { return unsafe draw(below, &stream) }
-            return unsafe part.low + (part.high - part.low) * stream.unit()
-        default: return 0
-        }
-    }
-
     /// The first part whose `upto` is above `chance`.
-    private static func choose(_ dist: UnsafePointer<us_dist>, _ chance: Double) -> us_dist_part {
-        guard let parts = unsafe dist.pointee.parts else {
-            return unsafe us_dist_part()
-        }
+    @inline(__always)
+    private static func part(
+        of dist: UnsafePointer<us_dist>,
+        _ chance: Double
+    ) -> UnsafeMutablePointer<us_dist_part>? {
+        guard let parts = unsafe dist.pointee.parts else { return nil }
         var low = 0
         var high = unsafe dist.pointee.part_count &- 1
         while low < high {
-            let middle = low &+ (high &- low) / 2
+            let middle = low &+ (high &- low) &>> 1
             if unsafe parts[middle].upto > chance { high = middle } else { low = middle &+ 1 }
         }
-        return unsafe parts[low]
+        return unsafe parts + low
     }
 }
 

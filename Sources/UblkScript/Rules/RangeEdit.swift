@@ -10,6 +10,8 @@
 ///
 /// A leaf that gets small joins a neighbour when both fit in one with room to spare, so of two neighbours never both are
 /// small and the directory stays in proportion to what is in the set, not to what once was.
+///
+/// Its functions are mutating so that none of them copies it.
 @safe
 struct RangeEdit {
     // Safety: runs point into leaves of `old` and to the new intervals; both live as long as the edit.
@@ -108,7 +110,7 @@ struct RangeEdit {
     }
 
     /// How many intervals the edit takes out, and their bytes.
-    private func takenOut() -> (count: Int, bytes: UInt64) {
+    private mutating func takenOut() -> (count: Int, bytes: UInt64) {
         guard let old else { return (0, 0) }
         var count = 0
         var bytes: UInt64 = 0
@@ -132,7 +134,7 @@ struct RangeEdit {
     }
 
     /// The small rest and that leaf are better one.
-    private func joins(_ leaf: RangeLeaf) -> Bool {
+    private mutating func joins(_ leaf: RangeLeaf) -> Bool {
         total < Self.leafSmall && total + leaf.count <= Self.leafJoined
     }
 
@@ -168,7 +170,7 @@ struct RangeEdit {
     // MARK: In place
 
     /// With one leaf that has room, and nobody looking: no new one.
-    private func editInPlace(_ old: RangeDirectory) -> Bool {
+    private mutating func editInPlace(_ old: RangeDirectory) -> Bool {
         guard leaves.count == 1, total > 0 else { return false }
         let leaf = old.leaf(leaves.lowerBound)
         guard total <= leaf.capacity else { return false }
@@ -191,7 +193,7 @@ struct RangeEdit {
     // MARK: New leaves
 
     /// Puts new leaves in the place of old ones; nil: no memory.
-    private func replaceLeaves(_ state: inout RangeRegistry.State) -> Result? {
+    private mutating func replaceLeaves(_ state: inout RangeRegistry.State) -> Result? {
         guard let new = makeLeaves(&state) else { return nil }
         let newCount = (new.first == nil ? 0 : 1) + (new.second == nil ? 0 : 1)
         let leafCount = oldCount - leaves.count + newCount
@@ -219,7 +221,7 @@ struct RangeEdit {
     private typealias NewLeaves = (first: RangeLeaf?, second: RangeLeaf?)
 
     /// At most two, filled; nil: no memory.
-    private func makeLeaves(_ state: inout RangeRegistry.State) -> NewLeaves? {
+    private mutating func makeLeaves(_ state: inout RangeRegistry.State) -> NewLeaves? {
         guard total > 0 else { return (nil, nil) }
         // Halves; but what is filled in ascending order shall be full.
         let isAtEnd = leaves.upperBound == oldCount && behind.count == 0
@@ -248,7 +250,7 @@ struct RangeEdit {
     }
 
     /// Room for that many, and for more when it will be edited in place.
-    private func makeLeaf(_ count: Int, _ state: inout RangeRegistry.State) -> RangeLeaf? {
+    private mutating func makeLeaf(_ count: Int, _ state: inout RangeRegistry.State) -> RangeLeaf? {
         let capacity = min(isExclusive ? count + count / 2 + 4 : count, RangeLeaf.spansMax)
         return state.pool.make(capacity: capacity, isPooled: oldCount >= Self.leavesMany)
     }
@@ -260,7 +262,7 @@ struct RangeEdit {
     }
 
     /// The directory that the edit is written to: the old one with room enough, or a new one; nil: no memory.
-    private func target(_ leafCount: Int) -> RangeDirectory? {
+    private mutating func target(_ leafCount: Int) -> RangeDirectory? {
         guard isExclusive else { return RangeDirectory(capacity: leafCount) }
         if let old, leafCount <= old.capacity { return old }
         return RangeDirectory(capacity: leafCount + leafCount / 2)
@@ -275,7 +277,7 @@ struct RangeEdit {
     }
 
     /// Writes the entries; the directory is the old one, or empty.
-    private func write(_ new: NewLeaves, _ newCount: Int, to directory: RangeDirectory) {
+    private mutating func write(_ new: NewLeaves, _ newCount: Int, to directory: RangeDirectory) {
         let place = unsafe directory.entries + leaves.lowerBound
         if let old {
             if directory != old {

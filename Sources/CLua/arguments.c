@@ -2,7 +2,6 @@
  *
  * Every function here may raise, so it runs on the script's thread below lua_pcall only. Values are described
  * without calling __tostring: a message about a bad value must not run more of the script. */
-#include "include/units.h"
 #include "script_state.h"
 #include <stdio.h>
 #include <string.h>
@@ -93,7 +92,7 @@ const char *us_check_name(lua_State *L, int index, const char *function, size_t 
     const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, length) : NULL;
     if (name == NULL)
         luaL_error(L, "%s: bad name %s: " US_NAME_RULE " is expected", function, us_describe(L, index));
-    else if (us_name_flaw(name, *length, flaw, sizeof flaw))
+    else if (us_objects.unit.name_flaw(name, *length, flaw))
         luaL_error(
             L, "%s: bad name %s (%s): " US_NAME_RULE " is expected", function, us_describe(L, index), flaw);
     return name;
@@ -112,7 +111,7 @@ uint64_t us_check_bytes(lua_State *L, int index, const char *what) {
     if (lua_type(L, index) == LUA_TSTRING) {
         size_t length;
         const char *text = lua_tolstring(L, index, &length);
-        if (us_parse_bytes(text, length, &value))
+        if (us_objects.unit.bytes(text, length, &value))
             return value;
     } else if (lua_type(L, index) == LUA_TNUMBER && whole_number(L, index, &value)) {
         return value;
@@ -127,7 +126,7 @@ uint64_t us_check_time(lua_State *L, int index) {
     if (lua_type(L, index) == LUA_TSTRING) {
         size_t length;
         const char *text = lua_tolstring(L, index, &length);
-        if (us_parse_time(text, length, &value))
+        if (us_objects.unit.time(text, length, &value))
             return value;
     } else if (lua_type(L, index) == LUA_TNUMBER) {
         if (whole_number(L, index, &value))

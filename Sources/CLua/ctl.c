@@ -2,7 +2,6 @@
  *
  * The answer is text, values separated by tabs, or a JSON array of them. A table is written as JSON in either: its
  * content, keys in order, without asking metamethods. */
-#include "include/units.h"
 #include "script_state.h"
 #include <math.h>
 #include <stdio.h>
@@ -36,7 +35,7 @@ static void append_quoted(lua_State *L, const char *text, size_t length) {
     append(L, "\"", 1);
     for (size_t i = 0; i < length;) {
         unsigned char c = (unsigned char)text[i];
-        size_t bytes = us_utf8_length((const unsigned char *)text + i, length - i);
+        size_t bytes = us_objects.unit.utf8_length(text + i, length - i);
         char escaped[8];
         if (c == '"' || c == '\\') {
             snprintf(escaped, sizeof escaped, "\\%c", c);

@@ -1,6 +1,6 @@
 /* Decisions: what can be applied to which operation, how two are put together, how one is written. No Lua, no state. */
 #include "include/decision.h"
-#include "include/units.h"
+#include "include/errnos.h"
 #include <stdarg.h>
 #include <stdio.h>
 

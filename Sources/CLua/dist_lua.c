@@ -3,7 +3,6 @@
  * Load phase only, so they are few, and each is kept by the registry until the state closes: rules and verdicts
  * hold plain pointers. Calling one, d(), draws a time from the stream of random(). */
 #include "include/dist.h"
-#include "include/units.h"
 #include "script_state.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -242,7 +241,7 @@ static bool parse_line(const char *line, struct us_dist_part *part) {
     int used = 0;
     double weight = 1;
     uint64_t nanoseconds;
-    if (sscanf(line, " %63s %n", time, &used) != 1 || !us_parse_time(time, strlen(time), &nanoseconds))
+    if (sscanf(line, " %63s %n", time, &used) != 1 || !us_objects.unit.time(time, strlen(time), &nanoseconds))
         return false;
     if (line[used] != '\0') {
         int end = 0;

@@ -3,7 +3,7 @@
  * The function only notes the wish; the queue's thread carries it out between two IOs (us_script_take_release), as a
  * handler's own IO is not held yet. Of several wishes in one turn of the queue those for the same order and errno add
  * up; else the last one counts. */
-#include "include/units.h"
+#include "include/errnos.h"
 #include "script_state.h"
 #include <string.h>
 

@@ -222,7 +222,7 @@ const char *us_describe(lua_State *L, int index);
 bool us_is_text(lua_State *L, int index, const char *text);
 /* Pushes the words for a message, as in "all" or "none"; they end with NULL. */
 const char *us_push_choice(lua_State *L, const char *const *words);
-/* A name by the rule of us_name_flaw. */
+/* A name by US_NAME_RULE. */
 const char *us_check_name(lua_State *L, int index, const char *function, size_t *length);
 /* Raises unless the script is in one of the phases. */
 void us_require_phase(lua_State *L, const char *function, unsigned phases);

@@ -3,7 +3,7 @@
  *
  * A to() for a whole IO is plain numbers in the decision. Parts of an IO, and sums of several to(), are legs: transfers
  * of the IO's plan. */
-#include "include/units.h"
+#include "include/errnos.h"
 #include "script_state.h"
 #include <string.h>
 

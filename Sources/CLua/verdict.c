@@ -3,7 +3,7 @@
  * A verdict is an immutable us_decision in a userdata. Constructors keep what they made for their argument, so
  * `return fail("EIO")` in a handler allocates nothing from the second time on; how many are kept is bounded,
  * as a script may compute its delays. What operations can do what a verdict says is found out when it is made. */
-#include "include/units.h"
+#include "include/errnos.h"
 #include "script_state.h"
 #include <string.h>
 

@@ -80,6 +80,18 @@ struct TidyTests {
         )
     }
 
+    /// An object that needs no Lua is Swift, and the Lua functions reach it by `objects.h`.
+    @Test func `the C beside Lua calls Lua, but for the tables of its words`() {
+        let tables = ["decision.c", "errnos.c", "shipped.c", "vocabulary.c"]
+        let withoutLua = SourceTree.clang.filter { file in
+            file.path.hasPrefix("Sources/CLua/") && file.path.hasSuffix(".c")
+                && !file.lines.contains {
+                    $0 == "#include \"script_state.h\"" || $0 == "#include \"lua_api.h\""
+                }
+        }
+        #expect(withoutLua.map(\.path).sorted() == tables.map { "Sources/CLua/\($0)" })
+    }
+
     /// A server that waits in the kernel for its own device cannot be killed (`LockFreeQueries`).
     @Test func `a server gives no control command that can wait once it serves`() {
         let others = ["OutsideProcess.swift", "NewDevice.swift", "Aftermath.swift"].map {

@@ -9,18 +9,18 @@
  *   vocabulary.h the words of the language that more than one file knows: outcomes, corruption modes, flags ...
  *   decision.h   what is to happen to one IO, and the IO as a script sees it
  *   effects.h    changes to data that a handler has noted
- *   objects.h    what is called here of the objects that Swift has: sets, buckets, cells, dicts, ...
- *   units.h      sizes, times and errno names: the one parser for scripts and the command line
+ *   objects.h    what is called here of what Swift has: sets, buckets, cells, dicts, units, ...
+ *   errnos.h     names of errnos
  *   meter.h      how long something has worked
  *   shipped.h    the fault scripts inside the program
  */
 #pragma once
 #include "decision.h"
 #include "effects.h"
+#include "errnos.h"
 #include "meter.h"
 #include "objects.h"
 #include "script.h"
 #include "shipped.h"
 #include "tests.h"
-#include "units.h"
 #include "vocabulary.h"

@@ -7,6 +7,7 @@
 #include "dist.h"
 #include "random.h"
 #include "ranges.h"
+#include "units.h"
 
 struct us_object_functions {
     struct us_random_functions random;
@@ -16,6 +17,7 @@ struct us_object_functions {
     struct us_bucket_functions bucket;
     struct us_dict_functions dict;
     struct us_ranges_functions ranges;
+    struct us_unit_functions unit;
 };
 
 /* Copies it. */

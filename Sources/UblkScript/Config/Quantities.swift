@@ -1,21 +1,12 @@
 import CLua
 
-/// Sizes, times and errno names as people write them: one parser, the script's own (`units.c`), for
-/// scripts, rules and the command line.
+/// Sizes, times, names and errno names as people write them, for scripts, rules and the command line.
 enum Quantity {
     /// Reads `4096`, `4K`, `1.5G`, `8s`; nil for anything else.
-    static func bytes(_ text: String) -> UInt64? {
-        var result: UInt64 = 0
-        let isValid = unsafe withUTF8(text) { unsafe us_parse_bytes($0, $1, &result) }
-        return isValid ? result : nil
-    }
+    static func bytes(_ text: String) -> UInt64? { QuantityText(text.utf8)?.bytes }
 
     /// Reads `50ms`, `1.5s`, `200us`; nil for anything else.
-    static func nanoseconds(_ text: String) -> UInt64? {
-        var result: UInt64 = 0
-        let isValid = unsafe withUTF8(text) { unsafe us_parse_time($0, $1, &result) }
-        return isValid ? result : nil
-    }
+    static func nanoseconds(_ text: String) -> UInt64? { QuantityText(text.utf8)?.nanoseconds }
 
     /// The number of an errno that the block layer tells apart, nil for any other name.
     static func blockErrno(named name: String) -> Int32? {
@@ -66,14 +57,7 @@ enum Quantity {
 
     /// The reason why the text cannot name a rule, a mark, a state or a set: "byte 2 is a blank"; nil: it can.
     static func nameFlaw(_ text: String) -> String? {
-        var flaw = [CChar](repeating: 0, count: Int(US_NAME_FLAW_MAX))
-        let isFlawed = unsafe withUTF8(text) { name, length in
-            unsafe flaw.withUnsafeMutableBufferPointer {
-                unsafe us_name_flaw(name, length, $0.baseAddress, $0.count)
-            }
-        }
-        guard isFlawed else { return nil }
-        return String(decoding: flaw.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        NameText.flaw(Array(text.utf8))
     }
 
     private static func withUTF8<R>(

@@ -13,7 +13,8 @@ enum NativeObjects {
             cell: .table,
             bucket: .table,
             dict: .table,
-            ranges: .table
+            ranges: .table,
+            unit: .table
         )
         unsafe us_use_objects(&functions)
         return true
@@ -21,6 +22,13 @@ enum NativeObjects {
 
     /// Whoever makes a Lua state calls this first.
     static func handOver() { _ = isHandedOver }
+
+    /// False for nil.
+    fileprivate static func store(_ value: UInt64?, _ room: UnsafeMutablePointer<UInt64>?) -> Bool {
+        guard let value else { return false }
+        unsafe room?.pointee = value
+        return true
+    }
 
     /// From a stream that C keeps.
     @inline(__always)
@@ -41,6 +49,31 @@ extension us_random_functions {
             stream: { us_random(state: SplitMix64(seed: $0, queue: $1, stream: $2).state) },
             next: { stream in unsafe NativeObjects.draw(stream) { $0.next() } },
             unit: { stream in unsafe NativeObjects.draw(stream) { $0.unit() } }
+        )
+    }
+}
+
+extension us_unit_functions {
+    static var table: Self {
+        unsafe Self(
+            bytes: { text, length, bytes in
+                let text = unsafe UnsafeRawBufferPointer(start: text, count: length)
+                return unsafe NativeObjects.store(QuantityText(text)?.bytes, bytes)
+            },
+            time: { text, length, nanoseconds in
+                let text = unsafe UnsafeRawBufferPointer(start: text, count: length)
+                return unsafe NativeObjects.store(QuantityText(text)?.nanoseconds, nanoseconds)
+            },
+            name_flaw: { name, length, room in
+                let name = unsafe Array(UnsafeRawBufferPointer(start: name, count: length))
+                guard let flaw = NameText.flaw(name) else { return false }
+                let bytes = Array(flaw.utf8.prefix(Int(US_NAME_FLAW_MAX) - 1)) + [0]
+                for (place, byte) in bytes.enumerated() {
+                    unsafe room?[place] = CChar(bitPattern: byte)
+                }
+                return true
+            },
+            utf8_length: { unsafe UTF8Text.length(UnsafeRawBufferPointer(start: $0, count: $1)) }
         )
     }
 }

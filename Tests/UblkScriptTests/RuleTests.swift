@@ -55,7 +55,8 @@ import Testing
         let object = try rule([("range", .ranges(0x40)), ("error", "EIO")])
         #expect(object.range?.address == 0x40)
         let pair = try rule([("range", .list(["1M", 4096])), ("error", "EIO")])
-        #expect(pair.range?.address == 1 << 20 + 4096)
+        let sum: UInt = (1 << 20) + 4096
+        #expect(pair.range?.address == sum)
     }
 
     @Test func `a range's offset and length have limits`() throws {

@@ -13,8 +13,8 @@ struct us_bucket_rate {
 };
 
 struct us_bucket_functions {
-    /* The bucket of that name (at most 64 bytes); one that exists gets the new rate and keeps what was taken. NULL: over
-     * 2^16 of them. */
+    /* The bucket of that name (at most 64 bytes); one that exists gets the new rate and keeps what was taken. NULL:
+     * over 2^16 of them. */
     struct us_bucket *(*named)(
         struct us_shared *shared, const char *name, size_t length, const struct us_bucket_rate *rate);
     /* The nth without a name of the script of that queue, full. A reload takes those of the other bank. */

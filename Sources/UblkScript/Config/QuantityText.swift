@@ -1,8 +1,8 @@
 /// A size or a time as people write it: digits, perhaps a fraction, and a unit.
 ///
 /// Computed in integers: the fraction is kept as digits over a power of ten and must come out whole in the base unit
-/// (bytes, nanoseconds), so nothing is ever rounded behind the user's back. A pure value; any thread. Scripts, rules and
-/// the command line all come through here.
+/// (bytes, nanoseconds), so nothing is ever rounded behind the user's back. A pure value; any thread. Scripts, rules
+/// and the command line all come through here.
 struct QuantityText {
     private var whole: UInt64 = 0
     private var fraction: UInt64 = 0

@@ -2,8 +2,8 @@ import CLua
 
 /// Bytes of one IO that change on their way, as its decision says.
 ///
-/// A pure function: chance comes from the decision's seed only, which was drawn when the IO was decided about, so the same
-/// decision on the same IO does the same to it. Allocates nothing. Any thread.
+/// A pure function: chance comes from the decision's seed only, which was drawn when the IO was decided about, so the
+/// same decision on the same IO does the same to it. Allocates nothing. Any thread.
 struct Corruption {
     /// Media corrupt sector by sector, whatever the device's block size is.
     private static let sectorBytes = UInt64(US_SECTOR_BYTES)

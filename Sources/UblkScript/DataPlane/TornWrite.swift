@@ -2,8 +2,8 @@ import CLua
 
 /// Which bytes of a write are stored, as `store(...)` in its decision says.
 ///
-/// A write is cut into units, the last of which may be a short one. A pure function: chance comes from the decision's seed
-/// only. Allocates nothing. Any thread.
+/// A write is cut into units, the last of which may be a short one. A pure function: chance comes from the decision's
+/// seed only. Allocates nothing. Any thread.
 struct TornWrite {
     static let piecesMax = Int(US_LEGS_MAX)
 
@@ -43,7 +43,8 @@ struct TornWrite {
         min(first * unit, length)..<min((first + count) * unit, length)
     }
 
-    /// Calls `body` with the stored bytes for `random`: ascending stretches, at most ``piecesMax``, none next to another.
+    /// Calls `body` with the stored bytes for `random`: ascending stretches, at most ``piecesMax``, none next to
+    /// another.
     mutating func forEachPiece(_ body: (Range<UInt64>) -> Void) {
         let most = min(kept, units - kept + 1)  // pieces
         var pending: Range<UInt64> = 0..<0

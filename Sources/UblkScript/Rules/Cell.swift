@@ -4,8 +4,8 @@ import Synchronization
 
 /// A named number that all queues of a device share: a counter, a mark, or the state of its state machine.
 ///
-/// One atomic number at a fixed address that lives as long as the shared objects, so a rule keeps the cell and looks at it
-/// without a lock or a search. Any thread.
+/// One atomic number at a fixed address that lives as long as the shared objects, so a rule keeps the cell and looks
+/// at it without a lock or a search. Any thread.
 @safe
 struct Cell: Equatable, Sendable {
     // Safety: made and freed by a CellTable, which goes with the shared objects.

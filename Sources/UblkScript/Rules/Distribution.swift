@@ -4,9 +4,9 @@ import Glibc
 /// A distribution of times, as `dist.*` makes it in a script.
 ///
 /// `dist_lua.c` makes and checks the numbers; memory of the script, immutable, so it lives as long as that. Sampling
-/// allocates nothing and cannot fail. Each kind takes one uniform number or two, by inversion or Box-Muller, so how many
-/// numbers a sample takes does not depend on what they are; exp, log and cos are the C library's, whose last digit may
-/// differ between versions.
+/// allocates nothing and cannot fail. Each kind takes one uniform number or two, by inversion or Box-Muller, so how
+/// many numbers a sample takes does not depend on what they are; exp, log and cos are the C library's, whose last
+/// digit may differ between versions.
 @safe
 struct Distribution: Sendable {
     // Safety: of the script, which outlives the rules.

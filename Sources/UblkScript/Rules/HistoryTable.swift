@@ -5,8 +5,8 @@ import Synchronization
 /// last (of `UInt64`).
 ///
 /// One table for all queues, an anonymous mapping: the kernel gives a page where something is stored, and a page that
-/// nobody wrote reads as zeroes. Owner: ``SharedObjects``. Any thread, no lock: each unit is an atomic of its own, so two
-/// queues that touch the same one at a time both count.
+/// nobody wrote reads as zeroes. Owner: ``SharedObjects``. Any thread, no lock: each unit is an atomic of its own, so
+/// two queues that touch the same one at a time both count.
 @safe
 struct HistoryTable<Unit: AtomicRepresentable>: Equatable, Sendable {
     // Safety: `count` units, mapped for as long as the shared objects live; zeroes are atomics that hold 0.

@@ -2,9 +2,9 @@ import Glibc
 
 /// The intervals of a set in two levels: a directory of leaves.
 ///
-/// Sorted, disjoint, not even adjacent; so both starts and ends ascend, and a search by end finds a place, first among the
-/// leaves and then in one. Readers see it only complete. Several directories may name one leaf: the current one and
-/// retired ones. nil stands for that of an empty set.
+/// Sorted, disjoint, not even adjacent; so both starts and ends ascend, and a search by end finds a place, first
+/// among the leaves and then in one. Readers see it only complete. Several directories may name one leaf: the current
+/// one and retired ones. nil stands for that of an empty set.
 @safe
 struct RangeDirectory: Equatable, @unchecked Sendable {
     // Safety: the head, then room for `capacity` entries; made here, freed by ``free(_:)``.
@@ -115,7 +115,8 @@ struct RangeDirectory: Equatable, @unchecked Sendable {
 extension RangeDirectory {
     /// How many of the leading leaves end at offset or before.
     ///
-    /// Few are counted, not halved: the processor does not wait for one comparison, or one cache line, to know the next.
+    /// Few are counted, not halved: the processor does not wait for one comparison, or one cache line, to know the
+    /// next.
     @inline(__always)
     private func endedLeaves(_ offset: UInt64) -> Int {
         let entries = unsafe entries

@@ -1,15 +1,15 @@
 /// One edit of a set's intervals.
 ///
-/// They lie in leaves of at most ``RangeLeaf/spansMax``, found by a directory, so an edit moves or copies one leaf and,
-/// where leaves come or go or readers may be looking, the directory: 11 KiB and 23 KiB with 1,000,000 intervals in random
-/// order, where one sorted array would be 16 MiB.
+/// They lie in leaves of at most ``RangeLeaf/spansMax``, found by a directory, so an edit moves or copies one leaf
+/// and, where leaves come or go or readers may be looking, the directory: 11 KiB and 23 KiB with 1,000,000 intervals
+/// in random order, where one sorted array would be 16 MiB.
 ///
 /// Lives under the registry's lock. While nobody can be reading, a leaf is edited in place and has room to grow. Else
-/// nothing that readers may see is written: new leaves and a new directory are made, and the old directory carries what it
-/// alone still names into its retirement.
+/// nothing that readers may see is written: new leaves and a new directory are made, and the old directory carries
+/// what it alone still names into its retirement.
 ///
-/// A leaf that gets small joins a neighbour when both fit in one with room to spare, so of two neighbours never both are
-/// small and the directory stays in proportion to what is in the set, not to what once was.
+/// A leaf that gets small joins a neighbour when both fit in one with room to spare, so of two neighbours never both
+/// are small and the directory stays in proportion to what is in the set, not to what once was.
 ///
 /// Its functions are mutating so that none of them copies it.
 @safe

@@ -8,9 +8,9 @@ struct RangeSpan {
 
 /// Neighbouring intervals of a set, at least one, in one piece of memory.
 ///
-/// A search in it touches its head and one block: with a million intervals most of the set is in no cache, so what costs
-/// is how often it waits for memory, not how much it compares. Owner: the directories that name it (``RangeDirectory``);
-/// who may look and who may edit: ``RangeSet``.
+/// A search in it touches its head and one block: with a million intervals most of the set is in no cache, so what
+/// costs is how often it waits for memory, not how much it compares. Owner: the directories that name it
+/// (``RangeDirectory``); who may look and who may edit: ``RangeSet``.
 @safe
 struct RangeLeaf: Equatable, @unchecked Sendable {
     // Safety: the head, then room for `marksMax` marks and `capacity` spans; made and freed by RangeLeafPool.

@@ -2,14 +2,15 @@ import Synchronization
 
 /// The sets of ranges of a device, and the reclaiming of what readers may still see (QSBR, as in userspace RCU).
 ///
-/// Owner: the device; threads: all of its queues. Readers never lock. A queue announces the epoch in which it goes online;
-/// every replaced directory carries the epoch that began with its replacement. It is freed, with the leaves that went with
-/// it, once no queue is online with an older epoch: such a queue went online before the replacement and may hold it.
+/// Owner: the device; threads: all of its queues. Readers never lock. A queue announces the epoch in which it goes
+/// online; every replaced directory carries the epoch that began with its replacement. It is freed, with the leaves
+/// that went with it, once no queue is online with an older epoch: such a queue went online before the replacement
+/// and may hold it.
 ///
-/// Memory order. A reader stores `seen`, then loads `directory`; an editor stores `directory`, then loads `seen`. One of
-/// the two must see the other's store, which only sequential consistency gives; so these four are sequentially consistent
-/// (the loads cost nothing on x86 and an ldar on arm64). Going offline is a release that the editor's load acquires: all
-/// looks at the directory and its leaves happen before they are freed.
+/// Memory order. A reader stores `seen`, then loads `directory`; an editor stores `directory`, then loads `seen`. One
+/// of the two must see the other's store, which only sequential consistency gives; so these four are sequentially
+/// consistent (the loads cost nothing on x86 and an ldar on arm64). Going offline is a release that the editor's load
+/// acquires: all looks at the directory and its leaves happen before they are freed.
 @safe
 struct RangeRegistry: Sendable {
     // Safety: made in init, freed by ``free()`` when no queue uses it any more; one reader a queue.

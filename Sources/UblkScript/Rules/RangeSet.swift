@@ -3,10 +3,11 @@ import Synchronization
 
 /// A set of byte ranges, which all queues of a device share.
 ///
-/// Readers: any queue between ``RangeRegistry/online(_:)`` and ``RangeRegistry/offline(_:)``, without a lock. Editors: one
-/// at a time, under the registry's lock; they need not be online. While nobody can be reading (one queue, or none has
-/// started) edits are made in place; afterwards each makes a new leaf of some hundreds of intervals and a new directory,
-/// which it publishes by one atomic store. So a lookup is O(log n), and an edit moves a leaf and seldom the directory.
+/// Readers: any queue between ``RangeRegistry/online(_:)`` and ``RangeRegistry/offline(_:)``, without a lock.
+/// Editors: one at a time, under the registry's lock; they need not be online. While nobody can be reading (one
+/// queue, or none has started) edits are made in place; afterwards each makes a new leaf of some hundreds of
+/// intervals and a new directory, which it publishes by one atomic store. So a lookup is O(log n), and an edit moves
+/// a leaf and seldom the directory.
 ///
 /// Every edit replaces the intervals from one place to another by at most two new ones (`RangeEdit.swift`).
 @safe

@@ -5,7 +5,6 @@ import CLua
 /// Queue thread; plain data, a copy a queue. A server may be an arm that has to get to where the IO is: seek times as
 /// Ruemmler and Wilkes draw them ("An introduction to disk drive modeling", IEEE Computer 1994), growing with the
 /// square root of a short distance and evenly with a long one.
-@safe
 struct RuleService {
     var time: UInt64 = 0
     var dist: Distribution?

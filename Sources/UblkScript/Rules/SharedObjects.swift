@@ -6,7 +6,6 @@ import Synchronization
 ///
 /// Made once per device, outlives its scripts; an object is never removed. Any thread: making and finding takes a lock,
 /// the objects do their own synchronisation. C knows it as `struct us_shared`.
-@safe
 final class SharedObjects: Sendable {
     let ranges: RangeRegistry
     private let cells = Mutex(CellTable())
@@ -203,9 +202,10 @@ extension SharedObjects {
         others.withLock { $0.ranges[Array(name.utf8)] }
     }
 
-    /// The set of that name, made empty when there is none yet; nil: too many.
+    /// The set of that name, made empty when there is none yet, and always without a name; nil: too many.
     func makeRanges(named name: String) -> RangeSet? {
-        others.withLock { others in
+        if name.isEmpty { return ranges.makeSet() }
+        return others.withLock { others in
             let key = Array(name.utf8)
             if let set = others.ranges[key] { return set }
             guard key.count <= CellTable.nameBytesMax, let set = ranges.makeSet(name) else {

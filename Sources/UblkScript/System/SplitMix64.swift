@@ -1,7 +1,8 @@
 /// Random numbers by a seed: the same one gives the same numbers on every machine.
 ///
 /// SplitMix64 (Steele, Lea, Flood 2014): eight bytes of state, passes BigCrush. Scripts, rules and the simulator draw
-/// from it. What the standard library draws (`random(in:using:)`) may change between versions, so ranges are drawn here.
+/// from it. What the standard library draws (`random(in:using:)`) may change between versions, so ranges are drawn
+/// here.
 struct SplitMix64: Sendable {
     private(set) var state: UInt64
 

@@ -62,7 +62,7 @@ import Testing
             ),
             shared: shared,
             control: control,
-            report: SimulationLog(bell: Doorbell(), control: control)
+            report: SimulationLog(bells: [], controls: [control])
         )
         queue.run()
     }

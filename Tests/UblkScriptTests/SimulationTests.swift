@@ -54,7 +54,12 @@ extension SimulatedRequest {
     static let flush = Self(op: .flush)
 }
 
+/// Of a device with one queue.
 extension Simulation.Result {
+    var ledger: Ledger { queues[0].ledger }
+    var counters: QueueCounters { queues[0].counters }
+    var times: IOTimes { queues[0].times }
+
     /// The errno names of the requests in the order they ended, "" for success.
     var outcomes: [String] {
         finished.map { if case .failed(let errno) = $0.outcome { errno.name } else { "" } }

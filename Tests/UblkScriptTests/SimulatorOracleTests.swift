@@ -17,14 +17,14 @@ import Testing
         func buffer(_ tag: UInt16) -> UnsafeMutableRawPointer { unsafe buffers + Int(tag) * 512 }
 
         mutating func begin(_ tag: UInt16, _ request: SimulatedRequest) {
-            unsafe oracle.begin(Tag(tag), request, buffer(tag))
+            unsafe oracle.begin(Int(tag), request, buffer(tag))
         }
 
         mutating func end(
             _ tag: UInt16,
             _ request: SimulatedRequest,
             _ outcome: BlockLayer.Outcome = .done
-        ) { unsafe oracle.end(Tag(tag), request, outcome, buffer(tag)) }
+        ) { unsafe oracle.end(Int(tag), request, outcome, buffer(tag)) }
 
         /// The whole of a write; its data.
         mutating func write(_ outcome: BlockLayer.Outcome = .done) -> [UInt8] {

@@ -17,7 +17,7 @@ import Testing
             sizeBytes: 1 << 20,
             seed: 1
         )
-        return SimulatedTransport(
+        let machine = SimulatedMachine(
             application: SimulatedApplication(
                 stream,
                 depth: depth,
@@ -26,12 +26,15 @@ import Testing
                 keepsFinished: true
             ),
             files: [],
+            controls: [QueueControl { bell.ring() }],
+            seed: 1
+        )
+        return SimulatedTransport(
+            machine,
             depth: depth,
             maxIOBytes: 65536,
             bell: bell,
-            control: QueueControl { bell.ring() },
-            interventions: interventions,
-            seed: 1
+            interventions: interventions
         )
     }
 
@@ -47,9 +50,9 @@ import Testing
         let tag = Self.fetch(&transport)
         transport.commit(Tag(tag), Commit(result: 4096))
         #expect(transport.nextEvent() == nil)
-        #expect(transport.application.finished.isEmpty)
+        #expect(transport.machine.application.finished.isEmpty)
         transport.wait(until: nil)
-        #expect(transport.application.finished.count == 1)
+        #expect(transport.machine.application.finished.count == 1)
     }
 
     @Test func `a wait ends at the deadline when nothing happens before it`() {

@@ -125,7 +125,7 @@ struct Benchmark {
             ),
             shared: shared,
             control: control,
-            report: SimulationLog(bell: bell, control: control)
+            report: SimulationLog(bells: [bell], controls: [control])
         )
         let allocated = counter?.count ?? 0
         let start = SystemCall.threadCPUNanoseconds

@@ -8,14 +8,15 @@ struct SimulateCommand: ParsableCommand {
         discussion: """
             The queue that serves real devices runs on a simulated driver with virtual time. An application is \
             simulated too: it keeps --depth requests in flight (32 without) and checks every block it \
-            reads. The same seed gives the same run. A backing file is simulated in memory and never touched. A queue is simulated \
-            alone, however many the script asks for.
+            reads. The same seed gives the same run. A backing file is simulated in memory and never touched. A script that asks for several queues \
+            gets them; they take turns.
 
             A script may name the workload that shows what it does, on a line of its first comment:
             -- Simulate: --rate 20 --time 1h size=64M. What the command line leaves open is taken from there.
 
-            At the end faults are over and all that was written is read back. Exit code 1 when the script raised, or \
-            when data is not what was acknowledged last; --allow script-errors,data takes that for success.
+            At the end faults are over and all that was written is read back. Then the power fails, which takes what no flush and no FUA \
+            has made durable. Exit code 1 when the script raised, or \
+            when data is not what was acknowledged last, or lost what was made durable; --allow script-errors,data takes that for success.
 
             With --test the tests that the script carries (test("name", function(disk) ... end)) are run instead, each \
             on a simulated device of its own.
@@ -289,17 +290,17 @@ struct SimulateCommand: ParsableCommand {
     }
 
     private func lines(_ result: Simulation.Result, _ plan: LoadedScript.Plan) -> [String] {
-        let ledger = result.ledger
         let format = LedgerText(
             script: plan.source.shortName,
             rules: plan.rules,
             seed: plan.seed,
             isJSON: json
         )
-        let all = ledger.read(from: 0, limit: .max)
+        var reader = LedgerReader()
+        let all = reader.read(result.queues.map(\.ledger), limit: .max)
         if all.lost > 0 { Output.error("\(all.lost) older records were overwritten") }
-        let later = Int(ledger.total - result.ledgerTotal)
-        return all.records.dropLast(later).map { format.line($0, queue: ledger.queue) }
+        return all.entries.filter { $0.number < result.queues[$0.queue.index].ledgerTotal }
+            .map { format.line($0.record, queue: $0.queue) }
     }
 
     private func measure(_ plan: LoadedScript.Plan, _ workload: Workload) throws {

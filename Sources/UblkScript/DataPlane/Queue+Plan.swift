@@ -20,6 +20,7 @@ extension Queue where Transport: ~Copyable {
             from: 0,
             to: request.io.length
         )
+        transport.willCarryOut(transfer, for: tag)
         let step = stores[0].begin(&transfer, transport.data(tag))
         if case .done = step, request.heals == 0 {
             return complete(tag, Int32(clamping: request.io.length))
@@ -46,6 +47,7 @@ extension Queue where Transport: ~Copyable {
             request.plan.next += 1
             let store = Int(requests[transfer: tag, index].store)
             let data = transport.data(tag)
+            transport.willCarryOut(requests[transfer: tag, index], for: tag)
             goOn(tag, transfer: index, stores[store].begin(&requests[transfer: tag, index], data))
         }
     }

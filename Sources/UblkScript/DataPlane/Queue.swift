@@ -88,12 +88,15 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     }
 
     /// Serves until the driver has taken every tag back, or ``QueueMessage/quit``.
-    mutating func run() {
-        while !hasQuit, abortedTags < configuration.depth { turn() }
-        // The kernel may still be writing into a tag's buffer, which goes with the transport.
-        while isTransferring { turn() }
-    }
+    mutating func run() { while !isOver { turn() } }
 
+    /// There is nothing more to serve.
+    ///
+    /// As long as a transfer is under way the kernel may be writing into a tag's buffer, which goes with the transport.
+    @inline(__always)
+    var isOver: Bool { (hasQuit || abortedTags >= configuration.depth) && !isTransferring }
+
+    @inline(never)
     private var isTransferring: Bool {
         (0..<configuration.depth).contains {
             let state = requests[Tag(UInt16($0))].state

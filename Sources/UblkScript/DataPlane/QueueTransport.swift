@@ -39,6 +39,13 @@ protocol QueueTransport: ~Copyable {
     mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int)
     /// Offset of the scratch room from the start of a tag's data; whole pages.
     var scratchOffset: Int { get }
+    /// A store is about to begin this transfer of the tag's; for a transport that keeps book of what is durable.
+    mutating func willCarryOut(_ transfer: Transfer, for tag: Tag)
+}
+
+extension QueueTransport where Self: ~Copyable {
+    @inline(__always)
+    mutating func willCarryOut(_ transfer: Transfer, for tag: Tag) {}
 }
 
 /// The scratch room of a tag, for data that a handler reads from a backing.

@@ -123,9 +123,10 @@ private struct TestBench: ~Copyable {
         isInterrupted: @escaping () -> Bool
     ) throws {
         self.isInterrupted = isInterrupted
-        let options = SimulatedDevice.Options(logFD: logFD)
-        let device = try SimulatedDevice(plan, options) { _ in
-            SimulatedApplication(handedTo: Int(plan.config.depth))
+        // A test makes one request after the other, as from one CPU: one queue has them all.
+        let options = SimulatedDevice.Options(queues: 1, logFD: logFD)
+        let device = try SimulatedDevice(plan, options) { tags, _ in
+            SimulatedApplication(handedTo: tags)
         }
         let script = try plan.loadTests(shared: device.shared, logFD: logFD)
         self.device = device
@@ -285,7 +286,7 @@ private struct TestBench: ~Copyable {
     private mutating func control(_ words: [String]) -> ControlAnswer {
         do throws(AdminRefusal) {
             let request = try AdminRequest(control: words)
-            let pending = Dispatcher(SimulatedQueue(control: device.control)).begin(request)
+            let pending = Dispatcher(SimulatedQueues(queues: [device.control])).begin(request)
             if pending.isAsked { device.turn() }
             guard let answer = pending.ready else {
                 preconditionFailure("a turn reads its messages")

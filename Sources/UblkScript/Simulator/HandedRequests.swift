@@ -13,15 +13,15 @@ struct HandedRequests {
 
     /// Another one may come.
     var isOpen = true
-    /// By tag.
+    /// By place.
     private var sent: [(number: UInt64, data: [UInt8])?]
     private var ended: [Ended] = []
 
     init(depth: Int) { sent = Array(repeating: nil, count: depth) }
 
-    mutating func hand(_ tag: Tag, number: UInt64, data: [UInt8]) {
-        precondition(isOpen && sent[tag.index] == nil, "a tag is handed two requests")
-        sent[tag.index] = (number, data)
+    mutating func hand(_ place: Int, number: UInt64, data: [UInt8]) {
+        precondition(isOpen && sent[place] == nil, "a place is handed two requests")
+        sent[place] = (number, data)
     }
 
     mutating func takeEnded() -> [Ended] {
@@ -30,8 +30,8 @@ struct HandedRequests {
     }
 
     /// The request reaches the server: the buffer gets a write's data, or poison for a read.
-    func begin(_ tag: Tag, _ request: SimulatedRequest, _ buffer: UnsafeMutableRawPointer) {
-        guard let data = sent[tag.index]?.data else { return }
+    func begin(_ place: Int, _ request: SimulatedRequest, _ buffer: UnsafeMutableRawPointer) {
+        guard let data = sent[place]?.data else { return }
         unsafe buffer.initializeMemory(
             as: UInt8.self,
             repeating: BlockStamp.poison,
@@ -45,14 +45,14 @@ struct HandedRequests {
 
     /// The driver has the server's answer; a read's data is in the buffer.
     mutating func end(
-        _ tag: Tag,
+        _ place: Int,
         _ request: SimulatedRequest,
         _ outcome: BlockLayer.Outcome,
         _ nanoseconds: UInt64,
         _ buffer: UnsafeRawPointer
     ) {
-        guard let number = sent[tag.index]?.number else { return }
-        sent[tag.index] = nil
+        guard let number = sent[place]?.number else { return }
+        sent[place] = nil
         let hasData = request.op == .read && outcome == .done
         let bytes = unsafe UnsafeRawBufferPointer(
             start: buffer,

@@ -6,13 +6,14 @@ final class Observation: Sendable {
 
     init(
         _ observer: @escaping @Sendable (UInt64) -> Bool,
-        _ control: QueueControl,
+        _ controls: [QueueControl],
         _ log: SimulationLog
     ) {
         // Nobody waits for the thread: what it looks at lives as long as it does.
         _ = OSThread(name: "sim-observer") { [self] in
             while !isOver.load(ordering: .relaxed) {
-                if observer(control.counters.total) { log.interrupt() }
+                let total = controls.reduce(0) { $0 + $1.counters.total }
+                if observer(total) { log.interrupt() }
             }
         }
     }

@@ -32,10 +32,15 @@ struct SimulatedApplication {
     private(set) var errors: [Errno: Int] = [:]
     private(set) var latency = LatencyCounts()
     private(set) var throughput = ThroughputCounts()
-    /// When the request in each tag was sent.
+    /// When the request in each place was sent.
+    ///
+    /// A place is a tag of a queue, numbered over all queues.
     private var sentAt: [Instant]
 
-    /// - Parameter oracle: as deep as the queue.
+    /// - Parameters:
+    ///   - depth: requests in flight, over all queues.
+    ///   - queueDepth: places, over all queues.
+    ///   - oracle: of so many places.
     init(
         _ stream: RequestStream,
         depth: Int,
@@ -83,16 +88,17 @@ struct SimulatedApplication {
     var isOpen: Bool { isKept || handed?.isOpen == true }
 
     /// Goes on with these reads, which count for nothing but the data, from the start.
-    mutating func readBack(_ stream: RequestStream) {
+    ///
+    /// - Parameter isAfterPowerLoss: they are to bring what was made durable.
+    mutating func readBack(_ stream: RequestStream, isAfterPowerLoss: Bool = false) {
         self.stream = stream
-        isKept = false
         isReadingBack = true
-        oracle?.restartCheck()
+        if isAfterPowerLoss { oracle?.losePower() } else { oracle?.beginReadBack() }
     }
 
-    /// The request of that tag is one from outside.
-    mutating func hand(_ tag: Tag, number: UInt64, data: [UInt8]) {
-        handed?.hand(tag, number: number, data: data)
+    /// The request in that place is one from outside.
+    mutating func hand(_ place: Int, number: UInt64, data: [UInt8]) {
+        handed?.hand(place, number: number, data: data)
     }
 
     /// Returns the requests from outside that are over, each once.
@@ -103,31 +109,31 @@ struct SimulatedApplication {
 
     /// The request reaches the server; a write's data is put into the buffer.
     mutating func sent(
-        _ tag: Tag,
+        _ place: Int,
         _ request: SimulatedRequest,
         at now: Instant,
         _ buffer: UnsafeMutableRawPointer
     ) {
         if !isReadingBack { sentByOp[request.op, default: 0] += 1 }
-        sentAt[tag.index] = now
-        unsafe oracle?.begin(tag, request, buffer)
-        unsafe handed?.begin(tag, request, buffer)
+        sentAt[place] = now
+        unsafe oracle?.begin(place, request, buffer)
+        unsafe handed?.begin(place, request, buffer)
     }
 
     /// The driver has the server's answer; a read's data is in the buffer.
     mutating func ended(
-        _ tag: Tag,
+        _ place: Int,
         _ request: SimulatedRequest,
         result: Int32,
         at now: Instant,
         _ buffer: UnsafeRawPointer
     ) {
         let outcome = BlockLayer.outcome(of: request, result: result)
-        unsafe oracle?.end(tag, request, outcome, buffer)
+        unsafe oracle?.end(place, request, outcome, buffer)
         guard !isReadingBack else { return }
         if case .failed(let errno) = outcome { errors[errno, default: 0] += 1 }
-        let sent = sentAt[tag.index]
-        unsafe handed?.end(tag, request, outcome, now.nanoseconds(since: sent), buffer)
+        let sent = sentAt[place]
+        unsafe handed?.end(place, request, outcome, now.nanoseconds(since: sent), buffer)
         latency.add(now.nanoseconds(since: sent))
         throughput.add(at: now)
         guard keepsFinished else { return }

@@ -20,13 +20,16 @@ struct FileFaults: Equatable, Sendable {
 /// by the oracle.
 struct SimulatedFile {
     private let memory: MemoryStore
+    /// What a power loss takes; nil: nothing, as every write is durable.
+    let image: VolatileImage?
     private let faults: FileFaults
     private var random: SplitMix64
     /// How often each kind was asked for.
     private(set) var asked: [FileOperation.Kind: Int] = [:]
 
-    init(_ memory: MemoryStore, faults: FileFaults, seed: UInt64) {
+    init(_ memory: MemoryStore, isVolatile: Bool, faults: FileFaults, seed: UInt64) {
         self.memory = memory
+        image = isVolatile ? VolatileImage(memory.view) : nil
         self.faults = faults
         random = SplitMix64(seed: seed, stream: 2)
     }
@@ -47,8 +50,11 @@ struct SimulatedFile {
         }
         switch operation.kind {
         case .read, .write, .writeDurably: return unsafe transfer(operation, buffer)
-        case .sync: return 0
+        case .sync:
+            image?.flush()
+            return 0
         case .punchHole, .zeroRange:
+            image?.willClear(at: operation.offsetBytes, length: operation.lengthBytes)
             memory.view.clear(at: operation.offsetBytes, length: operation.lengthBytes)
             return 0
         }
@@ -70,6 +76,11 @@ struct SimulatedFile {
         if operation.kind == .read {
             unsafe memory.view.read(at: operation.offsetBytes, length: length, into: buffer)
         } else {
+            unsafe image?.willWrite(
+                at: operation.offsetBytes,
+                UnsafeRawBufferPointer(start: buffer, count: Int(length)),
+                isDurable: operation.kind == .writeDurably
+            )
             unsafe memory.view.write(at: operation.offsetBytes, length: length, from: buffer)
         }
         return Int32(clamping: length)
@@ -84,7 +95,13 @@ extension DeviceStores<SimulatedFile> {
         try self.init(config) { request in
             let sizeBytes = request.sizeBytes ?? max(request.leastBytes, Simulation.fileBytes)
             let memory = try MemoryStore(sizeBytes: sizeBytes)
-            return (SimulatedFile(memory, faults: fileFaults, seed: seed), sizeBytes)
+            let file = SimulatedFile(
+                memory,
+                isVolatile: config.hasVolatileCache,
+                faults: fileFaults,
+                seed: seed
+            )
+            return (file, sizeBytes)
         }
     }
 }

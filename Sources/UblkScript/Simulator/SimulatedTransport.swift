@@ -3,7 +3,8 @@ import SystemPackage
 /// A driver, an application and a backing file in one, on virtual time: the other side of a
 /// ``Queue`` in tests and in `simulate`.
 ///
-/// The application keeps `depth` requests in flight. Time stands still while the queue works and
+/// What the queues of a device share is the ``SimulatedMachine``'s. The application keeps `depth` requests in flight,
+/// by turns on each queue. Time stands still while a queue works and
 /// jumps to the next event or deadline when it waits. All chance comes from the seed, so a run can
 /// be repeated. What the driver would refuse stops the program here; each such rule names the
 /// function of `drivers/block/ublk_drv.c` that has it.
@@ -12,7 +13,7 @@ import SystemPackage
 ///                          │    ▲
 ///                       file operation
 ///
-/// When no request is left and none is in flight, every tag is aborted, as by STOP_DEV, and
+/// When no request is left and none is in flight on any queue, every tag is aborted, as by STOP_DEV, and
 /// `Queue.run()` returns. When everything in flight is held for ever, the device is stopped as the
 /// server would do it: drain first.
 @safe
@@ -23,12 +24,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private let bufferBytes: Int
     private let depth: Int
 
-    private(set) var now = Instant(nanoseconds: 0)
-    private(set) var application: SimulatedApplication
-    private(set) var files: [SimulatedFile]
-    /// How many requests were held when nothing else could happen any more; nil: that did not
-    /// happen.
-    private(set) var heldForEver: Int?
+    let machine: SimulatedMachine
+    /// Number of the queue.
+    private let queue: Int
 
     private var slots: [Slot]
     /// Requests that are on their way, by their time of arrival.
@@ -40,21 +38,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private var commits: [(tag: Tag, result: Int32)] = []
     private var interventions: [Intervention]
     private let bell: Doorbell
-    private let control: QueueControl
-    private var random: SplitMix64
-    private var inFlight = 0
-    /// Number of consecutive waits that ended by nothing but the queue's own deadlines.
-    private var timersAlone = 0
-    /// So many such waits mean that requests are held for ever, while the script's timers go on.
-    private static let timersAloneMax = 2_000_000
+    private var control: QueueControl { machine.controls[queue] }
     /// When the wait for a moment is over; see ``wait(nanoseconds:)``.
     private(set) var alarm: Instant?
-    /// True when the last wait had nothing to wait for: the requests in flight will never end by themselves.
-    private(set) var isStuck = false
-    /// Steps of the workload that are still to come, and the time before which nothing more of it is done.
-    private var steps: [Step] = []
-    private var notBefore = Instant(nanoseconds: 0)
-    private var isStopping = false
     private var isAborted = false
 
     private struct Slot {
@@ -76,14 +62,8 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     struct Intervention {
         let at: Instant
         let message: QueueMessage
-    }
-
-    /// A word that the workload says at some time of the run.
-    private struct Step {
-        let at: Instant
-        let origin: String
-        let words: [String]
-        let request: QueueRequest
+        /// The queue that gets it.
+        var queue = 0
     }
 
     /// How long a request takes to be made and sent, on top of up to twice as much by chance; or as the workload
@@ -92,54 +72,47 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     /// How long a file operation takes, on top of up to twice as much by chance.
     static let fileNanoseconds: UInt64 = 30_000
 
+    /// - Parameter interventions: those of other queues are left out.
     init(
-        application: SimulatedApplication,
-        files: [SimulatedFile],
+        _ machine: SimulatedMachine,
+        queue: Int = 0,
         depth: Int,
         maxIOBytes: Int,
         bell: Doorbell,
-        control: QueueControl,
-        interventions: [Intervention],
-        seed: UInt64
+        interventions: [Intervention]
     ) {
-        self.application = application
-        self.files = files
+        self.machine = machine
+        self.queue = queue
         self.depth = depth
         self.bell = bell
-        self.control = control
-        self.interventions = interventions.sorted { $0.at < $1.at }
-        random = SplitMix64(seed: seed, stream: 3)
+        self.interventions = interventions.filter { $0.queue == queue }.sorted { $0.at < $1.at }
         bufferBytes = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
         unsafe buffers = .allocate(byteCount: depth * bufferBytes, alignment: SystemPage.bytes)
         slots = Array(repeating: Slot(), count: depth)
         arrivals = TimerHeap(depth: depth)
         batch.reserveCapacity(depth + 1)
         commits.reserveCapacity(depth)
-        for index in 0..<min(depth, application.depth) { offer(Tag(UInt16(index))) }
+        offerIdle()
     }
 
     deinit { unsafe buffers.deallocate() }
 
     // MARK: The queue's side
 
+    var now: Instant { machine.now }
+
     mutating func wait(until deadline: Instant?) {
         precondition(batchNext == batch.count, "the queue waits with events left unread")
         batch.removeAll(keepingCapacity: true)
         batchNext = 0
-        isStuck = false
-        if bell.wantsStop { isStopping = true }
+        machine.isStuck = false
         takeCommits()
         if hearsBell() || hasEnded() { return }
-        let own = [
-            arrivals.nextDeadline, operations.first?.end, interventions.first?.at, steps.first?.at,
-            alarm,
-        ].compactMap { $0 }.min()
+        let own = nextOwnEvent
         let next = [deadline, own].compactMap { $0 }.min()
-        guard let next else { return stopWhatIsHeld() }
-        if own != nil { timersAlone = 0 }
-        timersAlone += 1
-        guard timersAlone < Self.timersAloneMax else { return stopWhatIsHeld() }
-        now = max(now, next)
+        guard let next, machine.pass(to: next, isForEvent: own != nil) else {
+            return stopWhatIsHeld()
+        }
         if let alarm, alarm <= now { self.alarm = nil }
         while let tag = arrivals.popDue(at: now) { arrived(tag) }
         while let first = operations.first, first.end <= now { ended(operations.removeFirst()) }
@@ -147,8 +120,22 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
             interventions.removeFirst()
             control.send(first.message)
         }
-        while let first = steps.first, first.at <= now { say(steps.removeFirst()) }
+        if queue == 0 { machine.sayWhatIsDue() }
         _ = hearsBell()
+    }
+
+    /// When something comes to the queue by itself.
+    var nextOwnEvent: Instant? {
+        [
+            arrivals.nextDeadline, operations.first?.end, interventions.first?.at,
+            queue == 0 ? machine.nextStep : nil, alarm,
+        ].compactMap { $0 }.min()
+    }
+
+    /// When a wait would be over; nil: never by itself.
+    func endOfWait(until deadline: Instant?) -> Instant? {
+        if bell.isRung || machine.isOver { return now }
+        return [deadline, nextOwnEvent].compactMap { $0 }.min()
     }
 
     mutating func nextEvent() -> QueueEvent? {
@@ -184,7 +171,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     }
 
     mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int) {
-        precondition(files.indices.contains(Int(operation.file)), "an operation on no file")
+        precondition(machine.files.indices.contains(Int(operation.file)), "an operation on no file")
         precondition(
             slots[tag.index].owner == .server,
             "a file operation for a tag without a request"
@@ -196,7 +183,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         let dataBytes = operation.kind.hasData ? Int(operation.lengthBytes) : 0
         precondition(operation.dataOffset >= 0 && operation.dataOffset + dataBytes <= bufferBytes)
         slots[tag.index].underWay += 1
-        let nanoseconds = Self.fileNanoseconds + random.below(2 * Self.fileNanoseconds)
+        let nanoseconds = Self.fileNanoseconds + machine.random.below(2 * Self.fileNanoseconds)
         let end = now.advanced(byNanoseconds: nanoseconds)
         let place = operations.firstIndex { $0.end > end } ?? operations.count
         operations.insert(
@@ -205,20 +192,38 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         )
     }
 
+    /// Memory answers at once: what a power loss would take of it is known only here.
+    mutating func willCarryOut(_ transfer: Transfer, for tag: Tag) {
+        guard let image = machine.images[Int(transfer.store)] else { return }
+        switch transfer.op {
+        case .read: return
+        case .write:
+            let data = unsafe buffer(tag) + Int(transfer.at)
+            unsafe image.willWrite(
+                at: transfer.offset,
+                UnsafeRawBufferPointer(start: data, count: Int(transfer.length)),
+                isDurable: transfer.isDurable
+            )
+        case .discard, .writeZeroes: image.willClear(at: transfer.offset, length: transfer.length)
+        case .flush: image.flush()
+        }
+    }
+
     // MARK: A test's side
 
     /// Sends a request from outside, at once.
     ///
     /// - Returns: false when every tag is in use.
     mutating func send(_ request: SimulatedRequest, number: UInt64, data: [UInt8]) -> Bool {
-        guard !isStopping, let index = slots.firstIndex(where: { $0.owner == .idle }) else {
+        guard !machine.isStopping, let index = slots.firstIndex(where: { $0.owner == .idle })
+        else {
             return false
         }
         let tag = Tag(UInt16(index))
-        application.hand(tag, number: number, data: data)
+        machine.application.hand(place(tag), number: number, data: data)
         slots[index].request = request
         slots[index].owner = .arriving
-        inFlight += 1
+        machine.inFlight += 1
         arrivals.push(tag, deadline: now)
         return true
     }
@@ -231,79 +236,46 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     /// What came of the requests from outside that are over, those just committed too; once.
     mutating func takeEnded() -> [HandedRequests.Ended] {
         takeCommits()
-        return application.takeEnded()
+        return machine.application.takeEnded()
     }
 
+    /// In the last wait there was nothing to wait for.
+    var isStuck: Bool { machine.isStuck }
+
     /// No request comes from outside any more: the device ends when those in flight do.
-    mutating func close() { application.close() }
+    mutating func close() { machine.application.close() }
 
-    /// Nothing is in flight, and the application makes no more by itself.
-    var isIdle: Bool { inFlight == 0 && commits.isEmpty && steps.isEmpty }
-
-    /// The application goes on with these reads.
-    mutating func readBack(_ stream: RequestStream) {
-        application.readBack(stream)
-        for index in 0..<min(depth, application.depth) where slots[index].owner == .idle {
+    /// Sends what the application has for the queue's part of its places.
+    mutating func offerIdle() {
+        for index in 0..<depth where slots[index].owner == .idle {
+            let place = index * machine.queues + queue
+            guard place < machine.application.depth else { return }
             offer(Tag(UInt16(index)))
         }
     }
 
-    /// The device stays when every request is over.
-    mutating func keep() { application.isKept = true }
-
-    /// The application has nothing more to do: the device ends when what is in flight does.
-    mutating func letGo() { application.isKept = false }
-
     // MARK: The driver's and the application's side
+
+    /// The tag among those of all queues.
+    private func place(_ tag: Tag) -> Int { queue * depth + tag.index }
 
     /// Sends the tag's next request on its way, or leaves the tag idle when there is none.
     private mutating func offer(_ tag: Tag) {
         slots[tag.index].owner = .idle
-        if !isStopping { takeSteps() }
-        guard !isStopping, let request = application.next() else { return }
+        if !machine.isStopping { machine.takeSteps() }
+        guard !machine.isStopping, let request = machine.application.next() else { return }
         // From half of the mean to one and a half of it.
-        let mean = max(1, application.gapNanoseconds ?? 2 * Self.arrivalNanoseconds)
-        let arrival = arrival(request.start, later: mean / 2 + random.below(mean))
+        let mean = max(1, machine.application.gapNanoseconds ?? 2 * Self.arrivalNanoseconds)
+        let arrival = arrival(request.start, later: mean / 2 + machine.random.below(mean))
         // What was said before it is heard before it.
-        let earliest = notBefore.advanced(byNanoseconds: notBefore.nanoseconds == 0 ? 0 : 1)
+        let said = machine.notBefore
+        let earliest = said.advanced(byNanoseconds: said.nanoseconds == 0 ? 0 : 1)
         let time = max(arrival, earliest)
-        guard application.isAtWork(at: time) else { return }
+        guard machine.application.isAtWork(at: time) else { return }
         slots[tag.index].request = request
         slots[tag.index].owner = .arriving
-        inFlight += 1
+        machine.inFlight += 1
         arrivals.push(tag, deadline: time)
-    }
-
-    /// What the workload does before its next request.
-    private mutating func takeSteps() {
-        for step in application.takeSteps() {
-            let start =
-                switch step.start {
-                case .soon: now
-                case .after(let time), .at(let time): max(now, time)
-                }
-            notBefore = max(notBefore, start)
-            switch step.action {
-            case .wait(let nanoseconds):
-                notBefore = notBefore.advanced(byNanoseconds: nanoseconds)
-            case .say(let words, let request):
-                steps.append(
-                    Step(at: notBefore, origin: step.origin, words: words, request: request)
-                )
-            }
-        }
-    }
-
-    private mutating func say(_ step: Step) {
-        let answer = Dispatcher(SimulatedQueue(control: control)).begin(.queue(step.request))
-        application.said.append(
-            SaidWord(
-                origin: step.origin,
-                words: step.words,
-                request: step.request,
-                answer: answer
-            )
-        )
     }
 
     private func arrival(_ start: SimulatedRequest.Start, later nanoseconds: UInt64) -> Instant {
@@ -315,11 +287,18 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     }
 
     /// The driver sees commits only when the ring is entered.
-    private mutating func takeCommits() {
+    mutating func takeCommits() {
+        if bell.wantsStop { machine.isStopping = true }
         for (tag, result) in commits {
-            let slot = slots[tag.index]
-            unsafe application.ended(tag, slot.request, result: result, at: now, buffer(tag))
-            inFlight -= 1
+            let request = slots[tag.index].request
+            unsafe machine.application.ended(
+                place(tag),
+                request,
+                result: result,
+                at: now,
+                buffer(tag)
+            )
+            machine.inFlight -= 1
             offer(tag)
         }
         commits.removeAll(keepingCapacity: true)
@@ -328,13 +307,15 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     /// From here the driver would have copied a write's data into the buffer (ublk_map_io).
     private mutating func arrived(_ tag: Tag) {
         slots[tag.index].owner = .server
-        unsafe application.sent(tag, slots[tag.index].request, at: now, buffer(tag))
+        let request = slots[tag.index].request
+        unsafe machine.application.sent(place(tag), request, at: now, buffer(tag))
         batch.append(.fetched(tag))
     }
 
     private mutating func ended(_ over: OperationUnderWay) {
-        let place = unsafe buffer(over.tag) + over.operation.dataOffset
-        let result = unsafe files[Int(over.operation.file)].perform(over.operation, place)
+        let data = unsafe buffer(over.tag) + over.operation.dataOffset
+        let file = Int(over.operation.file)
+        let result = unsafe machine.files[file].perform(over.operation, data)
         slots[over.tag.index].underWay -= 1
         batch.append(.operation(over.tag, transfer: over.transfer, result: result))
     }
@@ -347,9 +328,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     /// Takes every tag back once nothing is in flight (ublk_stop_dev, ublk_cancel_queue).
     private mutating func hasEnded() -> Bool {
-        guard inFlight == 0, steps.isEmpty else { return false }
-        if application.isKept { return true }
-        guard !application.isOpen else { return false }
+        guard machine.isQuiet else { return false }
+        if machine.application.isKept { return true }
+        guard machine.isOver else { return false }
         precondition(!isAborted, "a wait after every tag was aborted")
         isAborted = true
         for index in 0..<depth {
@@ -359,16 +340,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         return true
     }
 
-    /// Nothing will ever happen by itself: the administrator deletes the device, and the server
-    /// drains its queues.
     private mutating func stopWhatIsHeld() {
-        timersAlone = 0
-        isStuck = true
-        if application.isOpen { return }
-        precondition(heldForEver == nil, "requests are held by a queue that was told to drain")
-        heldForEver = inFlight
-        isStopping = true
-        control.send(.drain)
+        machine.stopWhatIsHeld()
+        guard machine.heldForEver != nil else { return }
         precondition(hearsBell(), "the queue's bell is not the transport's")
     }
 }

@@ -4,9 +4,8 @@ import SystemPackage
 
 /// One run of a script against a simulated device, in the calling thread.
 ///
-/// The production ``Queue`` over a ``SimulatedTransport``. A file backing is simulated in memory of
-/// the same size: the user's file is neither opened nor needed. One queue, whatever the script asks
-/// for, so that a run can be repeated.
+/// Production queues, as many as the script asks for, on a ``SimulatedDevice``. A file backing is simulated in memory
+/// of the same size: the user's file is neither opened nor needed.
 struct Simulation {
     var workload = Workload()
     var faults = FileFaults()
@@ -39,6 +38,11 @@ struct Simulation {
         let finished: [SimulatedApplication.Finished]
         /// How often the backing file was asked for each kind of operation.
         let fileOperations: [FileOperation.Kind: Int]
+        let queues: [QueueResult]
+    }
+
+    /// What one queue has noted.
+    struct QueueResult {
         let ledger: Ledger
         /// Records of the workload; later ones are of the reading back.
         let ledgerTotal: UInt64
@@ -62,21 +66,25 @@ struct Simulation {
             logFD: logFD,
             ledgerCapacity: Self.ledgerCapacity
         )
-        var device = try SimulatedDevice(plan, options) { keepsData in
-            application(plan, sizeBytes, keepsData: keepsData)
+        var device = try SimulatedDevice(plan, options) { tags, keepsData in
+            application(plan, sizeBytes, tags: tags, keepsData: keepsData)
         }
-        let (report, ledgerTotal) = run(&device, watchdog)
-        try tell(device.queue.transport.application.said)
+        let (report, ledgerTotals) = run(&device, watchdog)
+        try tell(device.machine.application.said)
         return Result(
             report: report,
-            finished: device.queue.transport.application.finished,
-            fileOperations: device.queue.transport.files.reduce(into: [:]) {
+            finished: device.machine.application.finished,
+            fileOperations: device.machine.files.reduce(into: [:]) {
                 $0.merge($1.asked, uniquingKeysWith: +)
             },
-            ledger: device.ledger,
-            ledgerTotal: ledgerTotal,
-            counters: device.control.counters,
-            times: device.control.times
+            queues: zip(device.lanes, ledgerTotals).map { lane, total in
+                QueueResult(
+                    ledger: lane.ledger,
+                    ledgerTotal: total,
+                    counters: lane.control.counters,
+                    times: lane.control.times
+                )
+            }
         )
     }
 
@@ -103,72 +111,79 @@ struct Simulation {
     private func run(
         _ device: inout SimulatedDevice,
         _ watchdog: Watchdog?
-    ) -> (SimulationReport, ledgerTotal: UInt64) {
-        let observation = observer.map { Observation($0, device.control, device.log) }
+    ) -> (SimulationReport, ledgerTotals: [UInt64]) {
+        let observation = observer.map { Observation($0, device.machine.controls, device.log) }
         defer { observation?.end() }
         guard let watchdog else { return serve(&device) }
-        watchdog.add(device.queue.script)
+        for lane in device.lanes { watchdog.add(lane.queue.script) }
         let thread = OSThread(name: "sim-watchdog") { watchdog.run() }
         let result = serve(&device)
         watchdog.stop()
         thread.join()
-        watchdog.remove(device.queue.script)
+        for lane in device.lanes { watchdog.remove(lane.queue.script) }
         return result
     }
 
     /// Runs the workload, and then reads back everything that it has written.
     private func serve(
         _ device: inout SimulatedDevice
-    ) -> (SimulationReport, ledgerTotal: UInt64) {
+    ) -> (SimulationReport, ledgerTotals: [UInt64]) {
         if readsBack { device.runWorkload() }
         guard readsBack, device.canReadBack else {
             device.run()
-            return (report(device), device.ledger.total)
+            return (report(device), device.lanes.map(\.ledger.total))
         }
         var report = report(device)
-        let ledgerTotal = device.ledger.total
+        let ledgerTotals = device.lanes.map(\.ledger.total)
         report.readBack = device.readBack()
+        report.powerLoss = device.losePower()
+        device.end()
         report.scriptErrors = device.log.errors
-        return (report, ledgerTotal)
+        return (report, ledgerTotals)
     }
 
     private func application(
         _ plan: LoadedScript.Plan,
         _ sizeBytes: UInt64,
+        tags: Int,
         keepsData: Bool
     ) -> SimulatedApplication {
         let config = plan.config
-        let depth = Int(config.depth)
         // The data that a null backing returns is undefined.
         let isChecked = checksData && keepsData
         let unitBytes = workload.unitBytes(logicalBlockBytes: config.logicalBlockBytes)
         return SimulatedApplication(
             RequestStream(workload, config: config, sizeBytes: sizeBytes, seed: plan.seed),
-            depth: min(workload.depth, depth),
+            depth: min(workload.depth, tags),
             gapNanoseconds: workload.gapNanoseconds,
             endsAt: workload.nanoseconds.map { Instant(nanoseconds: $0) },
-            queueDepth: depth,
-            oracle: isChecked ? DataOracle(unitBytes: unitBytes, depth: depth) : nil,
+            queueDepth: tags,
+            oracle: isChecked
+                ? DataOracle(
+                    unitBytes: unitBytes,
+                    depth: tags,
+                    isVolatile: config.hasVolatileCache
+                ) : nil,
             keepsFinished: keepsFinished
         )
     }
 
     private func report(_ device: borrowing SimulatedDevice) -> SimulationReport {
         let plan = device.plan
-        let control = device.control
         let counters = device.counters
         let log = device.log
-        let application = device.queue.transport.application
+        let application = device.machine.application
         let actions: [QueueCounters.Kind] = [
             .corrupted, .torn, .delayed, .hung, .backingErrors, .scriptErrors,
         ]
-        let heldForEver = device.queue.transport.heldForEver
+        let heldForEver = device.machine.heldForEver
         return SimulationReport(
             script: plan.source.path,
             seed: plan.seed,
             sizeBytes: device.sizeBytes,
             backing: plan.config.backing.rawValue,
-            depth: min(workload.depth, Int(plan.config.depth)),
+            queues: device.lanes.count > 1 ? device.lanes.count : nil,
+            depth: min(workload.depth, Int(plan.config.depth) * device.lanes.count),
             end: log.isInterrupted
                 ? .interrupted : log.isStopped ? .stopped : heldForEver == nil ? .finished : .held,
             heldForEver: heldForEver ?? 0,
@@ -177,7 +192,7 @@ struct Simulation {
                 application.sentByOp[op].map { .init(name: op.name, count: UInt64($0)) }
             },
             actions: QueueCounters.named(actions)
-                .map { .init(name: $0.name, count: $0.value(control.counters)) }
+                .map { .init(name: $0.name, count: device.count($0.value)) }
                 .filter { $0.count != 0 },
             rules: plan.rules.enumerated().map { index, rule in
                 .init(line: rule.line, name: rule.name, acted: counters.acted(index))
@@ -188,7 +203,7 @@ struct Simulation {
             .map { .init(name: $0.key.name, count: UInt64($0.value)) },
             data: application.oracle?.check,
             scriptErrors: log.errors,
-            virtualSeconds: Double(device.queue.transport.now.nanoseconds) / 1e9,
+            virtualSeconds: Double(device.machine.now.nanoseconds) / 1e9,
             latency: .init(
                 medianNanoseconds: application.latency.nanoseconds(share: 0.5),
                 p99Nanoseconds: application.latency.nanoseconds(share: 0.99),

@@ -1,6 +1,6 @@
 import Synchronization
 
-/// What the queue of a simulation has to say, and what `on_error = "stop"` does.
+/// What the queues of a simulation have to say, and what `on_error = "stop"` does.
 final class SimulationLog: QueueReport {
     private struct State {
         var errors = SimulationReport.ScriptErrors()
@@ -10,12 +10,20 @@ final class SimulationLog: QueueReport {
 
     private static let textsMax = 10
     private let state = Mutex(State())
-    private let bell: Doorbell
-    private let control: QueueControl
+    private let bells: [Doorbell]
+    private let controls: [QueueControl]
 
-    init(bell: Doorbell, control: QueueControl) {
-        self.bell = bell
-        self.control = control
+    /// - Parameters:
+    ///   - bells: of the queues.
+    ///   - controls: of the same.
+    init(bells: [Doorbell], controls: [QueueControl]) {
+        self.bells = bells
+        self.controls = controls
+    }
+
+    private func stop() {
+        for bell in bells { bell.stop() }
+        for control in controls { control.send(.drain) }
     }
 
     var errors: SimulationReport.ScriptErrors { state.withLock { $0.errors } }
@@ -31,8 +39,7 @@ final class SimulationLog: QueueReport {
         }
         // Whoever asked goes on asking; one message does.
         guard isFirst else { return }
-        bell.stop()
-        control.send(.drain)
+        stop()
     }
 
     func scriptChanged() {}
@@ -59,7 +66,6 @@ final class SimulationLog: QueueReport {
             return !state.isStopped
         }
         guard isFirst else { return }
-        bell.stop()
-        control.send(.drain)
+        stop()
     }
 }

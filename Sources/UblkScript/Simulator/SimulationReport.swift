@@ -52,6 +52,9 @@ struct SimulationReport: Codable, Equatable, Sendable {
     let seed: UInt64
     let sizeBytes: UInt64
     let backing: String
+    /// nil: one.
+    let queues: Int?
+    /// Requests in flight at a time.
     let depth: Int
     let end: End
     /// Requests that were held when nothing else could happen any more.
@@ -72,6 +75,8 @@ struct SimulationReport: Codable, Equatable, Sendable {
     let data: DataCheck?
     /// Result of reading back everything that was written, once faults were over; nil: it was not read back.
     var readBack: DataCheck?
+    /// Blocks that a power loss took at the end though a flush or FUA had made them durable; nil: none.
+    var powerLoss: DataCheck?
     var scriptErrors: ScriptErrors
     let virtualSeconds: Double
     /// The time that the server had a request.
@@ -93,14 +98,17 @@ struct SimulationReport: Codable, Equatable, Sendable {
                 + "--allow script-errors takes that for success"
         }
         if differing > 0, !allowed.contains(.data) {
-            return "\(differing) blocks differ from what was acknowledged last; "
+            let what = powerLoss?.differing == differing ? "made durable" : "acknowledged last"
+            return "\(differing) blocks differ from what was \(what); "
                 + "--allow data takes that for success"
         }
         return nil
     }
 
-    /// Blocks that held something else than what was acknowledged last.
-    var differing: Int { (data?.differing ?? 0) + (readBack?.differing ?? 0) }
+    /// Blocks that held something else than what was acknowledged last, or lost what was made durable.
+    var differing: Int {
+        (data?.differing ?? 0) + (readBack?.differing ?? 0) + (powerLoss?.differing ?? 0)
+    }
 
     var requestCount: UInt64 { requests.reduce(0) { $0 + $1.count } }
 }

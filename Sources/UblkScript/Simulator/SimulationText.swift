@@ -7,7 +7,8 @@ struct SimulationText {
     var text: String {
         var lines = [
             "\(report.script): seed \(report.seed), \(Quantity.text(bytes: report.sizeBytes)) "
-                + "\(report.backing), depth \(report.depth)"
+                + "\(report.backing), "
+                + (report.queues.map { "\($0) queues, " } ?? "") + "depth \(report.depth)"
         ]
         if let run = report.suggestedRun { lines.append(line("as", "the script suggests: \(run)")) }
         lines.append(line("requests", "\(report.requestCount): " + list(report.requests)))
@@ -30,6 +31,11 @@ struct SimulationText {
         lines.append(line("errors", report.errors.isEmpty ? "none" : list(report.errors)))
         lines.append(line("data", data))
         if let atEnd { lines.append(line("at end", atEnd)) }
+        if let lost = report.powerLoss {
+            let text =
+                "\(lost.differing) blocks lost that a flush or FUA had made durable"
+            lines.append(line("power", text + ": " + Self.kinds(lost)))
+        }
         if report.scriptErrors.count > 0 {
             let count = report.scriptErrors.count
             lines.append(line("raised", count == 1 ? "once" : "\(count) times"))
@@ -71,11 +77,16 @@ struct SimulationText {
 
     private static func text(_ data: DataCheck, _ checked: String) -> String {
         guard data.differing > 0 else { return checked + ", all as last acknowledged" }
-        let kinds = [
+        return checked + "; \(data.differing) differ from the last acknowledged write: "
+            + kinds(data)
+    }
+
+    /// What the blocks hold that differ.
+    private static func kinds(_ data: DataCheck) -> String {
+        [
             (data.stale, "older"), (data.zeroes, "zeroes"), (data.foreign, "of another place"),
             (data.torn, "mixed"), (data.corrupt, "corrupt"),
         ].filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }.joined(separator: ", ")
-        return checked + "; \(data.differing) differ from the last acknowledged write: \(kinds)"
     }
 
     /// The reason for the end; nil for the usual end.

@@ -30,6 +30,9 @@ struct Outcome {
         return text.isEmpty ? nil : text
     }
 
+    /// The IO goes to another place than its own.
+    var isElsewhere: Bool { UInt32(number) == US_OUTCOME_REDIRECT.rawValue }
+
     /// The outcome of a decision; nil: there is no such outcome.
     init?(_ decision: us_decision) {
         guard Int(decision.outcome) < Self.all.count else { return nil }

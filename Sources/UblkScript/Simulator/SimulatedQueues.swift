@@ -1,7 +1,6 @@
-/// The one queue of a simulated device, for those who have something done to it.
-struct SimulatedQueue: AdministeredDevice {
-    let control: QueueControl
-    var queues: [QueueControl] { [control] }
+/// The queues of a simulated device, for those who have something done to it.
+struct SimulatedQueues: AdministeredDevice {
+    let queues: [QueueControl]
     var budgetNanoseconds: UInt64 { 0 }
 
     func answer(_ request: ServerRequest) -> AdminAnswer {

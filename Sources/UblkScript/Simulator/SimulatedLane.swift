@@ -1,0 +1,28 @@
+/// One queue of a simulated device.
+///
+/// A class, because a queue cannot be copied and a device has several. Belongs to the device's thread.
+final class SimulatedLane {
+    let number: QueueID
+    let control: QueueControl
+    /// Its transport belongs to it.
+    var queue: Queue<SimulatedTransport>
+
+    init(number: QueueID, control: QueueControl, queue: consuming Queue<SimulatedTransport>) {
+        self.number = number
+        self.control = control
+        self.queue = queue
+    }
+
+    var ledger: Ledger { control.ledger }
+
+    /// When a turn would do something; nil: never by itself.
+    var nextTurn: Instant? { queue.transport.endOfWait(until: queue.nextDeadline) }
+
+    /// One wait and what it brought; what was committed is the driver's at once, as the queue goes on to its next wait.
+    func turn() {
+        queue.turn()
+        queue.transport.takeCommits()
+        // As it is while it waits: what the others replace needs not be kept for it.
+        queue.shared.offline(number)
+    }
+}

@@ -279,4 +279,28 @@ t_a_damaged_record_is_called_damaged_everywhere() {
   cp kept "$record"
 }
 
+t_a_record_of_another_version_is_read_or_called_newer() {
+  faulty_script
+  add_device faulty
+  local record=/run/ublk-script/$id.json command
+  cp "$record" kept
+  sed 's/"format":[0-9]*/"format":99/' kept >"$record"
+  expect_status 0 ublk-script list "$id"
+  expect_output "its record is of format 99"
+  for command in "stats $id" "del $id" "stop $id" "ctl $id seed"; do
+    # shellcheck disable=SC2086
+    expect_status 1 ublk-script $command
+    expect_output "$record is of format 99"
+    expect_output "a newer one made device $id"
+  done
+  # As the first versions wrote it.
+  sed -e 's/"format":[0-9]*,//' -e 's/"driver":{.*"queues":[0-9]*},//' -e 's/"patienceSeconds":[0-9]*,//' kept >"$record"
+  if grep -qE 'format|driver|params|patience' "$record"; then fail "$(<"$record")"; fi
+  expect_status 0 ublk-script list "$id"
+  expect_output faulty.lua
+  expect_status 0 ublk-script ctl "$id" seed
+  expect_status 0 ublk-script del "$id"
+  [ ! -e "$record" ]
+}
+
 run_cases "$@"

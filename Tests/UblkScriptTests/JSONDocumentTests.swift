@@ -157,6 +157,7 @@ struct JSONDocumentTests {
         (full.script, full.backing, full.file, full.seed) = ("a.lua", "file", "a.img", 1)
         (full.faults, full.remark, full.isSilent) = ("off", "paused", true)
         (full.story, full.nodeProblem) = ("deleted", "no block device")
+        full.recordFormat = 3
         (full.scriptErrors, full.backingErrors, full.drainedIOs, full.unsupportedIOs) = (1, 1, 1, 1)
         try check("list", JSON.text([full]))
         #expect(try documented("list").all == fields(JSON.text(full)))

@@ -31,6 +31,8 @@ struct DeviceListing: Encodable {
     var unsupportedIOs: UInt64?
     /// There is a record of ours that cannot be read.
     var isRecordDamaged: Bool?
+    /// Of a record that only a newer version of this program can read.
+    var recordFormat: Int?
 
     static let statusSeconds = 2
 
@@ -111,14 +113,17 @@ struct DeviceListing: Encodable {
         case logicalBlockBytes, script, backing, file, seed, faults, remark, isSilent
         case story, nodeProblem
         case scriptErrors, backingErrors, drainedIOs, unsupportedIOs, isRecordDamaged
+        case recordFormat
     }
 
     var text: String {
         let names = Features(rawValue: features).named.map(\.name).joined(separator: " ")
-        let owner =
+        let unread =
             isRecordDamaged == true
             ? "(its record is damaged)"
-            : story ?? script.map { "script \($0)" } ?? "(not made by ublk-script)"
+            : recordFormat.map { "(a newer ublk-script made it: its record is of format \($0))" }
+        let owner =
+            unread ?? story ?? script.map { "script \($0)" } ?? "(not made by ublk-script)"
         var lines = [
             "dev id \(id) queues \(queues) depth \(depth) block size \(logicalBlockBytes ?? 0)"
                 + " max io \(Quantity.text(bytes: UInt64(maxIOBytes))) server pid \(serverPID)"

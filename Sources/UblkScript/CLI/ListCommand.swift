@@ -30,15 +30,15 @@ struct ListCommand: ParsableCommand {
             let control = try ControlDevice()
             for id in wanted.isEmpty ? Self.allIDs() : wanted {
                 do throws(DeviceError) {
-                    let bytes = state.readRecord(id)
-                    let record = bytes.flatMap { JSON.decode(DeviceRecord.self, $0) }
+                    let reading = state.readRecord(id).map { RecordReading($0) }
                     var listing = DeviceListing(
                         try control.info(of: id),
                         id: id,
-                        record: record,
-                        isRecordDamaged: bytes != nil && record == nil
+                        record: reading?.record,
+                        isRecordDamaged: reading == .damaged
                     )
-                    listing.askServer(record)
+                    listing.recordFormat = reading?.newerFormat
+                    listing.askServer(reading?.record)
                     listings.append(listing)
                 } catch {
                     // Deleted since it was listed.

@@ -25,13 +25,7 @@ struct ServerClient {
     private static func ownRecord(_ id: DeviceID) throws -> DeviceRecord {
         let state = try state()
         if let bytes = state.readRecord(id) {
-            if let record = JSON.decode(DeviceRecord.self, bytes) { return record }
-            throw Failure(
-                """
-                \(state.recordPath(id)) is damaged, so that nothing tells whether device \(id) is ours.
-                If it is: end its server with SIGTERM, which deletes it (ps -C ublk-script), and remove the file.
-                """
-            )
+            return try RecordReading(bytes).own(state.recordPath(id), id)
         }
         let info: DeviceInfo
         do { info = try ControlDevice().info(of: id) } catch { throw Failure(error) }

@@ -240,7 +240,10 @@ extension DeviceServer: LifecycleHost {
             logicalBlockBytes: plan.config.logicalBlockBytes,
             seed: plan.seed,
             settings: request.settings,
-            directory: request.source.directory
+            directory: request.source.directory,
+            driver: DeviceRecord.Driver(info, params),
+            ledgerFile: request.ledgerFile.map { AbsolutePath.of($0) },
+            patienceSeconds: request.patienceSeconds
         )
         self.record = record
         return request.encode(record)

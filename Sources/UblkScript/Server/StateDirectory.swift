@@ -1,31 +1,6 @@
 import Glibc
 import SystemPackage
 
-/// What is known about a device beyond what the driver tells: written when it comes up, removed
-/// when it is deleted.
-struct DeviceRecord: Codable, Sendable, Equatable {
-    var id: UInt32
-    var serverPID: Int32
-    /// ``DeviceInfo/cookie`` of the device this record is about.
-    var cookie: UInt64
-    /// Absolute path of the script; the name of a shipped one, or where another text came from.
-    var script: String
-    /// nil in a record of an older server: a file, or a shipped one.
-    var origin: ScriptSource.Origin?
-    /// `memory`, `null` or `file`.
-    var backing: String
-    /// Absolute path of the backing file.
-    var file: String?
-    var sizeBytes: UInt64
-    var logicalBlockBytes: UInt32
-    /// Of every random choice; the same seed gives the same faults.
-    var seed: UInt64
-    /// The settings of the command line.
-    var settings: [String]
-    /// What relative paths of the script are relative to; nil: an older version did not write it down.
-    var directory: String?
-}
-
 /// `/run/ublk-script`: a record, an admin socket and a log per device.
 ///
 /// The record is the mark of ownership: a device without one is not ours. It is written to a

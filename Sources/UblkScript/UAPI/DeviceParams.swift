@@ -3,7 +3,7 @@ import CUring
 /// The limits the block layer sees.
 ///
 /// C: `struct ublk_params`; checked by `ublk_validate_params`.
-struct DeviceParams: Sendable, Equatable {
+struct DeviceParams: Sendable, Equatable, Codable {
     var sizeBytes: UInt64
     /// A power of two from 512 to the page size.
     var logicalBlockBytes: UInt32 = 512
@@ -25,7 +25,7 @@ struct DeviceParams: Sendable, Equatable {
     var writeZeroes: Limits?
 
     /// Limits of DISCARD and WRITE_ZEROES.
-    struct Limits: Sendable, Equatable {
+    struct Limits: Sendable, Equatable, Codable {
         var granularityBytes: UInt32
         var maxBytes: UInt64
     }

@@ -1,0 +1,45 @@
+/// What the bytes of a device's record say.
+enum RecordReading: Equatable {
+    case record(DeviceRecord)
+    /// Of a format that this program is too old for.
+    case newer(format: Int)
+    case damaged
+
+    private struct Head: Decodable { var format: Int? }
+
+    init(_ bytes: [UInt8]) {
+        let format = JSON.decode(Head.self, bytes)?.format
+        if let format, format > DeviceRecord.newestFormat {
+            self = .newer(format: format)
+        } else {
+            self = JSON.decode(DeviceRecord.self, bytes).map { .record($0) } ?? .damaged
+        }
+    }
+
+    /// nil: nothing tells what device it is about.
+    var record: DeviceRecord? { if case .record(let record) = self { record } else { nil } }
+
+    /// nil: of a format that this program knows, or damaged.
+    var newerFormat: Int? { if case .newer(let format) = self { format } else { nil } }
+
+    /// The record of a device of ours, which a command needs.
+    func own(_ path: String, _ id: DeviceID) throws -> DeviceRecord {
+        switch self {
+        case .record(let record): return record
+        case .newer(let format):
+            throw Failure(
+                """
+                \(path) is of format \(format), and this ublk-script (\(UblkScript.version)) knows them up to \
+                \(DeviceRecord.newestFormat): a newer one made device \(id). Use that one for it.
+                """
+            )
+        case .damaged:
+            throw Failure(
+                """
+                \(path) is damaged, so that nothing tells whether device \(id) is ours.
+                If it is: end its server with SIGTERM, which deletes it (ps -C ublk-script), and remove the file.
+                """
+            )
+        }
+    }
+}

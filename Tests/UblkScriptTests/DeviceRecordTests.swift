@@ -1,0 +1,87 @@
+import CUring
+import Testing
+
+@testable import UblkScript
+
+/// What a device's record has, and which versions of it are read.
+@Suite struct DeviceRecordTests {
+    private let record = DeviceRecord(
+        id: 3,
+        serverPID: 4711,
+        cookie: 77,
+        script: "/tmp/faulty.lua",
+        backing: "memory",
+        sizeBytes: 1 << 20,
+        logicalBlockBytes: 512,
+        seed: 7,
+        settings: []
+    )
+
+    @Test func `the record of a device that is up has all that serving it again takes`() throws {
+        let world = ServerWorld()
+        world.driver.grant { $0.nr_hw_queues = 1 }
+        let server = try world.server()
+        let told = try server.bringUp()
+        let bytes = try #require(world.state.readRecord(DeviceID(0)))
+        let record = try #require(RecordReading(bytes).record)
+        #expect(record == told)
+        #expect(record.format == DeviceRecord.newestFormat)
+        let driver = try #require(record.driver)
+        #expect(driver.queues == 1, "granted, not asked for")
+        #expect(driver.depth == 1 && driver.maxIOBytes == 4096)
+        #expect(Features(rawValue: driver.features) == server.info.features)
+        #expect(driver.params == server.params && driver.params.sizeBytes == 1 << 20)
+        #expect(record.script.hasSuffix("/faulty.lua") && record.origin == .file)
+        #expect(record.backing == "file" && record.file == world.disk)
+        #expect(record.ledgerFile == world.ledger && record.patienceSeconds == 5)
+        #expect(record.seed == server.seed && record.settings == ["seed=7"])
+        #expect(record.directory == ScriptSource.workingDirectory)
+        try server.takeDown(deletes: true, patienceSeconds: 5)
+    }
+
+    @Test func `a record of the first format is read, and stays what it is`() throws {
+        let text = """
+            {"backing":"memory","cookie":77,"id":3,"logicalBlockBytes":512,"script":"/tmp/faulty.lua",\
+            "seed":7,"serverPID":4711,"settings":[],"sizeBytes":1048576}
+            """
+        let old = try #require(RecordReading(Array(text.utf8)).record)
+        var expected = record
+        expected.format = nil
+        #expect(old == expected)
+        #expect(JSON.text(old) == text)
+    }
+
+    @Test(arguments: [
+        "{\"format\":3}", "{\"format\":4000000000,\"id\":\"three\"}",
+    ])
+    func `a record of a newer format is told from a damaged one`(text: String) throws {
+        let reading = RecordReading(Array(text.utf8))
+        #expect(reading.record == nil)
+        let format = try #require(reading.newerFormat)
+        let path = "/run/ublk-script/3.json"
+        #expect {
+            _ = try reading.own(path, DeviceID(3))
+        } throws: { error in
+            let text = (error as? Failure)?.text ?? ""
+            return text.contains("\(path) is of format \(format), and this ublk-script")
+                && text.contains(
+                    "knows them up to 2: a newer one made device 3. Use that one for it."
+                )
+        }
+    }
+
+    @Test(arguments: ["", "{", "{}", "[]", "{\"format\":2}", "{\"format\":\"3\"}"])
+    func `what is no record is damaged`(text: String) {
+        #expect(RecordReading(Array(text.utf8)) == .damaged)
+    }
+
+    @Test func `an entry of list tells of a newer record`() {
+        let info = DeviceInfo(id: DeviceID(3), queues: 1, depth: 1, maxIOBytes: 4096, features: [])
+        var listing = DeviceListing(info, id: DeviceID(3), record: nil)
+        #expect(!JSON.text(listing).contains("recordFormat"))
+        listing.recordFormat = 3
+        let text = listing.text.split { $0 == "\n" || $0 == " " }.joined(separator: " ")
+        #expect(text.contains("(a newer ublk-script made it: its record is of format 3)"))
+        #expect(JSON.text(listing).contains("\"recordFormat\":3"))
+    }
+}

@@ -7,7 +7,7 @@ import Testing
 
 /// The admin socket, both sides in this process.
 ///
-/// One after the other: listening changes the umask for a moment.
+/// One after the other: one of them changes the umask for a moment.
 @Suite(.serialized) struct AdminSocketTests {
     private let scratch = ScratchDirectory()
     private var path: String { scratch.file("0.sock") }

@@ -24,14 +24,14 @@ struct AdminSocket: ~Copyable {
             throw .system(call: "socket for", path: path, Errno(rawValue: Glibc.errno))
         }
         unsafe unlink(path)
-        let oldMask = umask(0o177)
+        // Before it has a name; the umask is all threads'.
+        fchmod(fd, 0o600)
         var errno = Errno.fileNameTooLong
         let isListening = unsafe withAddress(path) { address, length in
             let isBound = unsafe bind(fd, address, length) == 0 && listen(fd, 16) == 0
             errno = Errno(rawValue: Glibc.errno)
             return isBound
         }
-        umask(oldMask)
         guard isListening ?? false else {
             close(fd)
             throw .system(call: "listen at", path: path, errno)

@@ -31,7 +31,7 @@ import Testing
         #expect(driver.depth == 1 && driver.maxIOBytes == 4096)
         #expect(Features(rawValue: driver.features) == server.info.features)
         #expect(driver.params == server.params && driver.params.sizeBytes == 1 << 20)
-        #expect(record.script.hasSuffix("/faulty.lua") && record.origin == .file)
+        #expect(record.script == server.request.source.recordedPath && record.origin == .file)
         #expect(record.backing == "file" && record.file == world.disk)
         #expect(record.ledgerFile == world.ledger && record.patienceSeconds == 5)
         #expect(record.seed == server.seed && record.settings == ["seed=7"])

@@ -41,13 +41,10 @@ final class FakeDriver: DriverAccess, Sendable {
         var scans = 0
         /// So many looks at the disk find it busy.
         var busyLooks = 0
-        /// Whose `/dev/ublkcN` a descriptor is, and the other end of it.
-        var opened: [Int32: (device: UInt32, peer: Int32)] = [:]
-        var peers: [Int32] = []
+        /// Whose `/dev/ublkcN` a descriptor is, and what tells whether it still is that.
+        var opened: [Int32: (device: UInt32, inode: ino_t)] = [:]
     }
     private let state = Mutex(State())
-
-    deinit { for peer in state.withLock({ $0.peers }) { close(peer) } }
 
     // MARK: What a test wants
 
@@ -109,12 +106,14 @@ final class FakeDriver: DriverAccess, Sendable {
     var given: [ControlCommand.Kind] { state.withLock { $0.given } }
     var scans: Int { state.withLock { $0.scans } }
 
-    /// `/dev/ublkcN` is open in its server.
+    /// `/dev/ublkcN` is open in its server; a program that another test starts may have a copy for a moment.
     var hasOpenNode: Bool {
-        state.withLock { $0.peers }.contains { peer in
-            var event = pollfd(fd: peer, events: Int16(POLLIN), revents: 0)
-            return unsafe poll(&event, 1, 0) == 0
-        }
+        state.withLock { $0.opened }.contains { Self.inode(of: $0.key) == $0.value.inode }
+    }
+
+    private static func inode(of fd: Int32) -> ino_t? {
+        var status = stat()
+        return unsafe fstat(fd, &status) == 0 ? status.st_ino : nil
     }
 
     /// Whether the driver still has tags of the queues that opened it so.
@@ -135,14 +134,9 @@ final class FakeDriver: DriverAccess, Sendable {
 
     func openCharacterDevice(_ device: DeviceID) throws(Errno) -> Int32 {
         if let problem = state.withLock({ $0.openProblem }) { throw problem }
-        var ends: [Int32] = [-1, -1]
-        let result = unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends)
-        precondition(result == 0, "socketpair")
-        let (own, peer) = (ends[0], ends[1])
-        state.withLock {
-            $0.opened[own] = (device.rawValue, peer)
-            $0.peers.append(peer)
-        }
+        let own = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC, 0)
+        guard let inode = Self.inode(of: own) else { throw Errno(rawValue: errno) }
+        state.withLock { $0.opened[own] = (device.rawValue, inode) }
         return own
     }
 
@@ -282,7 +276,7 @@ final class FakeDriver: DriverAccess, Sendable {
 /// Two ends of a line of letters.
 func socketPair() -> (Int32, Int32) {
     var ends: [Int32] = [-1, -1]
-    let result = unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends)
+    let result = unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | O_CLOEXEC, 0, &ends)
     precondition(result == 0, "socketpair")
     return (ends[0], ends[1])
 }

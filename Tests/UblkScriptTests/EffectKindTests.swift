@@ -36,6 +36,22 @@ import Testing
 
     // MARK: Corruption
 
+    @Test func `a seed damages the byte that it always did`() throws {
+        let failed = try failures(
+            """
+            rule { op = "read", verdict = corrupt("byte") }
+            test("t", function(disk)
+              local damaged = {}
+              for place, byte in disk:read(0, 4096).data:gmatch("()([^\\0])") do
+                damaged[#damaged + 1] = place .. "=" .. byte:byte()
+              end
+              expect(table.concat(damaged, " "), "3978=36")
+            end)
+            """
+        )
+        #expect(failed == [])
+    }
+
     @Test func `one byte anywhere becomes another, of reads and of writes`() throws {
         let failed = try failures(
             Self.lua + """

@@ -7,47 +7,61 @@ struct QuantityText {
     private var whole: UInt64 = 0
     private var fraction: UInt64 = 0
     private var scale: UInt64 = 1
-    /// What stands behind the number.
-    private let unit: [UInt8]
+    /// What stands behind the number; 0: nothing.
+    private var unit: UInt32 = 0
 
     /// More digits of fraction than this cannot come out whole in any unit that fits 63 bits of practice.
     private static let fractionDigitsMax = 18
 
+    private enum Part { case whole, fraction, unit }
+
     /// nil for text that does not begin with a number: no signs, no blanks.
+    ///
+    /// Allocates nothing: handlers name sizes while they run.
     init?(_ text: some Sequence<UInt8>) {
-        var rest = ArraySlice(text)
-        let digits = Self.takeDigits(&rest)
-        guard !digits.isEmpty, let whole = Self.number(digits) else { return nil }
-        self.whole = whole
-        if rest.first == UInt8(ascii: ".") {
-            rest.removeFirst()
-            var digits = Self.takeDigits(&rest)
-            guard !digits.isEmpty else { return nil }
-            // Zeroes at its end say nothing and may be many.
-            while digits.last == UInt8(ascii: "0") { digits.removeLast() }
-            guard digits.count <= Self.fractionDigitsMax else { return nil }
-            fraction = Self.number(digits) ?? 0
-            for _ in digits { scale *= 10 }
+        var part = Part.whole
+        var digits = 0
+        // Zeroes at the end of a fraction say nothing and may be many.
+        var (fractionDigits, zeroes) = (0, 0)
+        for byte in text {
+            let digit = UInt64(byte) &- UInt64(UInt8(ascii: "0"))
+            if digit <= 9, part == .whole {
+                let (tenfold, isTooMuch) = whole.multipliedReportingOverflow(by: 10)
+                let (sum, overflow) = tenfold.addingReportingOverflow(digit)
+                guard !isTooMuch, !overflow else { return nil }
+                whole = sum
+                digits += 1
+            } else if digit <= 9, part == .fraction {
+                digits += 1
+                zeroes += 1
+                guard digit != 0 else { continue }
+                fractionDigits += zeroes
+                guard fractionDigits <= Self.fractionDigitsMax else { return nil }
+                for _ in 0..<zeroes { (fraction, scale) = (fraction * 10, scale * 10) }
+                fraction += digit
+                zeroes = 0
+            } else if byte == UInt8(ascii: "."), part == .whole, digits > 0 {
+                part = .fraction
+                digits = 0
+            } else {
+                guard digits > 0 else { return nil }
+                part = .unit
+                unit = Self.code(unit, byte)
+            }
         }
-        unit = Array(rest)
+        guard digits > 0 else { return nil }
     }
 
-    private static func takeDigits(_ text: inout ArraySlice<UInt8>) -> ArraySlice<UInt8> {
-        let digits = text.prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
-        text = text.dropFirst(digits.count)
-        return digits
+    /// A unit of up to three bytes as a number, the first one lowest; longer ones are all the same.
+    private static func code(_ unit: UInt32, _ byte: UInt8) -> UInt32 {
+        let length = (32 - unit.leadingZeroBitCount + 7) / 8
+        return length < 3 && byte != 0 ? unit | UInt32(byte) << UInt32(length * 8) : .max
     }
 
-    /// nil: more than 64 bits.
-    private static func number(_ digits: ArraySlice<UInt8>) -> UInt64? {
-        var number: UInt64 = 0
-        for digit in digits {
-            let (tenfold, isTooMuch) = number.multipliedReportingOverflow(by: 10)
-            let (sum, overflow) = tenfold.addingReportingOverflow(UInt64(digit - UInt8(ascii: "0")))
-            guard !isTooMuch, !overflow else { return nil }
-            number = sum
+    private static func code(_ text: StaticString) -> UInt32 {
+        text.withUTF8Buffer { bytes in
+            unsafe bytes.reduce(0) { Self.code($0, $1) }
         }
-        return number
     }
 
     /// In the base unit; nil when it is no whole number below 2^63.
@@ -64,27 +78,38 @@ struct QuantityText {
     /// K, M, ... are powers of 1024, in either case, alone or as "KiB"; "s" only in lower case, as dmsetup and sfdisk
     /// write sectors.
     var bytes: UInt64? {
-        if unit.isEmpty { return scaled(by: 1) }
-        if unit == Array("s".utf8) { return scaled(by: 512) }
-        let upper = unit[0] & ~0x20
-        guard unit.count == 1 || Array(unit.dropFirst()) == Array("iB".utf8),
-            (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(upper),
-            let power = Array("KMGTP".utf8).firstIndex(of: upper)
-        else { return nil }
-        return scaled(by: 1 << UInt64(10 * (power + 1)))
+        switch unit {
+        case 0: return scaled(by: 1)
+        case Self.code("s"): return scaled(by: 512)
+        default: break
+        }
+        // Either case of the letter, alone or before iB.
+        guard unit >> 8 == 0 || unit >> 8 == Self.code("iB") else { return nil }
+        let power: UInt64
+        switch UInt8(truncatingIfNeeded: unit) & ~0x20 {
+        case UInt8(ascii: "K"): power = 1
+        case UInt8(ascii: "M"): power = 2
+        case UInt8(ascii: "G"): power = 3
+        case UInt8(ascii: "T"): power = 4
+        case UInt8(ascii: "P"): power = 5
+        default: return nil
+        }
+        return scaled(by: 1 << (10 * power))
     }
-
-    private static let timeUnits: [(name: String, factor: UInt64)] = [
-        ("ns", 1), ("us", 1000), ("ms", 1_000_000), ("s", 1_000_000_000), ("sec", 1_000_000_000),
-        ("m", 60_000_000_000), ("min", 60_000_000_000), ("h", 3_600_000_000_000),
-    ]
 
     /// "10ns", "50us", "50ms", "1.5s", "2sec", "3m", "3min", "1h", and "0".
     ///
     /// A bare number other than 0 has no unit and is refused.
     var nanoseconds: UInt64? {
-        if unit.isEmpty { return whole == 0 && fraction == 0 ? 0 : nil }
-        let known = Self.timeUnits.first { Array($0.name.utf8) == unit }
-        return known.flatMap { scaled(by: $0.factor) }
+        switch unit {
+        case 0: return whole == 0 && fraction == 0 ? 0 : nil
+        case Self.code("ns"): return scaled(by: 1)
+        case Self.code("us"): return scaled(by: 1000)
+        case Self.code("ms"): return scaled(by: 1_000_000)
+        case Self.code("s"), Self.code("sec"): return scaled(by: 1_000_000_000)
+        case Self.code("m"), Self.code("min"): return scaled(by: 60_000_000_000)
+        case Self.code("h"): return scaled(by: 3_600_000_000_000)
+        default: return nil
+        }
     }
 }

@@ -70,8 +70,9 @@ struct Corruption {
             unsafe data.initializeMemory(as: UInt8.self, repeating: what.value)
         case US_CORRUPT_GARBAGE: unsafe fillWithNoise(data, &stream)
         case US_CORRUPT_BYTE:
-            let place = Int(stream.below(UInt64(count)))
-            unsafe data[place] ^= UInt8(1 + stream.below(255))
+            // In this order since there were seeds.
+            let difference = UInt8(1 + stream.below(255))
+            unsafe data[Int(stream.below(UInt64(count)))] ^= difference
         case US_CORRUPT_SWAB:
             for place in stride(from: 0, to: count - 1, by: 2) {
                 unsafe data.swapAt(place, place + 1)

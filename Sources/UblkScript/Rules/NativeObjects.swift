@@ -65,8 +65,10 @@ extension us_unit_functions {
                 return unsafe NativeObjects.store(QuantityText(text)?.nanoseconds, nanoseconds)
             },
             name_flaw: { name, length, room in
-                let name = unsafe Array(UnsafeRawBufferPointer(start: name, count: length))
-                guard let flaw = NameText.flaw(name) else { return false }
+                let name = unsafe UnsafeRawBufferPointer(start: name, count: length)
+                guard unsafe !NameText.isPlain(name),
+                    let flaw = unsafe NameText.flaw(bytes: name)
+                else { return false }
                 let bytes = Array(flaw.utf8.prefix(Int(US_NAME_FLAW_MAX) - 1)) + [0]
                 for (place, byte) in bytes.enumerated() {
                     unsafe room?[place] = CChar(bitPattern: byte)

@@ -193,6 +193,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     }
 
     /// Memory answers at once: what a power loss would take of it is known only here.
+    @inline(never)
     mutating func willCarryOut(_ transfer: Transfer, for tag: Tag) {
         guard let image = machine.images[Int(transfer.store)] else { return }
         switch transfer.op {

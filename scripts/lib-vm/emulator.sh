@@ -7,8 +7,9 @@
 #
 # A small gap is in every QEMU: a store to translated text first drops the translations, then stores, and nothing holds
 # off a translation between the two (notdirty_write in accel/tcg/cputlb.c). It takes a host that stops one processor's
-# thread right there, within some hundred nanoseconds: seen once, on a host with several times the work it could do. So a
-# kernel under TCG should patch itself as little as possible while it runs.
+# thread right there, within some hundred nanoseconds: seen on a host with several times the work it could do, and in guests
+# that had run all device tests before they switched a key as fast as they could. So a kernel under TCG should patch
+# itself as little as possible while it runs.
 # shellcheck shell=bash
 
 emulator_fit=8.1

@@ -49,7 +49,7 @@ static enum us_status __attribute__((cold)) refuse_outcome(
     return refuse(script, op, why);
 }
 
-static enum us_status __attribute__((cold)) refuse_place(
+static enum us_status __attribute__((cold)) refuse_target(
     struct us_script *script, unsigned op, uint64_t to, unsigned backing) {
     char why[160], where[32] = "the device";
     if (backing != 0)
@@ -59,29 +59,29 @@ static enum us_status __attribute__((cold)) refuse_place(
     return refuse(script, op, why);
 }
 
-static enum us_status __attribute__((cold)) refuse_part(
-    struct us_script *script, const struct us_io *io, const struct us_leg *leg) {
+static enum us_status __attribute__((cold)) refuse_segment(
+    struct us_script *script, const struct us_io *io, const struct us_segment *segment) {
     char why[160];
-    snprintf(why, sizeof why, "to(): bytes %llu to %llu are asked for of an IO of %llu", (unsigned long long)leg->at,
-        (unsigned long long)(leg->at + leg->length), (unsigned long long)io->length);
+    snprintf(why, sizeof why, "to(): bytes %llu to %llu are asked for of an IO of %llu", (unsigned long long)segment->at,
+        (unsigned long long)(segment->at + segment->length), (unsigned long long)io->length);
     return refuse(script, io->op, why);
 }
 
 /* Every place a verdict sends an IO to exists, and every part of the IO that it names. */
-static enum us_status __attribute__((noinline)) check_places(
+static enum us_status __attribute__((noinline)) check_segments(
     struct us_script *script, const struct us_io *io, const struct us_decision *verdict) {
     if (verdict->is_relative)
         return US_OK;
-    struct us_leg whole = {.offset = verdict->to_offset, .backing = verdict->to_backing};
-    unsigned count = verdict->leg_count > 0 ? verdict->leg_count : 1;
+    struct us_segment whole = {.offset = verdict->to_offset, .backing = verdict->to_backing};
+    unsigned count = verdict->segment_count > 0 ? verdict->segment_count : 1;
     for (unsigned i = 0; i < count; i++) {
-        const struct us_leg *leg = verdict->leg_count > 0 ? &us_legs_of(verdict)[i] : &whole;
-        uint64_t length = us_leg_end(leg, io->length) - leg->at;
-        if (leg->at >= io->length || !us_fits(leg->at, length, io->length))
-            return refuse_part(script, io, leg);
-        uint64_t size = script->backing_size[leg->backing];
-        if (size != 0 && !us_fits(leg->offset, length, size))
-            return refuse_place(script, io->op, leg->offset, leg->backing);
+        const struct us_segment *segment = verdict->segment_count > 0 ? &us_segments_of(verdict)[i] : &whole;
+        uint64_t length = us_segment_end(segment, io->length) - segment->at;
+        if (segment->at >= io->length || !us_fits(segment->at, length, io->length))
+            return refuse_segment(script, io, segment);
+        uint64_t size = script->backing_size[segment->backing];
+        if (size != 0 && !us_fits(segment->offset, length, size))
+            return refuse_target(script, io->op, segment->offset, segment->backing);
     }
     return US_OK;
 }
@@ -126,13 +126,13 @@ static inline enum us_status check(struct us_script *script, lua_State *L, int i
     if ((object->ops & (1u << io->op)) == 0)
         return refuse_outcome(script, io->op, &object->decision);
     if (object->decision.outcome == US_OUTCOME_REDIRECT)
-        return check_places(script, io, &object->decision);
+        return check_segments(script, io, &object->decision);
     return object->decision.has_data ? copy_data(script, L, index, io) : US_OK;
 }
 
 /* The decision for what the handler of io->op has returned: the value at index, if it is not 0. */
 static inline enum us_status judge(struct us_script *script, lua_State *L, int index, const struct us_io *io,
-    struct us_decision *decision, struct us_leg *legs) {
+    struct us_decision *decision, struct us_segment *segments) {
     const struct us_verdict_object *object = index != 0 ? us_object_at(L, index, US_KIND_VERDICT) : NULL;
     if (object == NULL) {
         if (index != 0 && !lua_isnil(L, index))
@@ -144,8 +144,8 @@ static inline enum us_status judge(struct us_script *script, lua_State *L, int i
         if (status != US_OK)
             return status;
         *decision = *verdict;
-        if (verdict->leg_count > 0)
-            memcpy(legs, us_legs_of(verdict), verdict->leg_count * sizeof *legs);
+        if (verdict->segment_count > 0)
+            memcpy(segments, us_segments_of(verdict), verdict->segment_count * sizeof *segments);
         if (verdict->corrupt.mode != US_CORRUPT_NOT)
             decision->corrupt_seed = verdict->corrupt.sticky ? script->options.seed : us_objects.random.next(&script->random);
         if (verdict->store.keep != US_STORE_NORMAL)
@@ -238,7 +238,7 @@ static enum us_status __attribute__((noinline)) wait(
 }
 
 static inline enum us_status go_on(struct us_script *script, lua_State *coroutine, int arguments,
-    const struct us_io *io, struct us_decision *decision, struct us_leg *legs) {
+    const struct us_io *io, struct us_decision *decision, struct us_segment *segments) {
     int results;
     enum us_status status = us_resume(script, coroutine, arguments, &results);
     if (__builtin_expect(status == US_WAITS, 0))
@@ -250,13 +250,13 @@ static inline enum us_status go_on(struct us_script *script, lua_State *coroutin
     if (__builtin_expect(results > 1, 0))
         status = check_single(script, coroutine, results, io->op);
     if (__builtin_expect(status == US_OK, 1))
-        status = judge(script, coroutine, results > 0 ? lua_gettop(coroutine) - results + 1 : 0, io, decision, legs);
+        status = judge(script, coroutine, results > 0 ? lua_gettop(coroutine) - results + 1 : 0, io, decision, segments);
     give_back(script, coroutine);
     return status;
 }
 
 enum us_status us_script_decide(
-    struct us_script *script, const struct us_io *io, struct us_decision *decision, struct us_leg *legs) {
+    struct us_script *script, const struct us_io *io, struct us_decision *decision, struct us_segment *segments) {
     if (io->op >= US_OP_COUNT || (script->handlers & (1u << io->op)) == 0) {
         memset(decision, 0, sizeof *decision);
         return US_OK;
@@ -277,7 +277,7 @@ enum us_status us_script_decide(
     lua_rawgeti(L, LUA_REGISTRYINDEX, tag->reference);
     lua_pushinteger(L, (lua_Integer)io->offset);
     lua_pushinteger(L, (lua_Integer)io->length);
-    return go_on(script, L, 3, io, decision, legs);
+    return go_on(script, L, 3, io, decision, segments);
 }
 
 struct us_want us_script_wanted(const struct us_script *script) {
@@ -285,14 +285,14 @@ struct us_want us_script_wanted(const struct us_script *script) {
 }
 
 enum us_status us_script_resume(struct us_script *script, const struct us_io *io, int error, const void *data,
-    struct us_decision *decision, struct us_leg *legs) {
+    struct us_decision *decision, struct us_segment *segments) {
     struct us_tag *tag = &script->tags[io->tag];
     lua_State *coroutine = tag->waiting;
     tag->waiting = NULL;
     script->arrived = data;
     script->arrived_error = error;
     script->pcall_depth = tag->pcall_depth;
-    return go_on(script, coroutine, 0, io, decision, legs);
+    return go_on(script, coroutine, 0, io, decision, segments);
 }
 
 void us_script_forget(struct us_script *script, uint16_t tag) {

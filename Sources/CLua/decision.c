@@ -20,7 +20,7 @@ uint32_t us_decision_data_ops(const struct us_decision *decision) {
     const struct us_outcome_facts *facts = us_outcome_at(decision->outcome);
     if (decision->corrupt.mode != US_CORRUPT_NOT || (facts != NULL && us_media_makes_data(facts->media)))
         return US_OP_BIT(READ) | US_OP_BIT(WRITE);
-    return decision->leg_count != 0 ? US_OP_BIT(READ) : 0; /* what no leg covers is zero */
+    return decision->segment_count != 0 ? US_OP_BIT(READ) : 0; /* what no segment covers is zero */
 }
 
 /* ---- adding ---- */
@@ -31,7 +31,7 @@ static bool add_outcome(struct us_decision *sum, const struct us_decision *other
     if (other->outcome == US_OUTCOME_PASS)
         return true;
     if (sum->outcome == other->outcome && own->adds)
-        return true; /* their legs are the caller's */
+        return true; /* their segments are the caller's */
     if (sum->outcome == other->outcome)
         return snprintf(flaw, size, "a verdict cannot %s twice", own->word), false;
     if (sum->outcome != US_OUTCOME_PASS)
@@ -41,7 +41,7 @@ static bool add_outcome(struct us_decision *sum, const struct us_decision *other
     sum->has_data = other->has_data;
     sum->to_offset = other->to_offset;
     sum->to_backing = other->to_backing;
-    sum->leg_count = other->leg_count;
+    sum->segment_count = other->segment_count;
     sum->is_relative = other->is_relative;
     return true;
 }
@@ -106,8 +106,8 @@ static void print_outcome(struct text *text, const struct us_decision *verdict) 
         print(text, "fail(\"%s\")", known != NULL ? known->name : "?");
     } else if (verdict->outcome == US_OUTCOME_REDIRECT && verdict->is_relative) {
         print(text, "misdirect(%lld)", (long long)verdict->to_offset);
-    } else if (verdict->outcome == US_OUTCOME_REDIRECT && verdict->leg_count > 0) {
-        print(text, "to(%u places)", verdict->leg_count);
+    } else if (verdict->outcome == US_OUTCOME_REDIRECT && verdict->segment_count > 0) {
+        print(text, "to(%u places)", verdict->segment_count);
     } else if (verdict->outcome == US_OUTCOME_REDIRECT && verdict->to_backing > 0) {
         print(text, "to(%llu, backing %u)", (unsigned long long)verdict->to_offset, verdict->to_backing);
     } else if (verdict->outcome == US_OUTCOME_REDIRECT) {

@@ -84,7 +84,7 @@ static bool copy_object(lua_State *L, struct us_field *field) {
     if (verdict != NULL && verdict->decision.has_data)
         luaL_error(L, "done(data) is for handlers: a rule has no data");
     if (verdict != NULL) {
-        size_t size = sizeof(struct us_decision) + verdict->decision.leg_count * sizeof(struct us_leg);
+        size_t size = sizeof(struct us_decision) + verdict->decision.segment_count * sizeof(struct us_segment);
         struct us_decision *copy = allocate(L, size);
         memcpy(copy, &verdict->decision, size);
         field->type = US_FIELD_VERDICT;

@@ -142,15 +142,15 @@ struct us_verdict_object {
     uint32_t ops; /* us_decision_ops() */
     const struct us_dist *dist; /* NULL: none; each IO is delayed by a time drawn from it, too */
     struct us_decision decision;
-    struct us_leg legs[]; /* decision.leg_count, right behind it */
+    struct us_segment segments[]; /* decision.segment_count, right behind it */
 };
-_Static_assert(offsetof(struct us_verdict_object, legs)
+_Static_assert(offsetof(struct us_verdict_object, segments)
         == offsetof(struct us_verdict_object, decision) + sizeof(struct us_decision),
-    "legs follow the decision");
+    "segments follow the decision");
 
-/* The legs of a decision that a script made. */
-static inline const struct us_leg *us_legs_of(const struct us_decision *decision) {
-    return (const struct us_leg *)(decision + 1);
+/* The segments of a decision that a script made. */
+static inline const struct us_segment *us_segments_of(const struct us_decision *decision) {
+    return (const struct us_segment *)(decision + 1);
 }
 
 struct us_ranges_object {
@@ -285,9 +285,9 @@ void us_push_disk(lua_State *L, const struct us_test_disk *disk);
 /* False: no memory. decide.c */
 bool us_make_spare(struct us_script *script);
 
-/* Pushes a new verdict, with as many legs as the decision says. Raises. verdict.c */
+/* Pushes a new verdict, with as many segments as the decision says. Raises. verdict.c */
 struct us_verdict_object *us_push_verdict(
-    lua_State *L, const struct us_decision *decision, const struct us_leg *legs);
-/* The legs of the sum of two verdicts, in this order; how many. Raises when they cannot be added. targets_lua.c */
-uint8_t us_both_legs(
-    lua_State *L, const struct us_decision *left, const struct us_decision *right, struct us_leg legs[US_LEGS_MAX]);
+    lua_State *L, const struct us_decision *decision, const struct us_segment *segments);
+/* The segments of the sum of two verdicts, in this order; how many. Raises when they cannot be added. targets_lua.c */
+uint8_t us_both_segments(
+    lua_State *L, const struct us_decision *left, const struct us_decision *right, struct us_segment segments[US_SEGMENTS_MAX]);

@@ -1,7 +1,7 @@
 /* backing{}, b:read() and to(): other places for the bytes of an IO. backing{} in the load phase; to() in any; b:read()
  * in handlers, which wait for the data while the queue goes on.
  *
- * A to() for a whole IO is plain numbers in the decision. Parts of an IO, and sums of several to(), are legs: transfers
+ * A to() for a whole IO is plain numbers in the decision. Parts of an IO, and sums of several to(), are segments: transfers
  * of the IO's plan. */
 #include "include/errnos.h"
 #include "script_state.h"
@@ -86,35 +86,35 @@ static int to(lua_State *L) {
     uint64_t length = lua_isnoneornil(L, 4) ? 0 : us_check_bytes(L, 4, "length");
     if (length == 0 && !lua_isnoneornil(L, 4))
         return luaL_error(L, "to: the length is 0");
-    struct us_leg leg = {.offset = offset, .at = at, .length = length, .backing = number};
-    verdict.leg_count = 1;
-    us_push_verdict(L, &verdict, &leg);
+    struct us_segment segment = {.offset = offset, .at = at, .length = length, .backing = number};
+    verdict.segment_count = 1;
+    us_push_verdict(L, &verdict, &segment);
     return 1;
 }
 
-static unsigned leg_count(const struct us_decision *decision) {
-    return decision->leg_count > 0 || decision->outcome != US_OUTCOME_REDIRECT ? decision->leg_count : 1;
+static unsigned segment_count(const struct us_decision *decision) {
+    return decision->segment_count > 0 || decision->outcome != US_OUTCOME_REDIRECT ? decision->segment_count : 1;
 }
 
-static unsigned copy_legs(struct us_leg *to, const struct us_decision *decision) {
-    unsigned count = leg_count(decision);
-    if (decision->leg_count > 0)
-        memcpy(to, us_legs_of(decision), count * sizeof *to);
+static unsigned copy_segments(struct us_segment *to, const struct us_decision *decision) {
+    unsigned count = segment_count(decision);
+    if (decision->segment_count > 0)
+        memcpy(to, us_segments_of(decision), count * sizeof *to);
     else if (count > 0)
-        *to = (struct us_leg){.offset = decision->to_offset, .backing = decision->to_backing};
+        *to = (struct us_segment){.offset = decision->to_offset, .backing = decision->to_backing};
     return count;
 }
 
-uint8_t us_both_legs(
-    lua_State *L, const struct us_decision *left, const struct us_decision *right, struct us_leg legs[US_LEGS_MAX]) {
+uint8_t us_both_segments(
+    lua_State *L, const struct us_decision *left, const struct us_decision *right, struct us_segment segments[US_SEGMENTS_MAX]) {
     bool both = left->outcome == US_OUTCOME_REDIRECT && right->outcome == US_OUTCOME_REDIRECT;
     if (both && (left->is_relative || right->is_relative))
         luaL_error(L, "misdirect cannot be added to another place");
-    unsigned total = both ? leg_count(left) + leg_count(right) : left->leg_count + right->leg_count;
-    if (total > US_LEGS_MAX)
-        luaL_error(L, "a verdict can have %d places at most", US_LEGS_MAX);
+    unsigned total = both ? segment_count(left) + segment_count(right) : left->segment_count + right->segment_count;
+    if (total > US_SEGMENTS_MAX)
+        luaL_error(L, "a verdict can have %d places at most", US_SEGMENTS_MAX);
     if (total > 0)
-        copy_legs(legs + copy_legs(legs, left), right);
+        copy_segments(segments + copy_segments(segments, left), right);
     return (uint8_t)total;
 }
 

@@ -16,19 +16,19 @@ enum { MEMORY = 1 };
 /* ---- making ---- */
 
 struct us_verdict_object *us_push_verdict(
-    lua_State *L, const struct us_decision *decision, const struct us_leg *legs) {
-    size_t size = decision->leg_count * sizeof *legs;
+    lua_State *L, const struct us_decision *decision, const struct us_segment *segments) {
+    size_t size = decision->segment_count * sizeof *segments;
     struct us_verdict_object *object = lua_newuserdatauv(L, sizeof *object + size, 1); /* the value: data of done() */
     *object = (struct us_verdict_object){
         .kind = US_KIND_VERDICT, .ops = us_decision_ops(decision), .decision = *decision};
     if (size > 0)
-        memcpy(object->legs, legs, size);
+        memcpy(object->segments, segments, size);
     lua_rawgeti(L, LUA_REGISTRYINDEX, us_script_of(L)->verdict_metatable);
     lua_setmetatable(L, -2);
     return object;
 }
 
-/* The same for a decision without legs. */
+/* The same for a decision without segments. */
 static struct us_verdict_object *push(lua_State *L, struct us_decision decision) {
     return us_push_verdict(L, &decision, NULL);
 }
@@ -74,9 +74,9 @@ static int push_sum(lua_State *L, const struct us_decision *left, const struct u
     struct us_decision sum = *left;
     if (!us_decision_add(&sum, &right->decision, flaw, sizeof flaw))
         return luaL_error(L, "%s", flaw);
-    struct us_leg legs[US_LEGS_MAX];
-    sum.leg_count = us_both_legs(L, left, &right->decision, legs);
-    us_push_verdict(L, &sum, legs)->dist = left_dist != NULL ? left_dist : right->dist;
+    struct us_segment segments[US_SEGMENTS_MAX];
+    sum.segment_count = us_both_segments(L, left, &right->decision, segments);
+    us_push_verdict(L, &sum, segments)->dist = left_dist != NULL ? left_dist : right->dist;
     if (sum.has_data) /* an argument has it */
         for (int index = 1; index <= 2; index++)
             if (us_object_at(L, index, US_KIND_VERDICT) != NULL) {

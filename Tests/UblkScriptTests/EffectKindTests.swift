@@ -128,7 +128,7 @@ import Testing
         decision.store_seed = seed
         var write = TornWrite(decision, length: length)
         var pieces: [Range<UInt64>] = []
-        write.forEachPiece { pieces.append($0) }
+        write.forEachSegment { pieces.append($0) }
         return pieces
     }
 

@@ -151,7 +151,7 @@ import Testing
         var decision = try script.declarations().rules[0].decision
         decision.store_seed = seed
         var write = TornWrite(decision, length: length)
-        return write.part()
+        return write.run()
     }
 
     @Test func `a prefix, suffix or middle loses at least one unit and keeps one`() throws {

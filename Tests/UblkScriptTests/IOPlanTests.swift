@@ -159,7 +159,7 @@ import Testing
     private func plan(
         _ op: IOOp,
         _ decision: us_decision,
-        legs: [us_leg] = [],
+        segments: [us_segment] = [],
         stores: Int = 3,
         length: UInt64 = 8192
     ) -> (plan: IOPlan, transfers: [Transfer]) {
@@ -170,14 +170,14 @@ import Testing
         let room = UnsafeMutablePointer<Transfer>.allocate(capacity: IOPlan.transfersMax)
         defer { unsafe room.deallocate() }
         let table = StoreTable(Array(repeating: .null(NullStore()), count: stores))
-        return unsafe legs.withUnsafeBufferPointer { given in
-            let none = UnsafeMutablePointer<us_leg>.allocate(capacity: 1)
+        return unsafe segments.withUnsafeBufferPointer { given in
+            let none = UnsafeMutablePointer<us_segment>.allocate(capacity: 1)
             defer { unsafe none.deallocate() }
             var planner = unsafe Planner(
                 op: op,
                 io: io,
                 decision: decision,
-                legs: given.baseAddress ?? UnsafePointer(none),
+                segments: given.baseAddress ?? UnsafePointer(none),
                 transfers: room,
                 deviceBytes: 1 << 20
             )
@@ -218,8 +218,8 @@ import Testing
             decision.store.units = 1
             let torn = plan(.write, decision)
             #expect(torn.transfers.map { [$0.at, $0.length, $0.offset] } == [[4096, 4096, 8192]])
-            #expect(torn.plan.errno == error && torn.plan.healed == .part)
-            #expect(torn.plan.part == 4096..<8192)
+            #expect(torn.plan.errno == error && torn.plan.healed == .run)
+            #expect(torn.plan.run == 4096..<8192)
         }
     }
 }

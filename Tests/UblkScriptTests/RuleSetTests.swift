@@ -157,7 +157,7 @@ import Testing
                 inFlight: 1,
                 data: nil,
                 decision: &decision,
-                legs: requests.legs(Tag(0)),
+                segments: requests.segments(Tag(0)),
                 heals: &heals
             )
             let found = model.indices.map { counters.acted($0) }

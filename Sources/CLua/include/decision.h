@@ -27,17 +27,17 @@ struct us_store {
 enum { US_BACKINGS_MAX = 16 };
 
 /* A part of what a redirected IO does: length bytes from the IO's byte at on stand at offset of a backing. */
-struct us_leg {
+struct us_segment {
     uint64_t offset, at, length; /* length 0: to the end of the IO */
     uint32_t backing;
 };
 
 enum {
-    US_LEGS_MAX = 8,
+    US_SEGMENTS_MAX = 8,
     US_TRANSFERS_MAX = US_BACKINGS_MAX, /* of one IO: a flush goes to each backing */
     US_HANG_NS_MIN = 1,                 /* of a hang that ends by itself: 0 stands for one that does not */
 };
-_Static_assert(US_LEGS_MAX <= US_TRANSFERS_MAX, "each leg is a transfer");
+_Static_assert(US_SEGMENTS_MAX <= US_TRANSFERS_MAX, "each segment is a transfer");
 
 /* The sum of two times, each of at most 63 bits, as all times are; capped, so that it is one, too. */
 static inline uint64_t us_time_sum(uint64_t left, uint64_t right) {
@@ -45,9 +45,9 @@ static inline uint64_t us_time_sum(uint64_t left, uint64_t right) {
     return sum > INT64_MAX ? INT64_MAX : sum;
 }
 
-/* The bytes of an IO of so many that a leg has end here. */
-static inline uint64_t us_leg_end(const struct us_leg *leg, uint64_t io_length) {
-    return leg->length != 0 ? leg->at + leg->length : io_length;
+/* The bytes of an IO of so many that a segment has end here. */
+static inline uint64_t us_segment_end(const struct us_segment *segment, uint64_t io_length) {
+    return segment->length != 0 ? segment->at + segment->length : io_length;
 }
 
 /* length bytes at offset are in a device or backing of so many. */
@@ -58,15 +58,15 @@ static inline bool us_fits(uint64_t offset, uint64_t length, uint64_t size) {
 struct us_decision {
     uint64_t delay_ns;  /* service time to add; adds up over rules and handler */
     uint64_t hang_ns;   /* with hangs: how long; 0 = until released */
-    uint64_t to_offset; /* US_OUTCOME_REDIRECT without legs: the whole IO, bytes */
+    uint64_t to_offset; /* US_OUTCOME_REDIRECT without segments: the whole IO, bytes */
     int32_t error;      /* US_OUTCOME_FAIL: a positive errno of the block layer's */
     uint8_t outcome;    /* enum us_outcome */
     uint8_t hangs;      /* hold it (after the delay) before the outcome */
     uint8_t is_relative; /* US_OUTCOME_REDIRECT: to_offset is a distance, modulo 2^64 */
     uint8_t has_data;    /* US_OUTCOME_DONE: with data, for a read */
     uint8_t ignores_fua; /* a write marked FUA is stored as any other */
-    uint8_t leg_count;  /* US_OUTCOME_REDIRECT: so many legs, which follow the decision where a script made it */
-    uint32_t to_backing; /* US_OUTCOME_REDIRECT without legs */
+    uint8_t segment_count;  /* US_OUTCOME_REDIRECT: so many segments, which follow the decision where a script made it */
+    uint32_t to_backing; /* US_OUTCOME_REDIRECT without segments */
     struct us_corruption corrupt;
     struct us_store store;
     uintptr_t corrupt_range; /* address of the registry's us_ranges which a sticky corruption keeps to; 0: everywhere */
@@ -86,11 +86,11 @@ static inline bool us_decision_changes_data(const struct us_decision *decision) 
 /* Bits of enum us_op: the operations that can do what the decision says. */
 uint32_t us_decision_ops(const struct us_decision *decision);
 
-/* Bits of enum us_op: the operations whose data the decision makes, changes, or puts together from legs. */
+/* Bits of enum us_op: the operations whose data the decision makes, changes, or puts together from segments. */
 uint32_t us_decision_data_ops(const struct us_decision *decision);
 
 /* The sum gets what the other decision says, too: how verdicts, and the keys of a rule, are put together. Legs are left
- * to the caller, who lets two that redirect have the legs of both; distributions as well. False, and nothing done: they
+ * to the caller, who lets two that redirect have the segments of both; distributions as well. False, and nothing done: they
  * contradict each other; flaw says how, as in "a verdict cannot hang twice". */
 bool us_decision_add(struct us_decision *sum, const struct us_decision *other, char *flaw, size_t size);
 
@@ -114,7 +114,7 @@ static inline void us_decision_settle(struct us_decision *decision, const struct
     decision->error = end->error;
     decision->to_offset = end->to_offset;
     decision->to_backing = end->to_backing;
-    decision->leg_count = end->leg_count;
+    decision->segment_count = end->segment_count;
     decision->is_relative = end->is_relative;
     decision->hangs = end->hangs;
     decision->hang_ns = end->hang_ns;

@@ -123,11 +123,11 @@ void us_script_set_backing_size(struct us_script *script, unsigned backing, uint
 /* What now() answers, nanoseconds on the clock of the queue; 0 in the load phase. */
 void us_script_set_now(struct us_script *script, uint64_t nanoseconds);
 
-/* Runs the handler of io->op. US_OK: *decision is filled, and its legs, for which there is room for US_LEGS_MAX.
+/* Runs the handler of io->op. US_OK: *decision is filled, and its segments, for which there is room for US_SEGMENTS_MAX.
  * US_WAITS: us_script_wanted() is to be read for us_script_resume(), or us_script_forget() called.
  * Otherwise *decision is untouched. */
 enum us_status us_script_decide(
-    struct us_script *script, const struct us_io *io, struct us_decision *decision, struct us_leg *legs);
+    struct us_script *script, const struct us_io *io, struct us_decision *decision, struct us_segment *segments);
 
 /* What a handler that waits wants to read. */
 struct us_want {
@@ -141,7 +141,7 @@ struct us_want us_script_wanted(const struct us_script *script);
 /* Goes on with the handler that waits in io's tag. error: 0, or a positive errno instead of the data. As
  * us_script_decide() otherwise; it may wait again. */
 enum us_status us_script_resume(struct us_script *script, const struct us_io *io, int error, const void *data,
-    struct us_decision *decision, struct us_leg *legs);
+    struct us_decision *decision, struct us_segment *segments);
 /* Ends a handler that waits: its IO is decided about otherwise. */
 void us_script_forget(struct us_script *script, uint16_t tag);
 

@@ -127,7 +127,7 @@ enum us_corrupt_mode {
     X(PREFIX, "prefix", true)     \
     X(SUFFIX, "suffix", true)     \
     X(MIDDLE, "middle", true)     \
-    X(RANDOM, "random", true) /* units here and there, in at most US_LEGS_MAX runs */
+    X(RANDOM, "random", true) /* units here and there, in at most US_SEGMENTS_MAX runs */
 
 #define US_CONSTANT(constant, word, has_units) US_STORE_##constant,
 enum us_store_keep {

@@ -25,15 +25,15 @@ struct IOPlan {
     var hasFailed = false
     /// What a heal rule heals once the IO has succeeded.
     var healed = Healed.all
-    /// The bytes of the IO that are stored, for ``Healed/part``.
-    var part: Range<UInt64> = 0..<0
+    /// The bytes of the IO that are stored, for ``Healed/run``.
+    var run: Range<UInt64> = 0..<0
     /// How the IO ends once no transfer is under way: 0 with all of its bytes, otherwise with this errno.
     var errno: Int32 = 0
 
     enum Healed: UInt8 {
         case all
-        /// The bytes in ``IOPlan/part``, of a write that is torn to one run.
-        case part
+        /// The bytes in ``IOPlan/run``, of a write that is torn to one run.
+        case run
         /// The bytes of the transfers, of a write that is torn to several runs.
         case transfers
         case nothing

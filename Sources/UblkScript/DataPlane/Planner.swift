@@ -3,16 +3,16 @@ import SystemPackage
 
 /// Makes the plan of one IO from what was decided about it.
 ///
-/// Off the usual path: an IO that goes to its own place of the only store needs none of this (`Queue+Plan.swift`).
+/// Off the usual path: an IO that goes to its own offset of the only store needs none of this (`Queue+Plan.swift`).
 /// Reads the tag's rooms and fills the list of its transfers; what has to happen to the data before is left to the
 /// queue. Lives for one call on the queue's thread.
 @safe
 struct Planner: ~Copyable {
-    // Safety: `legs` has as many as the decision says, `transfers` room for ``IOPlan/transfersMax``; both the tag's.
+    // Safety: `segments` has as many as the decision says, `transfers` room for ``IOPlan/transfersMax``; both the tag's.
     private let op: IOOp
     private let io: us_io
     private var decision: us_decision
-    private let legs: UnsafePointer<us_leg>
+    private let segments: UnsafePointer<us_segment>
     private let transfers: UnsafeMutablePointer<Transfer>
     private let deviceBytes: UInt64
 
@@ -21,7 +21,7 @@ struct Planner: ~Copyable {
     private(set) var clearsData = false
     /// A part of the write is not stored.
     private(set) var isTorn = false
-    /// A place past the end of a store of so many bytes.
+    /// A base past the end of a store of so many bytes.
     private(set) var misfitBytes: UInt64?
 
     /// - Parameter decision: what is to happen now: its delay and its hang are over.
@@ -29,14 +29,14 @@ struct Planner: ~Copyable {
         op: IOOp,
         io: us_io,
         decision: us_decision,
-        legs: UnsafePointer<us_leg>,
+        segments: UnsafePointer<us_segment>,
         transfers: UnsafeMutablePointer<Transfer>,
         deviceBytes: UInt64
     ) {
         self.op = op
         self.io = io
         self.decision = decision
-        unsafe self.legs = unsafe legs
+        unsafe self.segments = unsafe segments
         unsafe self.transfers = unsafe transfers
         self.deviceBytes = deviceBytes
     }
@@ -51,7 +51,7 @@ struct Planner: ~Copyable {
             plan.errno = decision.error
             if storesByKeep { store(stores) }
         case US_MEDIA_UNTOUCHED: plan.healed = .nothing
-        case US_MEDIA_DONE: _ = keptPart()
+        case US_MEDIA_DONE: _ = keptBytes()
         default: preconditionFailure("an outcome without a plan")
         }
         plan.isOrdered = plan.count > 1 && hasOverlaps(stores)
@@ -66,29 +66,29 @@ struct Planner: ~Copyable {
         if op == .flush {
             // The device's own store may be one that it declares, too.
             for number in 0..<stores.count where !isSecond(number, stores) {
-                append(UInt32(number), place: 0, 0, 0)
+                append(UInt32(number), base: 0, 0, 0)
             }
             return
         }
-        if storesByKeep, decision.store.keep == UInt8(US_STORE_RANDOM.rawValue), canBeInPieces {
-            return storePieces()
+        if storesByKeep, decision.store.keep == UInt8(US_STORE_RANDOM.rawValue), canBeSegmented {
+            return storeSegments()
         }
-        let (from, to) = keptPart()
+        let (from, to) = keptBytes()
         guard isRedirected else {
-            return append(0, place: io.offset, from, to)
+            return append(0, base: io.offset, from, to)
         }
-        guard decision.leg_count != 0 else {
-            let place = decision.redirected(io.offset, io.length, deviceBytes: deviceBytes)
-            return appendFitting(decision.to_backing, place: place, from, to, stores)
+        guard decision.segment_count != 0 else {
+            let base = decision.redirected(io.offset, io.length, deviceBytes: deviceBytes)
+            return appendFitting(decision.to_backing, base: base, from, to, stores)
         }
         if op == .read { clearsData = true }
-        for index in 0..<Int(decision.leg_count) {
-            let leg = unsafe legs[index]
-            let end = unsafe us_leg_end(legs + index, io.length)
+        for index in 0..<Int(decision.segment_count) {
+            let segment = unsafe segments[index]
+            let end = unsafe us_segment_end(segments + index, io.length)
             appendFitting(
-                leg.backing,
-                place: leg.offset &- leg.at,
-                max(from, leg.at),
+                segment.backing,
+                base: segment.offset &- segment.at,
+                max(from, segment.at),
                 min(to, end),
                 stores
             )
@@ -102,56 +102,56 @@ struct Planner: ~Copyable {
     }
 
     /// The bytes of the IO that are stored in one stretch: all, but of a write that is torn.
-    private mutating func keptPart() -> (from: UInt64, to: UInt64) {
+    private mutating func keptBytes() -> (from: UInt64, to: UInt64) {
         guard storesByKeep else { return (0, io.length) }
         var write = TornWrite(decision, length: io.length)
-        plan.healed = .part
-        plan.part = write.part()
-        isTorn = UInt64(plan.part.count) < io.length
-        return (plan.part.lowerBound, plan.part.upperBound)
+        plan.healed = .run
+        plan.run = write.run()
+        isTorn = UInt64(plan.run.count) < io.length
+        return (plan.run.lowerBound, plan.run.upperBound)
     }
 
     private var isRedirected: Bool { decision.outcome == UInt8(US_OUTCOME_REDIRECT.rawValue) }
 
     /// A write that goes elsewhere, or stores zeroes, keeps a prefix instead.
-    private var canBeInPieces: Bool { !isRedirected && !clearsData }
+    private var canBeSegmented: Bool { !isRedirected && !clearsData }
 
-    /// A write of which only some units arrive at their place.
-    private mutating func storePieces() {
+    /// A write of which only some units are stored.
+    private mutating func storeSegments() {
         plan.healed = .transfers
         var write = TornWrite(decision, length: io.length)
         var stored: UInt64 = 0
-        write.forEachPiece { piece in
-            stored += UInt64(piece.count)
-            append(0, place: io.offset, piece.lowerBound, piece.upperBound)
+        write.forEachSegment { segment in
+            stored += UInt64(segment.count)
+            append(0, base: io.offset, segment.lowerBound, segment.upperBound)
         }
         isTorn = stored != io.length
     }
 
-    /// A rule's place is not looked at before: it does not know which IOs come.
+    /// A rule's base is not looked at before: it does not know which IOs come.
     private mutating func appendFitting(
         _ store: UInt32,
-        place: UInt64,
+        base: UInt64,
         _ from: UInt64,
         _ to: UInt64,
         _ stores: borrowing StoreTable
     ) {
-        // Of a write that is stored in part nothing may be left for this leg.
+        // Of a write that is stored in part nothing may be left for this segment.
         guard from < to else { return }
         let bytes = stores[Int(store)].sizeBytes ?? deviceBytes
         let length = to - from
-        guard us_fits(place &+ from, length, bytes) else {
+        guard us_fits(base &+ from, length, bytes) else {
             if misfitBytes == nil { misfitBytes = bytes }
             return
         }
-        append(store, place: place, from, to)
+        append(store, base: base, from, to)
     }
 
-    /// - Parameter place: where the IO's first byte would be in the store; modulo 2^64.
-    private mutating func append(_ store: UInt32, place: UInt64, _ from: UInt64, _ to: UInt64) {
+    /// - Parameter base: where the IO's first byte would be in the store; modulo 2^64.
+    private mutating func append(_ store: UInt32, base: UInt64, _ from: UInt64, _ to: UInt64) {
         guard from < to || op == .flush else { return }
         precondition(plan.count < IOPlan.transfersMax)
-        var transfer = Transfer(op, io, store: store, place: place, from: from, to: to)
+        var transfer = Transfer(op, io, store: store, base: base, from: from, to: to)
         if decision.ignores_fua != 0 { transfer.isDurable = false }
         unsafe transfers[Int(plan.count)] = transfer
         plan.count += 1
@@ -179,10 +179,10 @@ struct Planner: ~Copyable {
 extension Transfer {
     /// Bytes of an IO that go to a store, or come from it.
     ///
-    /// - Parameter place: where the IO's first byte would be in the store; modulo 2^64.
+    /// - Parameter base: where the IO's first byte would be in the store; modulo 2^64.
     @inline(__always)
-    init(_ op: IOOp, _ io: us_io, store: UInt32, place: UInt64, from: UInt64, to: UInt64) {
-        self.init(op, store: store, at: from, length: to - from, offset: place &+ from)
+    init(_ op: IOOp, _ io: us_io, store: UInt32, base: UInt64, from: UInt64, to: UInt64) {
+        self.init(op, store: store, at: from, length: to - from, offset: base &+ from)
         isDurable = io.flags & IOFlags.fua.rawValue != 0
         keepsBlocks = io.flags & IOFlags.noUnmap.rawValue != 0
     }

@@ -87,7 +87,7 @@ extension Queue where Transport: ~Copyable {
             errno: requests[tag].plan.errno,
             data: scratch(tag),
             decision: &verdict,
-            legs: requests.legs(tag)
+            segments: requests.segments(tag)
         )
         if status == US_WAITS { return true }
         take(verdict, status, tag)

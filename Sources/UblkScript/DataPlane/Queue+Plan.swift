@@ -16,7 +16,7 @@ extension Queue where Transport: ~Copyable {
             request.op,
             request.io,
             store: 0,
-            place: request.io.offset,
+            base: request.io.offset,
             from: 0,
             to: request.io.length
         )
@@ -108,7 +108,7 @@ extension Queue where Transport: ~Copyable {
             op: requests[tag].op,
             io: requests[tag].io,
             decision: decision,
-            legs: requests.legs(tag),
+            segments: requests.segments(tag),
             transfers: requests.transfers(tag),
             deviceBytes: configuration.sizeBytes
         )
@@ -199,7 +199,7 @@ extension Queue where Transport: ~Copyable {
         switch request.plan.healed {
         case .nothing: return
         case .all: heal(tag, 0, request.io.length)
-        case .part: heal(tag, request.plan.part.lowerBound, UInt64(request.plan.part.count))
+        case .run: heal(tag, request.plan.run.lowerBound, UInt64(request.plan.run.count))
         case .transfers:
             for index in 0..<Int(request.plan.count) {
                 let transfer = requests[transfer: tag, index]

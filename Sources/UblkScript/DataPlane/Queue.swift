@@ -192,7 +192,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             data: dataNeeds.compared & request.op.bit != 0
                 ? UnsafeRawPointer(transport.data(tag).bytes) : nil,
             decision: &request.decision,
-            legs: requests.legs(tag),
+            segments: requests.segments(tag),
             heals: &request.heals
         )
     }
@@ -207,7 +207,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             UnsafePointer(requests.io(tag)),
             now: rules.deviceTime(transport.now),
             decision: &verdict,
-            legs: requests.legs(tag)
+            segments: requests.segments(tag)
         )
         if status == US_WAITS {
             request.questions = 0

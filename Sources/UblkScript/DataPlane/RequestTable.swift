@@ -85,15 +85,15 @@ struct RequestHandle {
 struct RequestTable: ~Copyable {
     // Safety: `depth` elements each, or so many for each, freed in deinit; tags are checked against it.
     private let requests: UnsafeMutablePointer<Request>
-    /// ``legsEach`` a request.
-    private let legs: UnsafeMutablePointer<us_leg>
+    /// ``segmentsEach`` a request.
+    private let segments: UnsafeMutablePointer<us_segment>
     private let patches: UnsafeMutablePointer<us_patches>
     /// ``IOPlan/transfersMax`` a request.
     private let transfers: UnsafeMutablePointer<Transfer>
     private let depth: Int
     private(set) var lifecycle: RequestLifecycle
 
-    private static let legsEach = Int(US_LEGS_MAX)
+    private static let segmentsEach = Int(US_SEGMENTS_MAX)
     private static let transfersEach = IOPlan.transfersMax
 
     init(depth: Int, queue: QueueID, counters: QueueCounters) {
@@ -101,8 +101,8 @@ struct RequestTable: ~Copyable {
         lifecycle = RequestLifecycle(counters)
         unsafe requests = .allocate(capacity: depth)
         unsafe requests.initialize(repeating: Request(), count: depth)
-        unsafe legs = .allocate(capacity: depth * Self.legsEach)
-        unsafe legs.initialize(repeating: us_leg(), count: depth * Self.legsEach)
+        unsafe segments = .allocate(capacity: depth * Self.segmentsEach)
+        unsafe segments.initialize(repeating: us_segment(), count: depth * Self.segmentsEach)
         unsafe transfers = .allocate(capacity: depth * Self.transfersEach)
         unsafe patches = .allocate(capacity: depth)
         // The rest is read only as far as the count says.
@@ -118,7 +118,7 @@ struct RequestTable: ~Copyable {
 
     deinit {
         unsafe requests.deallocate()
-        unsafe legs.deallocate()
+        unsafe segments.deallocate()
         unsafe patches.deallocate()
         unsafe transfers.deallocate()
     }
@@ -166,11 +166,11 @@ struct RequestTable: ~Copyable {
         )
     }
 
-    /// Room for the legs of the tag's decision.
+    /// Room for the segments of the tag's decision.
     @inline(__always)
-    func legs(_ tag: Tag) -> UnsafeMutablePointer<us_leg> {
+    func segments(_ tag: Tag) -> UnsafeMutablePointer<us_segment> {
         precondition(tag.index < depth)
-        return unsafe legs + tag.index * Self.legsEach
+        return unsafe segments + tag.index * Self.segmentsEach
     }
 
     /// The changes to the data that the tag's handler asked for.

@@ -5,7 +5,7 @@ import CLua
 /// A write is cut into units, the last of which may be a short one. A pure function: chance comes from the decision's
 /// seed only. Allocates nothing. Any thread.
 struct TornWrite {
-    static let piecesMax = Int(US_LEGS_MAX)
+    static let segmentsMax = Int(US_SEGMENTS_MAX)
 
     private let keep: us_store_keep
     private let unit: UInt64
@@ -28,8 +28,8 @@ struct TornWrite {
         kept = min(some, units)
     }
 
-    /// The stored bytes, in one stretch; not for `random`.
-    mutating func part() -> Range<UInt64> {
+    /// The stored bytes, in one run of units; not for `random`.
+    mutating func run() -> Range<UInt64> {
         switch keep {
         case US_STORE_ALL: return bytes(0, units)
         case US_STORE_NONE: return bytes(0, 0)
@@ -43,10 +43,10 @@ struct TornWrite {
         min(first * unit, length)..<min((first + count) * unit, length)
     }
 
-    /// Calls `body` with the stored bytes for `random`: ascending stretches, at most ``piecesMax``, none next to
+    /// Calls `body` with the stored bytes for `random`: ascending stretches, at most ``segmentsMax``, none next to
     /// another.
-    mutating func forEachPiece(_ body: (Range<UInt64>) -> Void) {
-        let most = min(kept, units - kept + 1)  // pieces
+    mutating func forEachSegment(_ body: (Range<UInt64>) -> Void) {
+        let most = min(kept, units - kept + 1)  // segments
         var pending: Range<UInt64> = 0..<0
         let write = self
         func add(_ first: UInt64, _ count: UInt64) {
@@ -59,7 +59,7 @@ struct TornWrite {
             if !pending.isEmpty { body(pending) }
             pending = next
         }
-        if most <= Self.piecesMax { keepAny(add) } else { keepRuns(add) }
+        if most <= Self.segmentsMax { keepAny(add) } else { keepRuns(add) }
         if !pending.isEmpty { body(pending) }
     }
 
@@ -78,15 +78,15 @@ struct TornWrite {
 
     /// More than there may be: as many pieces as there may, of any length, with gaps of any length.
     private mutating func keepRuns(_ add: (UInt64, UInt64) -> Void) {
-        unsafe withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 2 * Self.piecesMax) {
+        unsafe withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 2 * Self.segmentsMax) {
             room in
-            let ends = unsafe UnsafeMutableBufferPointer(rebasing: room[..<Self.piecesMax])
-            let gaps = unsafe UnsafeMutableBufferPointer(rebasing: room[Self.piecesMax...])
-            unsafe cut(ends, Self.piecesMax - 1, kept)
-            unsafe ends[Self.piecesMax - 1] = kept
-            unsafe cut(gaps, Self.piecesMax, units - kept)
+            let ends = unsafe UnsafeMutableBufferPointer(rebasing: room[..<Self.segmentsMax])
+            let gaps = unsafe UnsafeMutableBufferPointer(rebasing: room[Self.segmentsMax...])
+            unsafe cut(ends, Self.segmentsMax - 1, kept)
+            unsafe ends[Self.segmentsMax - 1] = kept
+            unsafe cut(gaps, Self.segmentsMax, units - kept)
             var done: UInt64 = 0
-            for index in 0..<Self.piecesMax {
+            for index in 0..<Self.segmentsMax {
                 unsafe add(gaps[index] + done, ends[index] - done)
                 done = unsafe ends[index]
             }

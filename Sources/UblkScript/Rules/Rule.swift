@@ -55,8 +55,8 @@ struct Rule {
     /// What it adds to the decision.
     var decision = us_decision()
     // Safety: of the script, which outlives the rules.
-    /// The legs of the decision; nil: it has none.
-    var legs: UnsafePointer<us_leg>?
+    /// The segments of the decision; nil: it has none.
+    var segments: UnsafePointer<us_segment>?
     /// What it adds to the delay.
     var timing = RuleTiming()
     var hasTiming = false
@@ -244,8 +244,8 @@ extension Rule {
             let verdict = unsafe UnsafePointer<us_decision>(bitPattern: address)
         else { throw setting.refused("a verdict, such as delay(\"5ms\") + fail(\"EIO\"),") }
         try add(unsafe verdict.pointee, setting)
-        if decision.leg_count != 0 {
-            unsafe legs = UnsafeRawPointer(verdict + 1).assumingMemoryBound(to: us_leg.self)
+        if decision.segment_count != 0 {
+            unsafe segments = UnsafeRawPointer(verdict + 1).assumingMemoryBound(to: us_segment.self)
         }
         timing.delay = Distribution(address: dist)
         hasTiming = hasTiming || dist != 0

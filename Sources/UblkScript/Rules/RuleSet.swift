@@ -128,7 +128,7 @@ struct RuleSet: ~Copyable {
     /// - Parameters:
     ///   - op: the IO's.
     ///   - inFlight: IOs that are with the queue, this one included.
-    ///   - legs: room for US_LEGS_MAX.
+    ///   - segments: room for US_SEGMENTS_MAX.
     ///   - heals: gets a bit for each heal rule that matched, for ``heal(_:offset:length:)``.
     ///   - data: what a write brings.
     /// - Returns: true when a rule settled the outcome, so that the script's handler is not asked.
@@ -140,7 +140,7 @@ struct RuleSet: ~Copyable {
         inFlight: Int,
         data: UnsafeRawPointer?,
         decision: inout us_decision,
-        legs: UnsafeMutablePointer<us_leg>,
+        segments: UnsafeMutablePointer<us_segment>,
         heals: inout UInt64
     ) -> Bool {
         let offset = unsafe io.pointee.offset
@@ -180,8 +180,8 @@ struct RuleSet: ~Copyable {
             if unsafe rule.pointee.hasEffects { addEffects(index, to: &decision) }
             guard unsafe rule.pointee.isTerminal else { continue }
             unsafe us_decision_settle(&decision, &rule.pointee.decision)
-            if let own = unsafe rule.pointee.legs {
-                unsafe legs.update(from: own, count: Int(decision.leg_count))
+            if let own = unsafe rule.pointee.segments {
+                unsafe segments.update(from: own, count: Int(decision.segment_count))
             }
             return true
         }

@@ -118,7 +118,7 @@ struct Script: ~Copyable {
     /// Asks the handler of the IO's op.
     ///
     /// - Precondition: ``handlers`` has the op's bit.
-    /// - Parameter legs: room for US_LEGS_MAX.
+    /// - Parameter segments: room for US_SEGMENTS_MAX.
     /// - Returns: US_OK with `decision` filled; otherwise it is untouched and ``lastError(_:)``
     ///   tells.
     @inline(__always)
@@ -126,10 +126,10 @@ struct Script: ~Copyable {
         _ io: UnsafePointer<us_io>,
         now: Instant,
         decision: inout us_decision,
-        legs: UnsafeMutablePointer<us_leg>
+        segments: UnsafeMutablePointer<us_segment>
     ) -> us_status {
         unsafe us_script_set_now(handle, now.nanoseconds)
-        return unsafe us_script_decide(handle, io, &decision, legs)
+        return unsafe us_script_decide(handle, io, &decision, segments)
     }
 
     /// Goes on with the tag's handler, which waited for data.
@@ -141,10 +141,10 @@ struct Script: ~Copyable {
         errno: Int32,
         data: UnsafeRawPointer,
         decision: inout us_decision,
-        legs: UnsafeMutablePointer<us_leg>
+        segments: UnsafeMutablePointer<us_segment>
     ) -> us_status {
         unsafe us_script_set_now(handle, now.nanoseconds)
-        return unsafe us_script_resume(handle, io, errno, data, &decision, legs)
+        return unsafe us_script_resume(handle, io, errno, data, &decision, segments)
     }
 
     /// When the next timer is due, on the device's clock; nil when there is none.

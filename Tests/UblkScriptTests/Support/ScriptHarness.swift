@@ -54,7 +54,7 @@ final class ScriptHarness {
     private let ios: UnsafeMutablePointer<us_io>
     /// Of every IO: 64 KiB, what a write brings and a read gets.
     let data = UnsafeMutableRawPointer.allocate(byteCount: 1 << 16, alignment: 8)
-    /// Lends its room for legs.
+    /// Lends its room for segments.
     private let requests = RequestTable(
         depth: 1,
         queue: QueueID(0),
@@ -122,7 +122,7 @@ final class ScriptHarness {
             io,
             now: Instant(nanoseconds: now),
             decision: &decision,
-            legs: requests.legs(Tag(0))
+            segments: requests.segments(Tag(0))
         )
         guard status == US_OK else { throw script.lastError(status) }
         return Verdict(decision)

@@ -3,6 +3,7 @@
  * Every function here may raise, so it runs on the script's thread below lua_pcall only. Values are described
  * without calling __tostring: a message about a bad value must not run more of the script. */
 #include "script_state.h"
+#include "userdata.h"
 #include <stdio.h>
 #include <string.h>
 

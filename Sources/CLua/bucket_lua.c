@@ -1,5 +1,6 @@
 /* bucket{}: token buckets as objects of a script. Load phase; taking and changing the rate in any. */
 #include "script_state.h"
+#include "userdata.h"
 
 static struct us_bucket *check_bucket(lua_State *L) {
     const struct us_bucket_object *object = us_object_at(L, 1, US_KIND_BUCKET);

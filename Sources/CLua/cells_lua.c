@@ -3,6 +3,7 @@
  * Counters are objects, looked up once in the load phase. Marks and states are named where they happen; a name that is
  * not known yet is made there, which allocates once per name. */
 #include "script_state.h"
+#include "userdata.h"
 #include <string.h>
 
 static struct us_cell *check_cell(lua_State *L, const char *function, enum us_cell_kind kind) {

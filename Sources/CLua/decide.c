@@ -6,6 +6,7 @@
  * with the tag, and the next handler gets another. Between calls the stacks of those that do not wait are empty. A
  * handler's result is judged here, outside of lua_resume, by functions that cannot raise. */
 #include "script_state.h"
+#include "userdata.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

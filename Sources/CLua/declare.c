@@ -4,6 +4,7 @@
  * allocates and the registry keeps until the state closes: they count against the script's memory limit, and an
  * error half-way through a table leaves nothing to free. A declaration joins the list when it is complete. */
 #include "script_state.h"
+#include "userdata.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* dict(): shared tables as objects of a script. Made in the load phase, used in any. */
 #include "script_state.h"
+#include "userdata.h"
 #include <string.h>
 
 static struct us_dict *check_dict(lua_State *L) {

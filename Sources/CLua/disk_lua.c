@@ -5,6 +5,7 @@
  * from table to number. */
 #include "include/tests.h"
 #include "script_state.h"
+#include "userdata.h"
 #include <string.h>
 
 enum { WORDS_MAX = 1000, SIZE_TEXT_MAX = 512, STAMP = 16 };

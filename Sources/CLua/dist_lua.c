@@ -4,6 +4,7 @@
  * hold plain pointers. Calling one, d(), draws a time from the stream of random(). */
 #include "include/dist.h"
 #include "script_state.h"
+#include "userdata.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>

@@ -3,7 +3,8 @@
  *
  * Each takes a word or a table; tables are read key by key, and a key that is not known is refused. */
 #include "include/effects.h"
-#include "script_state.h"
+#include "natives.h"
+#include "userdata.h"
 #include <string.h>
 
 /* ---- reading tables ---- */

@@ -5,6 +5,7 @@
  * told so (`live`) instead of reading the next one's fields. Field names are found by the address of the string:
  * Lua keeps one copy of each short string, and the registry keeps ours alive. */
 #include "script_state.h"
+#include "userdata.h"
 #include <stdlib.h>
 #include <string.h>
 

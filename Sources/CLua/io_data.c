@@ -4,6 +4,7 @@
  * before it is stored, to a read before it is answered. Positions are bytes from the IO's first one, 0. */
 #include "include/effects.h"
 #include "script_state.h"
+#include "userdata.h"
 #include <string.h>
 
 enum { DATA_MAX = 64 * 1024, PATCH_BYTES = sizeof((struct us_patch *)0)->bytes };

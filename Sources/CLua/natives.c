@@ -3,7 +3,7 @@
  * A signature is what messages show, and says what the function is called and how many arguments it takes:
  * "ranges:add(offset, length)", "now()", "log(...)" with any number, "rule{...}" with one. What a script gives beyond
  * that it meant to matter, so it is refused, here and for all of them, as an unknown key of a table is. */
-#include "script_state.h"
+#include "natives.h"
 #include <limits.h>
 #include <string.h>
 

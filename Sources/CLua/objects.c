@@ -1,4 +1,4 @@
-#include "script_state.h"
+#include "natives.h"
 
 struct us_object_functions us_objects;
 

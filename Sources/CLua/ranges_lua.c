@@ -2,6 +2,7 @@
  *
  * The object only points to a set of the device, which outlives every state. */
 #include "script_state.h"
+#include "userdata.h"
 
 static struct us_ranges *check_set(lua_State *L) {
     const struct us_ranges_object *object = us_object_at(L, 1, US_KIND_RANGES);

@@ -5,6 +5,7 @@
  * of the IO's plan. */
 #include "include/errnos.h"
 #include "script_state.h"
+#include "userdata.h"
 #include <string.h>
 
 static int push_backing(lua_State *L, unsigned number) {

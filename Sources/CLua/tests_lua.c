@@ -5,6 +5,7 @@
  * test() checks its arguments and keeps nothing, so a device pays nothing for them. */
 #include "include/tests.h"
 #include "script_state.h"
+#include "userdata.h"
 #include <string.h>
 
 enum { NAME_MAX_BYTES = 200, SHOWN_MAX = 40 };

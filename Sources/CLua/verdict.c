@@ -5,6 +5,7 @@
  * as a script may compute its delays. What operations can do what a verdict says is found out when it is made. */
 #include "include/errnos.h"
 #include "script_state.h"
+#include "userdata.h"
 #include <string.h>
 
 /* Of each constructor; fail() cannot have more than there are errnos. */

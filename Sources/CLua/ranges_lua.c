@@ -130,7 +130,7 @@ static int ranges(lua_State *L) {
         : us_objects.ranges.anonymous(
             options->shared, options->bank, options->queue, ++script->anonymous_sets);
     if (object->set == NULL)
-        return luaL_error(L, "ranges: out of memory, or more than %d sets", US_SETS_MAX);
+        return luaL_error(L, "ranges: out of memory, or more than %d sets", US_OBJECTS_MAX);
     lua_pushvalue(L, us_own_upvalue(1));
     lua_setmetatable(L, -2);
     return 1;

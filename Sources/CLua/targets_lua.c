@@ -1,8 +1,8 @@
 /* backing{}, b:read() and to(): other places for the bytes of an IO. backing{} in the load phase; to() in any; b:read()
  * in handlers, which wait for the data while the queue goes on.
  *
- * A to() for a whole IO is plain numbers in the decision. Parts of an IO, and sums of several to(), are segments: transfers
- * of the IO's plan. */
+ * A to() for a whole IO is plain numbers in the decision. Parts of an IO, and sums of several to(), are segments:
+ * transfers of the IO's plan. */
 #include "include/errnos.h"
 #include "script_state.h"
 #include "userdata.h"
@@ -107,7 +107,8 @@ static unsigned copy_segments(struct us_segment *to, const struct us_decision *d
 }
 
 uint8_t us_both_segments(
-    lua_State *L, const struct us_decision *left, const struct us_decision *right, struct us_segment segments[US_SEGMENTS_MAX]) {
+    lua_State *L, const struct us_decision *left, const struct us_decision *right,
+    struct us_segment segments[US_SEGMENTS_MAX]) {
     bool both = left->outcome == US_OUTCOME_REDIRECT && right->outcome == US_OUTCOME_REDIRECT;
     if (both && (left->is_relative || right->is_relative))
         luaL_error(L, "misdirect cannot be added to another place");

@@ -88,4 +88,5 @@ struct us_verdict_object *us_push_verdict(
     lua_State *L, const struct us_decision *decision, const struct us_segment *segments);
 /* The segments of the sum of two verdicts, in this order; how many. Raises when they cannot be added. targets_lua.c */
 uint8_t us_both_segments(
-    lua_State *L, const struct us_decision *left, const struct us_decision *right, struct us_segment segments[US_SEGMENTS_MAX]);
+    lua_State *L, const struct us_decision *left, const struct us_decision *right,
+    struct us_segment segments[US_SEGMENTS_MAX]);

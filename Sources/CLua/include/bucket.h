@@ -1,5 +1,6 @@
 /* Token buckets: so many bytes or IOs a second, shared by all queues of a device (TokenBucket.swift). */
 #pragma once
+#include "quotas.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,8 +14,8 @@ struct us_bucket_rate {
 };
 
 struct us_bucket_functions {
-    /* The bucket of that name (at most 64 bytes); one that exists gets the new rate and keeps what was taken. NULL:
-     * over 2^16 of them. */
+    /* The bucket of that name (at most US_NAME_BYTES_MAX bytes); one that exists gets the new rate and keeps what was
+     * taken. NULL: over US_OBJECTS_MAX. */
     struct us_bucket *(*named)(
         struct us_shared *shared, const char *name, size_t length, const struct us_bucket_rate *rate);
     /* The nth without a name of the script of that queue, full. A reload takes those of the other bank. */

@@ -1,5 +1,6 @@
 /* Named numbers that all queues of a device share: counters, marks, and the state of its state machine (Cell.swift). */
 #pragma once
+#include "quotas.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,8 +15,8 @@ struct us_cell;
 struct us_shared;
 
 struct us_cell_functions {
-    /* The cell of that kind and name (at most 64 bytes), made with 0 when there is none yet. NULL: no memory, or over
-     * 2^16 cells. */
+    /* The cell of that kind and name (at most US_NAME_BYTES_MAX bytes), made with 0 when there is none yet. NULL: no
+     * memory, or over US_OBJECTS_MAX cells. */
     struct us_cell *(*of)(struct us_shared *shared, enum us_cell_kind kind, const char *name, size_t length);
     /* The cell of that kind and number, NULL when there is none. */
     struct us_cell *(*at)(struct us_shared *shared, enum us_cell_kind kind, uint32_t number);

@@ -90,8 +90,8 @@ uint32_t us_decision_ops(const struct us_decision *decision);
 uint32_t us_decision_data_ops(const struct us_decision *decision);
 
 /* The sum gets what the other decision says, too: how verdicts, and the keys of a rule, are put together. Legs are left
- * to the caller, who lets two that redirect have the segments of both; distributions as well. False, and nothing done: they
- * contradict each other; flaw says how, as in "a verdict cannot hang twice". */
+ * to the caller, who lets two that redirect have the segments of both; distributions as well. False, and nothing done:
+ * they contradict each other; flaw says how, as in "a verdict cannot hang twice". */
 bool us_decision_add(struct us_decision *sum, const struct us_decision *other, char *flaw, size_t size);
 
 /* A later decision takes over what an earlier one does to the data, unless it does such a thing itself. */

@@ -1,5 +1,6 @@
 /* Named tables that the queues of a device share and that outlive a script (SharedDict.swift). */
 #pragma once
+#include "quotas.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,11 +9,6 @@ struct us_dict;
 struct us_shared;
 
 enum us_value_type { US_VALUE_NONE, US_VALUE_BOOL, US_VALUE_INTEGER, US_VALUE_NUMBER, US_VALUE_TEXT };
-
-enum {
-    US_DICT_TEXT_MAX = 4096,   /* bytes of a key or value */
-    US_DICT_BYTES_MAX = 64 << 20, /* in all tables of a device, with what it takes to keep them */
-};
 
 /* A key (integer or text) or a value. */
 struct us_value {
@@ -24,7 +20,7 @@ struct us_value {
 };
 
 struct us_dict_functions {
-    /* The table of that name, made when there is none; NULL: over 2^16 of them, or the name is too long. */
+    /* The table of that name, made when there is none; NULL: over US_OBJECTS_MAX, or the name is too long. */
     struct us_dict *(*named)(struct us_shared *shared, const char *name, size_t length);
     /* False: it is not there. Text is copied to text, which has room for US_DICT_TEXT_MAX bytes. */
     bool (*get)(struct us_dict *dict, const struct us_value *key, struct us_value *value, char *text);

@@ -1,5 +1,6 @@
 /* Sets of byte ranges, which all queues of a device share (RangeSet.swift). */
 #pragma once
+#include "quotas.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -11,16 +12,12 @@ struct us_span {
     uint64_t start, end; /* [start, end), never empty */
 };
 
-enum {
-    US_SETS_MAX = 1 << 16,
-    US_INTERVALS_MAX = 1 << 24, /* in all sets of a device */
-};
-
 struct us_ranges_functions {
-    /* The set of that name (1 to 64 bytes), made empty when there is none yet. NULL: over US_SETS_MAX. */
+    /* The set of that name (1 to US_NAME_BYTES_MAX bytes), made empty when there is none yet. NULL: over
+     * US_OBJECTS_MAX. */
     struct us_ranges *(*named)(struct us_shared *shared, const char *name, size_t length);
     /* The nth without a name of the script of that queue, empty. A reload takes those of the other bank, so that the
-     * running script keeps its own until the next one. NULL: no memory, or over US_SETS_MAX. */
+     * running script keeps its own until the next one. NULL: no memory, or over US_OBJECTS_MAX. */
     struct us_ranges *(*anonymous)(struct us_shared *shared, uint32_t bank, uint32_t queue, uint32_t number);
     /* offset + length must not overflow (checked: false). False: no memory, or over US_INTERVALS_MAX; the set is as it
      * was. */

@@ -123,8 +123,8 @@ void us_script_set_backing_size(struct us_script *script, unsigned backing, uint
 /* What now() answers, nanoseconds on the clock of the queue; 0 in the load phase. */
 void us_script_set_now(struct us_script *script, uint64_t nanoseconds);
 
-/* Runs the handler of io->op. US_OK: *decision is filled, and its segments, for which there is room for US_SEGMENTS_MAX.
- * US_WAITS: us_script_wanted() is to be read for us_script_resume(), or us_script_forget() called.
+/* Runs the handler of io->op. US_OK: *decision is filled, and its segments, for which there is room for
+ * US_SEGMENTS_MAX. US_WAITS: us_script_wanted() is to be read for us_script_resume(), or us_script_forget() called.
  * Otherwise *decision is untouched. */
 enum us_status us_script_decide(
     struct us_script *script, const struct us_io *io, struct us_decision *decision, struct us_segment *segments);

@@ -1,3 +1,5 @@
+import CLua
+
 /// What came of a request, as values: those who asked make their text of it.
 enum AdminAnswer: Sendable {
     case report(ControlReport)
@@ -89,7 +91,8 @@ extension AdminRefusal {
             case .noSetOperation: LiveRequest.rangesUsage
             case .noMemoryToClear: "ranges: out of memory"
             case .noMemoryForRanges: "ranges: out of memory, or too many ranges"
-            case .noMemoryForName(let name): "\"\(name)\": out of memory, or more than 65536 names"
+            case .noMemoryForName(let name):
+                "\"\(name)\": out of memory, or more than \(US_OBJECTS_MAX) names"
             case .noFunction:
                 "the script has no ctl function, and the built-in words are: \(ControlWord.names)"
             case .raised(let text): text

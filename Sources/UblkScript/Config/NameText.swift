@@ -1,25 +1,27 @@
+import CLua
+
 /// What rules, ranges, counters, buckets, dicts, marks and states may be called: a word, as it can be written in a line
 /// of a workload, a label of the ledger and on a terminal.
 ///
 /// Pure functions, any thread.
 enum NameText {
-    private static let bytesMax = 64
-
     /// It is a name of printable ASCII, as nearly all are: told without a copy, as handlers name marks while they run.
     static func isPlain(_ name: UnsafeRawBufferPointer) -> Bool {
-        guard (1...bytesMax).contains(name.count) else { return false }
+        guard (1...US_NAME_BYTES_MAX).contains(name.count) else { return false }
         return unsafe name.allSatisfy { (0x21...0x7e).contains($0) }
     }
 
     /// As ``flaw(_:)``, of a text that may be of any length.
     static func flaw(bytes name: UnsafeRawBufferPointer) -> String? {
-        guard name.count <= bytesMax else { return "it has \(name.count) bytes" }
+        guard name.count <= US_NAME_BYTES_MAX else { return "it has \(name.count) bytes" }
         return flaw(unsafe Array(name))
     }
 
     /// Why it is no such name, as in "byte 2 is a blank"; nil: it is one.
     static func flaw(_ name: [UInt8]) -> String? {
-        guard !name.isEmpty, name.count <= bytesMax else { return "it has \(name.count) bytes" }
+        guard !name.isEmpty, name.count <= US_NAME_BYTES_MAX else {
+            return "it has \(name.count) bytes"
+        }
         var place = 0
         while place < name.count {
             let length = UTF8Text.length(name[place...])

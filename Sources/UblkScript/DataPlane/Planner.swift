@@ -8,7 +8,8 @@ import SystemPackage
 /// queue. Lives for one call on the queue's thread.
 @safe
 struct Planner: ~Copyable {
-    // Safety: `segments` has as many as the decision says, `transfers` room for ``IOPlan/transfersMax``; both the tag's.
+    // Safety: `segments` has as many as the decision says, `transfers` room for ``IOPlan/transfersMax``; both the
+    // tag's.
     private let op: IOOp
     private let io: us_io
     private var decision: us_decision

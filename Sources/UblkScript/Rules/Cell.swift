@@ -82,9 +82,6 @@ struct Cell: Equatable, Sendable {
 /// Owner: ``SharedObjects``; its lock. Found by kind and name in a hash table with open addressing, which only grows.
 /// Looking up allocates nothing: a handler names its marks where it sets them.
 struct CellTable: ~Copyable {
-    static let cellsMax = 1 << 16
-    static let nameBytesMax = 64
-
     private struct Slot {
         var hash: UInt64 = 0
         var kind: UInt32 = 0
@@ -135,7 +132,7 @@ struct CellTable: ~Copyable {
     /// The cell of that kind and name, made with 0 when there is none yet; nil when it cannot be.
     mutating func findOrMake(_ kind: us_cell_kind, _ name: UnsafeRawBufferPointer) -> Cell? {
         if let cell = unsafe find(kind, name) { return cell }
-        guard name.count <= Self.nameBytesMax, count < Self.cellsMax else { return nil }
+        guard name.count <= US_NAME_BYTES_MAX, count < US_OBJECTS_MAX else { return nil }
         let number = UInt32(numbered[Int(kind.rawValue)].count + 1)
         guard let cell = unsafe Cell(name: name, number: number) else { return nil }
         if 2 * count >= slots.count { grow() }

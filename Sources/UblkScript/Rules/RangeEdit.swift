@@ -1,3 +1,5 @@
+import CLua
+
 /// One edit of a set's intervals.
 ///
 /// They lie in leaves of at most ``RangeLeaf/spansMax``, found by a directory, so an edit moves or copies one leaf
@@ -86,7 +88,7 @@ struct RangeEdit {
         let before = old?.count ?? 0
         let count = before - out.count + new.count
         let inAll = state.intervalCount - before + count
-        if count > before, inAll > RangeRegistry.intervalsMax { return nil }
+        if count > before, inAll > US_INTERVALS_MAX { return nil }
         let bytes = (old?.bytes ?? 0) - out.bytes + Self.bytes(new)
         plan(new)
         let directory: RangeDirectory?

@@ -1,3 +1,4 @@
+import CLua
 import Synchronization
 
 /// The sets of ranges of a device, and the reclaiming of what readers may still see (QSBR, as in userspace RCU).
@@ -47,11 +48,6 @@ struct RangeRegistry: Sendable {
         /// Newest first.
         fileprivate var retired: RangeDirectory?
     }
-
-    /// Native memory is outside of a script's own limit, so a load phase that runs away meets one here.
-    static let setsMax = 1 << 16
-    /// In all sets: 256 MiB, and the room that leaves keep.
-    static let intervalsMax = 1 << 24
 
     /// - Parameter queues: how many threads will use it; each names itself by its index.
     init(queues: Int) {
@@ -133,7 +129,7 @@ struct RangeRegistry: Sendable {
     /// A new set, empty; nil: there are too many.
     func makeSet(_ name: String = "") -> RangeSet? {
         edit { state in
-            guard state.sets.count < Self.setsMax else { return nil }
+            guard state.sets.count < US_OBJECTS_MAX else { return nil }
             let set = RangeSet(in: self, name)
             state.sets.append(set)
             return set

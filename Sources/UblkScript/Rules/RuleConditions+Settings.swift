@@ -156,7 +156,7 @@ struct RuleNames {
         _ setting: Setting
     ) throws(ConfigError) -> Cell {
         guard let cell = shared.cell(kind, name) else {
-            throw setting.refused("one of at most 65536 names, and memory for it,")
+            throw setting.refused("one of at most \(US_OBJECTS_MAX) names, and memory for it,")
         }
         return cell
     }

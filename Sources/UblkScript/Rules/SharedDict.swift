@@ -85,8 +85,6 @@ struct DictUsage: Sendable {
     // Safety: of the shared objects, which free it after the tables.
     private nonisolated(unsafe) let bytes: UnsafeMutablePointer<Atomic<Int>>
 
-    static let bytesMax = Int(US_DICT_BYTES_MAX)
-
     init() {
         unsafe bytes = .allocate(capacity: 1)
         unsafe bytes.initialize(to: Atomic(0))
@@ -100,7 +98,7 @@ struct DictUsage: Sendable {
     /// False: that would be too much.
     fileprivate func charge(_ count: Int) -> Bool {
         let sum = unsafe bytes.pointee.wrappingAdd(count, ordering: .relaxed).newValue
-        if sum <= Self.bytesMax { return true }
+        if sum <= US_DICT_BYTES_MAX { return true }
         discharge(count)
         return false
     }

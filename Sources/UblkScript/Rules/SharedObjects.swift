@@ -31,9 +31,6 @@ final class SharedObjects: Sendable {
         var times: HistoryTable<UInt64>?
     }
 
-    /// Of each kind; native memory is outside of a script's own limit, so a load phase that runs away meets one here.
-    private static let objectsMax = 1 << 16
-
     init(queues: Int) {
         ranges = RangeRegistry(queues: max(1, queues))
     }
@@ -185,7 +182,7 @@ extension SharedObjects {
             found(object)
             return object
         }
-        guard objects.count < objectsMax, let object = make() else { return nil }
+        guard objects.count < US_OBJECTS_MAX, let object = make() else { return nil }
         objects[key] = object
         return object
     }
@@ -208,7 +205,7 @@ extension SharedObjects {
         return others.withLock { others in
             let key = Array(name.utf8)
             if let set = others.ranges[key] { return set }
-            guard key.count <= CellTable.nameBytesMax, let set = ranges.makeSet(name) else {
+            guard key.count <= US_NAME_BYTES_MAX, let set = ranges.makeSet(name) else {
                 return nil
             }
             others.ranges[key] = set

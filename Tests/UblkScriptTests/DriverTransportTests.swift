@@ -115,7 +115,8 @@ import Testing
         let (kernel, memory) = (try FakeUblk(), try Self.memory())
         var transport = try Self.transport(kernel, memory)
         transport.fetchAll()
-        let end = transport.now.advanced(byNanoseconds: 3_000_000)
+        // The fake driver's own waits are of a millisecond, or a few where the machine is busy.
+        let end = transport.now.advanced(byNanoseconds: 50_000_000)
         transport.wait(until: end)
         #expect(transport.now >= end && transport.nextEvent() == nil)
         #expect(kernel.parkedTags.count == 4)

@@ -139,12 +139,13 @@ import struct SystemPackage.Errno
             error { () throws(DeviceError) in
                 try control.stop(DeviceID(3), seconds: 1) {
                     looks += 1
-                    return min(looks, 6)
+                    return min(looks, 12)
                 }
             } == .timeout(.stopDevice, DeviceID(3), seconds: 1)
         )
-        // A look is 0.1 s, a late one counts for two; five of them saw progress.
-        #expect(looks >= 6 + 5)
+        // A look is 0.1 s, a late one counts for two: 5 to 10 of them after the last progress, and at most 11 in all
+        // for one who does not see progress.
+        #expect(looks >= 12 + 5)
     }
 
     @Test func `a process that dies in the middle is told of, and the next command has another`()

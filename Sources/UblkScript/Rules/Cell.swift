@@ -4,8 +4,8 @@ import Synchronization
 
 /// A named number that all queues of a device share: a counter, a mark, or the state of its state machine.
 ///
-/// One atomic number at a fixed address that lives as long as the shared objects, so a rule keeps the cell and looks
-/// at it without a lock or a search. Any thread.
+/// One atomic at a fixed address that lives as long as the shared objects, so a rule keeps the cell and reads it
+/// without a lock or a lookup. Any thread.
 @safe
 struct Cell: Equatable, Sendable {
     // Safety: made and freed by a CellTable, which goes with the shared objects.
@@ -15,14 +15,14 @@ struct Cell: Equatable, Sendable {
     @safe
     fileprivate struct Content: ~Copyable {
         let value = Atomic<Int64>(0)
-        /// Of a mark: when it was set last, on the device's clock.
+        /// Nanoseconds on the device's clock at which a mark was last set; unused for the other kinds.
         let time = Atomic<UInt64>(0)
         let number: UInt32
         let name: UnsafeMutablePointer<CChar>
         let nameLength: Int
     }
 
-    /// nil when there is no memory.
+    /// Fails when there is no memory.
     fileprivate init?(name: UnsafeRawBufferPointer, number: UInt32) {
         guard let copy = unsafe malloc(name.count + 1) else { return nil }
         let bytes = unsafe copy.bindMemory(to: CChar.self, capacity: name.count + 1)
@@ -49,12 +49,15 @@ struct Cell: Equatable, Sendable {
     @inline(__always)
     func set(_ value: Int64) { unsafe content.pointee.value.store(value, ordering: .relaxed) }
 
-    /// The new value; wraps around.
+    /// Adds with wraparound and returns the new value.
     func add(_ value: Int64) -> Int64 {
         unsafe content.pointee.value.wrappingAdd(value, ordering: .relaxed).newValue
     }
 
-    /// Sets a mark: counts it, and notes when; how often it was set.
+    /// Sets a mark: counts it and notes the time.
+    ///
+    /// - Parameter time: nanoseconds on the device's clock.
+    /// - Returns: how often the mark has been set.
     @discardableResult
     func mark(at time: UInt64) -> Int64 {
         unsafe content.pointee.time.store(time, ordering: .relaxed)
@@ -63,7 +66,7 @@ struct Cell: Equatable, Sendable {
 
     var time: UInt64 { unsafe content.pointee.time.load(ordering: .relaxed) }
 
-    /// Among the cells of its kind, from 1 in the order they were made.
+    /// The cell's number among those of its kind, from 1, in the order they were made.
     var number: UInt32 { unsafe content.pointee.number }
 
     var name: String { unsafe String(cString: content.pointee.name) }
@@ -77,22 +80,22 @@ struct Cell: Equatable, Sendable {
     }
 }
 
-/// The cells of a device: made once a name, never removed.
+/// The cells of a device: one per kind and name, never removed.
 ///
-/// Owner: ``SharedObjects``; its lock. Found by kind and name in a hash table with open addressing, which only grows.
-/// Looking up allocates nothing: a handler names its marks where it sets them.
+/// Owned by ``SharedObjects`` and guarded by its lock. A hash table with open addressing, which only grows. A lookup
+/// allocates nothing, because a handler looks its marks up by name on the IO path.
 struct CellTable: ~Copyable {
     private struct Slot {
         var hash: UInt64 = 0
         var kind: UInt32 = 0
-        /// nil: the slot is empty.
+        /// The cell in this slot; nil when the slot is empty.
         var cell: Cell?
     }
 
-    /// A power of two, at least half of them empty.
+    /// The number of slots is a power of two, and at least half of them are empty.
     private var slots = [Slot](repeating: Slot(), count: 16)
     private var count = 0
-    /// By `us_cell_kind`, then by number - 1.
+    /// All cells, indexed by `us_cell_kind` and then by number - 1.
     private var numbered: [[Cell]] = [[], [], [], []]
 
     deinit {
@@ -103,24 +106,24 @@ struct CellTable: ~Copyable {
         unsafe DataHash.of(name.baseAddress, length: UInt64(name.count)) &+ UInt64(kind.rawValue)
     }
 
-    /// Where the cell is, or would be.
-    private func place(
+    /// The index of the slot that has the cell, or of the empty one where it would go.
+    private func slotIndex(
         _ hash: UInt64,
         where isCell: (Slot) -> Bool
     ) -> Int {
         let mask = slots.count - 1
-        var place = Int(truncatingIfNeeded: hash) & mask
-        while slots[place].cell != nil, slots[place].hash != hash || !isCell(slots[place]) {
-            place = (place &+ 1) & mask
+        var index = Int(truncatingIfNeeded: hash) & mask
+        while slots[index].cell != nil, slots[index].hash != hash || !isCell(slots[index]) {
+            index = (index &+ 1) & mask
         }
-        return place
+        return index
     }
 
     func find(_ kind: us_cell_kind, _ name: UnsafeRawBufferPointer) -> Cell? {
-        let place = place(unsafe Self.hash(kind, name)) { slot in
+        let index = slotIndex(unsafe Self.hash(kind, name)) { slot in
             unsafe slot.kind == kind.rawValue && slot.cell?.isNamed(name) == true
         }
-        return slots[place].cell
+        return slots[index].cell
     }
 
     /// The cell of that kind and number, nil when there is none.
@@ -137,7 +140,7 @@ struct CellTable: ~Copyable {
         guard let cell = unsafe Cell(name: name, number: number) else { return nil }
         if 2 * count >= slots.count { grow() }
         let hash = unsafe Self.hash(kind, name)
-        slots[place(hash) { _ in false }] = Slot(hash: hash, kind: kind.rawValue, cell: cell)
+        slots[slotIndex(hash) { _ in false }] = Slot(hash: hash, kind: kind.rawValue, cell: cell)
         numbered[Int(kind.rawValue)].append(cell)
         count += 1
         return cell
@@ -146,12 +149,12 @@ struct CellTable: ~Copyable {
     private mutating func grow() {
         let old = slots
         slots = [Slot](repeating: Slot(), count: old.count * 2)
-        for slot in old where slot.cell != nil { slots[place(slot.hash) { _ in false }] = slot }
+        for slot in old where slot.cell != nil { slots[slotIndex(slot.hash) { _ in false }] = slot }
     }
 }
 
 extension Cell {
-    /// - Parameter address: of a cell, as C has it.
+    /// - Parameter address: of a cell, not nil.
     fileprivate init(_ address: OpaquePointer?) {
         unsafe content = UnsafeMutablePointer(address.unsafelyUnwrapped)
     }

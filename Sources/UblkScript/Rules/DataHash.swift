@@ -1,11 +1,12 @@
 import CLua
 
-/// A number that stands for data: the same for the same, for `io:hash()` and for `content = { hash = ... }` of a rule.
+/// The 64-bit hash of data that `io:hash()` and a rule's `content = { hash = ... }` use, and that hash tables of names
+/// use too.
 ///
-/// A pure function, any thread. FNV-1a over 8 bytes at a time, with the halves of the product mixed; not for
-/// adversaries.
+/// A pure function, any thread. FNV-1a over 8 bytes at a time, with the halves of the product mixed; it does not
+/// resist crafted collisions.
 enum DataHash {
-    /// - Parameter bytes: `length` bytes.
+    /// - Parameter bytes: `length` bytes; nil stands for none.
     static func of(_ bytes: UnsafeRawPointer?, length: UInt64) -> UInt64 {
         var hash = 0xcbf2_9ce4_8422_2325 ^ length
         guard let bytes = unsafe bytes else { return hash }

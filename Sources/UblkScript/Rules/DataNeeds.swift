@@ -1,18 +1,18 @@
 import CLua
 
-/// Of which operations a script's data is looked at or changed on its way, and by whom: what has to be in memory of
-/// ours, while the rest may stay where the driver has it.
+/// For which operations a script looks at or changes the data of an IO: that data has to be in our own memory, while
+/// other data may stay where the driver has it.
 ///
-/// Computed when the script is loaded; each is a set of ``IOOp/bit``.
+/// Computed when the script is loaded; each property is a set of ``IOOp/bit``.
 struct DataNeeds: Equatable, Sendable {
-    /// Before the decision, by a rule: `data`.
+    /// Operations whose data a rule looks at before the decision (`content`).
     var compared: UInt32 = 0
-    /// After the decision, by a rule: corrupted, zeroed, or put together from several stores.
+    /// Operations whose data a rule changes after the decision: corrupts, zeroes, or assembles from several stores.
     var changed: UInt32 = 0
-    /// By a handler, which may do both: it asks for the bytes by name while it runs.
+    /// Operations that have a handler, which may do both through methods of the IO.
     var handled: UInt32 = 0
 
-    /// All that is looked at or changed.
+    /// The operations whose data must be in our memory.
     var mapped: UInt32 { compared | changed | handled }
 
     func union(_ other: DataNeeds) -> DataNeeds {

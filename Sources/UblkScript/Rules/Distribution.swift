@@ -3,24 +3,25 @@ import Glibc
 
 /// A distribution of times, as `dist.*` makes it in a script.
 ///
-/// `dist_lua.c` makes and checks the numbers; memory of the script, immutable, so it lives as long as that. Sampling
-/// allocates nothing and cannot fail. Each kind takes one uniform number or two, by inversion or Box-Muller, so how
-/// many numbers a sample takes does not depend on what they are; exp, log and cos are the C library's, whose last
-/// digit may differ between versions.
+/// `dist_lua.c` makes and checks the parameters; they are in the script's memory, immutable, and live as long as the
+/// script. Sampling allocates nothing and cannot fail. A sample takes one or two uniform random numbers (inversion,
+/// Box-Muller), however they turn out, so that runs stay reproducible; exp, log and cos are the C library's, whose
+/// last digit may differ between versions. Any thread.
 @safe
 struct Distribution: Sendable {
-    // Safety: of the script, which outlives the rules.
+    // Safety: in memory of the script, which outlives the rules.
     private nonisolated(unsafe) let numbers: UnsafePointer<us_dist>
 
+    /// The longest sample, nanoseconds.
     private static let longest = 366.0 * 86400.0 * 1e9
 
-    /// - Parameter address: of a distribution that lives; nil for 0.
+    /// - Parameter address: of a live distribution; 0 makes the initializer fail.
     init?(address: UInt) {
         guard let numbers = unsafe UnsafePointer<us_dist>(bitPattern: address) else { return nil }
         unsafe self.numbers = numbers
     }
 
-    /// Nanoseconds, at most 366 days.
+    /// Draws a time in nanoseconds, at most 366 days.
     func sample(_ stream: inout SplitMix64) -> UInt64 { unsafe Self.sample(numbers, &stream) }
 
     @inline(__always)
@@ -29,7 +30,7 @@ struct Distribution: Sendable {
         _ stream: inout SplitMix64
     ) -> UInt64 {
         let time = unsafe draw(dist, &stream)
-        guard time > 0 else { return 0 }  // NaN too
+        guard time > 0 else { return 0 }  // also when it is NaN
         return UInt64(bitPattern: Int64(time < longest ? time + 0.5 : longest))
     }
 
@@ -58,9 +59,9 @@ struct Distribution: Sendable {
         }
     }
 
-    /// Standard normal.
+    /// Draws from the standard normal distribution (Box-Muller).
     private static func normal(_ stream: inout SplitMix64) -> Double {
-        // 1 - u is never 0.
+        // unit() is below 1, so the argument of log is never 0.
         let radius = (-2.0 * log(1.0 - stream.unit())).squareRoot()
         return radius * cos(2.0 * 3.14159265358979323846 * stream.unit())
     }

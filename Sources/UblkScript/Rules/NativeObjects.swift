@@ -1,10 +1,11 @@
 import CLua
 
-/// The objects that scripts hold, as the Lua functions in C reach them: one table of functions that C may call.
+/// Hands the table of functions over through which the Lua functions in C reach the objects that scripts hold
+/// (`CLua/include/objects.h`).
 ///
-/// None of them calls Lua, so Lua never unwinds through Swift. The hot path, which is Swift, does not come this way.
+/// None of the functions calls Lua, so Lua never unwinds through Swift. The IO path uses the Swift types directly.
 enum NativeObjects {
-    /// Handed over once, before the first Lua state is made.
+    /// Initialising this hands the table over.
     private static let isHandedOver: Bool = {
         var functions = unsafe us_object_functions(
             random: .table,
@@ -20,17 +21,17 @@ enum NativeObjects {
         return true
     }()
 
-    /// Whoever makes a Lua state calls this first.
+    /// Hands the table over, once; call before making a Lua state, on any thread.
     static func handOver() { _ = isHandedOver }
 
-    /// False for nil.
+    /// Stores a value through C's pointer; false when the value is nil.
     fileprivate static func store(_ value: UInt64?, _ room: UnsafeMutablePointer<UInt64>?) -> Bool {
         guard let value else { return false }
         unsafe room?.pointee = value
         return true
     }
 
-    /// From a stream that C keeps.
+    /// Draws from a random stream whose state C keeps.
     @inline(__always)
     fileprivate static func draw<Number>(
         _ stream: UnsafeMutablePointer<us_random>?,

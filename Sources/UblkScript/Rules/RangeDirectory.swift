@@ -1,10 +1,10 @@
 import Glibc
 
-/// The intervals of a set in two levels: a directory of leaves.
+/// The intervals of a set in two levels: a directory of leaves (``RangeLeaf``).
 ///
-/// Sorted, disjoint, not even adjacent; so both starts and ends ascend, and a search by end finds a place, first
-/// among the leaves and then in one. Readers see it only complete. Several directories may name one leaf: the current
-/// one and retired ones. nil stands for that of an empty set.
+/// The intervals are sorted, disjoint and never adjacent, so starts and ends both ascend, and a search by end goes
+/// first over the leaves and then inside one. Readers only see complete directories. A leaf may be shared by several
+/// directories: the current one and retired ones. An empty set has no directory (nil).
 @safe
 struct RangeDirectory: Equatable, @unchecked Sendable {
     // Safety: the head, then room for `capacity` entries; made here, freed by ``free(_:)``.
@@ -21,22 +21,26 @@ struct RangeDirectory: Equatable, @unchecked Sendable {
     }
 
     struct Entry {
-        /// Of the leaf's last interval: a search touches no leaf but the one that it ends in.
+        /// End of the leaf's last interval, so that a search touches only the leaf in which it ends.
         var end: UInt64
         var leaf: RangeLeaf
     }
 
-    /// Behind the last interval it is (leafCount, 0); never behind the last of a leaf.
-    struct Place {
+    /// The position of an interval: its leaf, and its index in the leaf.
+    ///
+    /// The end position is (leafCount, 0); an index never equals the leaf's count.
+    struct Position {
         var leaf: Int
         var index: Int
 
-        static func < (left: Place, right: Place) -> Bool {
+        static func < (left: Position, right: Position) -> Bool {
             left.leaf < right.leaf || (left.leaf == right.leaf && left.index < right.index)
         }
     }
 
-    /// Empty; nil when there is no memory.
+    /// Makes an empty directory; fails when there is no memory.
+    ///
+    /// - Parameter capacity: the number of leaves it has room for.
     init?(capacity: Int) {
         let bytes = MemoryLayout<Head>.stride + capacity * MemoryLayout<Entry>.stride
         guard let memory = unsafe malloc(bytes) else { return nil }
@@ -44,7 +48,7 @@ struct RangeDirectory: Equatable, @unchecked Sendable {
         unsafe head.initialize(to: Head(capacity: capacity))
     }
 
-    /// - Parameter address: of a directory that lives.
+    /// - Parameter address: of a live directory.
     @inline(__always)
     init(_ address: UnsafeMutableRawPointer) {
         unsafe head = address.assumingMemoryBound(to: Head.self)
@@ -56,7 +60,7 @@ struct RangeDirectory: Equatable, @unchecked Sendable {
     @inline(__always)
     static func == (left: Self, right: Self) -> Bool { unsafe left.head == right.head }
 
-    /// Intervals in all leaves.
+    /// Number of intervals in all leaves.
     var count: Int {
         get { unsafe head.pointee.count }
         nonmutating set { unsafe head.pointee.count = newValue }
@@ -73,22 +77,22 @@ struct RangeDirectory: Equatable, @unchecked Sendable {
         nonmutating set { unsafe head.pointee.leafCount = newValue }
     }
 
-    /// Leaves.
+    /// The number of leaves it has room for.
     var capacity: Int { unsafe head.pointee.capacity }
 
-    /// Set when it is replaced: the leaves that its successor does not name.
+    /// The leaves that the successor does not share, set when the directory is replaced.
     var dead: Range<Int> {
         get { unsafe head.pointee.dead }
         nonmutating set { unsafe head.pointee.dead = newValue }
     }
 
-    /// The epoch of its replacement.
+    /// The epoch that began when the directory was replaced.
     var retiredAt: UInt64 {
         get { unsafe head.pointee.retiredAt }
         nonmutating set { unsafe head.pointee.retiredAt = newValue }
     }
 
-    /// In the list of retired ones.
+    /// The next one in the list of retired directories.
     var next: RangeDirectory? {
         get { unsafe head.pointee.next }
         nonmutating set { unsafe head.pointee.next = newValue }
@@ -103,7 +107,7 @@ struct RangeDirectory: Equatable, @unchecked Sendable {
     @inline(__always)
     func leaf(_ index: Int) -> RangeLeaf { unsafe entries[index].leaf }
 
-    /// Frees it with its dead leaves.
+    /// Frees the directory and its dead leaves.
     func free(_ pool: inout RangeLeafPool) {
         for index in dead { pool.free(leaf(index)) }
         unsafe Glibc.free(head)
@@ -113,10 +117,10 @@ struct RangeDirectory: Equatable, @unchecked Sendable {
 // MARK: Searching
 
 extension RangeDirectory {
-    /// How many of the leading leaves end at offset or before.
+    /// The number of leaves that end at or before `offset`.
     ///
-    /// Few are counted, not halved: the processor does not wait for one comparison, or one cache line, to know the
-    /// next.
+    /// A binary search down to one block, which is then counted without branches: the comparisons and cache misses of
+    /// a count do not depend on each other.
     @inline(__always)
     private func endedLeaves(_ offset: UInt64) -> Int {
         let entries = unsafe entries
@@ -138,14 +142,14 @@ extension RangeDirectory {
 
     @inline(__always)
     private static func ended(
-        _ marks: UnsafePointer<UInt64>,
+        _ blockEnds: UnsafePointer<UInt64>,
         _ count: Int,
         _ offset: UInt64
     ) -> Int {
         var ended = 0
         var index = 0
         while index < count {
-            ended &+= unsafe marks[index] <= offset ? 1 : 0
+            ended &+= unsafe blockEnds[index] <= offset ? 1 : 0
             index &+= 1
         }
         return ended
@@ -166,43 +170,47 @@ extension RangeDirectory {
         return ended
     }
 
-    /// The first interval that ends after offset; behind the last when there is none.
+    /// The position of the first interval that ends after `offset`; the end position when there is none.
     @inline(__always)
-    func firstEndingAfter(_ offset: UInt64) -> Place {
+    func firstEndingAfter(_ offset: UInt64) -> Position {
         let number = endedLeaves(offset)
-        guard number < leafCount else { return Place(leaf: number, index: 0) }
+        guard number < leafCount else { return Position(leaf: number, index: 0) }
         let leaf = leaf(number)
-        // The leaf's last ends after it, so one does in the block that is found.
+        // The leaf's last interval ends after `offset`, so the block that is found has one that does.
         let blocks = (leaf.count &+ (RangeLeaf.blockSpans &- 1)) &>> RangeLeaf.blockShift
-        let first = unsafe Self.ended(leaf.marks, blocks, offset) &* RangeLeaf.blockSpans
+        let first = unsafe Self.ended(leaf.blockEnds, blocks, offset) &* RangeLeaf.blockSpans
         let rest = min(leaf.count &- first, RangeLeaf.blockSpans)
-        return Place(
+        return Position(
             leaf: number,
             index: unsafe first &+ Self.ended(leaf.spans + first, rest, offset)
         )
     }
 
     @inline(__always)
-    func span(_ place: Place) -> RangeSpan { unsafe leaf(place.leaf).spans[place.index] }
+    func span(_ position: Position) -> RangeSpan {
+        unsafe leaf(position.leaf).spans[position.index]
+    }
 
-    /// The first interval that starts at offset or after it: the first that ends after it, or its successor.
-    func firstStartingFrom(_ offset: UInt64) -> Place {
-        let place = firstEndingAfter(offset)
-        guard place.leaf < leafCount, span(place).start < offset else { return place }
-        if place.index + 1 == leaf(place.leaf).count {
-            return Place(leaf: place.leaf + 1, index: 0)
+    /// The position of the first interval that starts at or after `offset`: the first that ends after it, or the next.
+    func firstStartingFrom(_ offset: UInt64) -> Position {
+        let position = firstEndingAfter(offset)
+        guard position.leaf < leafCount, span(position).start < offset else { return position }
+        if position.index + 1 == leaf(position.leaf).count {
+            return Position(leaf: position.leaf + 1, index: 0)
         }
-        return Place(leaf: place.leaf, index: place.index + 1)
+        return Position(leaf: position.leaf, index: position.index + 1)
     }
 
-    /// The last interval in front of a place that is not the first.
-    func spanBefore(_ place: Place) -> RangeSpan {
-        if place.index > 0 { return span(Place(leaf: place.leaf, index: place.index - 1)) }
-        let last = place.leaf - 1
-        return span(Place(leaf: last, index: leaf(last).count - 1))
+    /// The interval before a position, which must not be the first one.
+    func spanBefore(_ position: Position) -> RangeSpan {
+        if position.index > 0 {
+            return span(Position(leaf: position.leaf, index: position.index - 1))
+        }
+        let last = position.leaf - 1
+        return span(Position(leaf: last, index: leaf(last).count - 1))
     }
 
-    /// The first byte and the one behind the last.
+    /// The start of the first interval and the end of the last one.
     var hull: (start: UInt64, end: UInt64) {
         unsafe (leaf(0).spans[0].start, entries[leafCount - 1].end)
     }

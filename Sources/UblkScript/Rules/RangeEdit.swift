@@ -1,34 +1,34 @@
 import CLua
 
-/// One edit of a set's intervals.
+/// One edit of a set's intervals: replaces those between two positions by at most two new ones.
 ///
-/// They lie in leaves of at most ``RangeLeaf/spansMax``, found by a directory, so an edit moves or copies one leaf
-/// and, where leaves come or go or readers may be looking, the directory: 11 KiB and 23 KiB with 1,000,000 intervals
-/// in random order, where one sorted array would be 16 MiB.
+/// The intervals are in leaves of at most ``RangeLeaf/spansMax``, so an edit moves or copies one leaf and, when the
+/// number of leaves changes or there may be readers, the directory: 11 KiB and 23 KiB for 1,000,000 intervals in
+/// random order, where one sorted array would be 16 MiB.
 ///
-/// Lives under the registry's lock. While nobody can be reading, a leaf is edited in place and has room to grow. Else
-/// nothing that readers may see is written: new leaves and a new directory are made, and the old directory carries
-/// what it alone still names into its retirement.
+/// Used under the registry's lock. While there can be no readers, a leaf is edited in place and has room to grow.
+/// Otherwise nothing that readers may see is written: new leaves and a new directory are made, and the leaves that
+/// only the old directory refers to are freed with it.
 ///
-/// A leaf that gets small joins a neighbour when both fit in one with room to spare, so of two neighbours never both
-/// are small and the directory stays in proportion to what is in the set, not to what once was.
+/// A leaf that becomes small is merged with a neighbour when both fit into one with room to spare. So of two
+/// neighbours at most one is small, and the directory's size follows the present number of intervals.
 ///
-/// Its functions are mutating so that none of them copies it.
+/// The functions are mutating to avoid copies of this struct.
 @safe
 struct RangeEdit {
     // Safety: runs point into leaves of `old` and to the new intervals; both live as long as the edit.
     private let old: RangeDirectory?
     private let isExclusive: Bool
-    private let from: RangeDirectory.Place
-    private let to: RangeDirectory.Place
+    private let from: RangeDirectory.Position
+    private let to: RangeDirectory.Position
 
-    /// The leaves that become new ones.
+    /// The leaves that are replaced.
     private var leaves = 0..<0
-    /// What is in the new ones, in this order.
+    // The contents of the new leaves, in this order.
     private var leafBefore = Run()
-    private var inFront = Run()
-    private var pieces = Run()
-    private var behind = Run()
+    private var keptBefore = Run()
+    private var inserted = Run()
+    private var keptAfter = Run()
     private var leafAfter = Run()
     private var total = 0
 
@@ -39,15 +39,15 @@ struct RangeEdit {
     }
 
     private static let leafSmall = RangeLeaf.spansMax / 4
-    /// Three quarters, where two small ones make a half: a joined leaf is not soon split again.
+    /// The most intervals in a merged leaf: three quarters, so that it is not soon split again.
     private static let leafJoined = RangeLeaf.spansMax * 3 / 4
-    /// From so many on they are in huge pages: the set is larger than the caches.
+    /// A set with this many leaves is larger than the caches; its new leaves are in huge pages.
     private static let leavesMany = 64
 
     init(
         of old: RangeDirectory?,
-        from: RangeDirectory.Place,
-        to: RangeDirectory.Place,
+        from: RangeDirectory.Position,
+        to: RangeDirectory.Position,
         isExclusive: Bool
     ) {
         self.old = old
@@ -58,12 +58,14 @@ struct RangeEdit {
 
     private var oldCount: Int { old?.leafCount ?? 0 }
 
-    /// The directory after the edit, which may be the old one; nil inside for an empty set.
+    /// The outcome of an edit: the directory to publish, which may be the old one; nil for an empty set.
     struct Result {
         let directory: RangeDirectory?
     }
 
-    /// Makes it; nil: no memory, or too many intervals in the registry, and nothing has changed.
+    /// Carries the edit out.
+    ///
+    /// - Returns: nil, with nothing changed, when there is no memory or the registry has too many intervals.
     mutating func make(
         _ one: RangeSpan?,
         _ other: RangeSpan?,
@@ -111,7 +113,7 @@ struct RangeEdit {
         return bytes
     }
 
-    /// How many intervals the edit takes out, and their bytes.
+    /// The number and the bytes of the intervals that the edit removes.
     private mutating func takenOut() -> (count: Int, bytes: UInt64) {
         guard let old else { return (0, 0) }
         var count = 0
@@ -128,35 +130,35 @@ struct RangeEdit {
         return (count, bytes)
     }
 
-    // MARK: What is in the new leaves
+    // MARK: Contents of the new leaves
 
     private mutating func run(_ leaf: RangeLeaf, from first: Int, count: Int) -> Run {
         total += count
         return unsafe Run(start: UnsafePointer(leaf.spans + first), count: count)
     }
 
-    /// The small rest and that leaf are better one.
+    /// Whether the new contents are small enough to be merged with a neighbouring leaf.
     private mutating func joins(_ leaf: RangeLeaf) -> Bool {
         total < Self.leafSmall && total + leaf.count <= Self.leafJoined
     }
 
     private mutating func plan(_ new: Run) {
-        pieces = new
+        inserted = new
         total = new.count
         guard let old else { return }
         var first = from
-        if first.leaf == old.leafCount, first.leaf > 0 {  // behind all: the last leaf goes on
+        if first.leaf == old.leafCount, first.leaf > 0 {  // at the end: append to the last leaf
             first.leaf -= 1
             first.index = old.leaf(first.leaf).count
         }
         var start = first.leaf
         var end = to.leaf + (to.index > 0 ? 1 : 0)
-        if end == start, end < old.leafCount { end += 1 }  // in front of a leaf's first
+        if end == start, end < old.leafCount { end += 1 }  // before a leaf's first interval
         if start < end {
             let right = old.leaf(end - 1)
             let rest = to.leaf < end ? to.index : right.count
-            inFront = run(old.leaf(start), from: 0, count: first.index)
-            behind = run(right, from: rest, count: right.count - rest)
+            keptBefore = run(old.leaf(start), from: 0, count: first.index)
+            keptAfter = run(right, from: rest, count: right.count - rest)
         }
         if end < old.leafCount, joins(old.leaf(end)) {
             leafAfter = run(old.leaf(end), from: 0, count: old.leaf(end).count)
@@ -171,21 +173,21 @@ struct RangeEdit {
 
     // MARK: In place
 
-    /// With one leaf that has room, and nobody looking: no new one.
+    /// Edits the one leaf that is affected, when there are no readers; false when several are, or it has no room.
     private mutating func editInPlace(_ old: RangeDirectory) -> Bool {
         guard leaves.count == 1, total > 0 else { return false }
         let leaf = old.leaf(leaves.lowerBound)
         guard total <= leaf.capacity else { return false }
-        let place = unsafe leaf.spans + inFront.count
-        unsafe Self.move(behind, to: place + pieces.count)
-        unsafe Self.move(pieces, to: place)
+        let place = unsafe leaf.spans + keptBefore.count
+        unsafe Self.move(keptAfter, to: place + inserted.count)
+        unsafe Self.move(inserted, to: place)
         leaf.count = total
-        leaf.mark(from: inFront.count)
+        leaf.setBlockEnds(from: keptBefore.count)
         unsafe old.entries[leaves.lowerBound].end = leaf.end
         return true
     }
 
-    /// They may overlap.
+    /// Copies a run, which may overlap its destination.
     private static func move(_ run: Run, to place: UnsafeMutablePointer<RangeSpan>) {
         if run.count > 0, let start = unsafe run.start {
             unsafe place.update(from: start, count: run.count)
@@ -194,7 +196,7 @@ struct RangeEdit {
 
     // MARK: New leaves
 
-    /// Puts new leaves in the place of old ones; nil: no memory.
+    /// Replaces the old leaves by new ones; nil when there is no memory.
     private mutating func replaceLeaves(_ state: inout RangeRegistry.State) -> Result? {
         guard let new = makeLeaves(&state) else { return nil }
         let newCount = (new.first == nil ? 0 : 1) + (new.second == nil ? 0 : 1)
@@ -222,11 +224,11 @@ struct RangeEdit {
 
     private typealias NewLeaves = (first: RangeLeaf?, second: RangeLeaf?)
 
-    /// At most two, filled; nil: no memory.
+    /// Makes and fills the new leaves; nil when there is no memory.
     private mutating func makeLeaves(_ state: inout RangeRegistry.State) -> NewLeaves? {
         guard total > 0 else { return (nil, nil) }
-        // Halves; but what is filled in ascending order shall be full.
-        let isAtEnd = leaves.upperBound == oldCount && behind.count == 0
+        // Split in halves, but leave full leaves behind when intervals are added in ascending order.
+        let isAtEnd = leaves.upperBound == oldCount && keptAfter.count == 0
         let half = isAtEnd ? RangeLeaf.spansMax : total / 2
         let firstCount = total > RangeLeaf.spansMax ? half : total
         guard let first = makeLeaf(firstCount, &state) else { return nil }
@@ -244,14 +246,14 @@ struct RangeEdit {
             if let second { Self.append(run, left, run.count - left, to: second) }
         }
         fill(leafBefore)
-        fill(inFront)
-        fill(pieces)
-        fill(behind)
+        fill(keptBefore)
+        fill(inserted)
+        fill(keptAfter)
         fill(leafAfter)
         return (first, second)
     }
 
-    /// Room for that many, and for more when it will be edited in place.
+    /// Makes a leaf for `count` intervals, with spare room when it can be edited in place.
     private mutating func makeLeaf(_ count: Int, _ state: inout RangeRegistry.State) -> RangeLeaf? {
         let capacity = min(isExclusive ? count + count / 2 + 4 : count, RangeLeaf.spansMax)
         return state.pool.make(capacity: capacity, isPooled: oldCount >= Self.leavesMany)
@@ -263,7 +265,8 @@ struct RangeEdit {
         leaf.count += count
     }
 
-    /// The directory that the edit is written to: the old one with room enough, or a new one; nil: no memory.
+    /// The directory to write to: the old one when it has room and no readers, or a new one; nil when there is no
+    /// memory.
     private mutating func target(_ leafCount: Int) -> RangeDirectory? {
         guard isExclusive else { return RangeDirectory(capacity: leafCount) }
         if let old, leafCount <= old.capacity { return old }
@@ -274,11 +277,11 @@ struct RangeEdit {
         _ leaf: RangeLeaf,
         to place: UnsafeMutablePointer<RangeDirectory.Entry>
     ) {
-        leaf.mark(from: 0)
+        leaf.setBlockEnds(from: 0)
         unsafe place.initialize(to: RangeDirectory.Entry(end: leaf.end, leaf: leaf))
     }
 
-    /// Writes the entries; the directory is the old one, or empty.
+    /// Writes the entries to the directory, which is the old one or empty.
     private mutating func write(_ new: NewLeaves, _ newCount: Int, to directory: RangeDirectory) {
         let place = unsafe directory.entries + leaves.lowerBound
         if let old {

@@ -1,19 +1,19 @@
 import Glibc
 
-/// Bytes `start` ..< `end`, never none.
+/// The bytes `start` ..< `end`; never empty.
 struct RangeSpan {
     var start: UInt64
     var end: UInt64
 }
 
-/// Neighbouring intervals of a set, at least one, in one piece of memory.
+/// A sorted array of consecutive intervals of a set, at least one, in one allocation.
 ///
-/// A search in it touches its head and one block: with a million intervals most of the set is in no cache, so what
-/// costs is how often it waits for memory, not how much it compares. Owner: the directories that name it
-/// (``RangeDirectory``); who may look and who may edit: ``RangeSet``.
+/// The intervals are in blocks of ``blockSpans``. A search touches the head, with the end of each block, and one
+/// block: with a million intervals most of the set is in no cache, so cache misses cost more than comparisons. Owned
+/// by the directories that refer to it (``RangeDirectory``); ``RangeSet`` says who may read and who may edit.
 @safe
 struct RangeLeaf: Equatable, @unchecked Sendable {
-    // Safety: the head, then room for `marksMax` marks and `capacity` spans; made and freed by RangeLeafPool.
+    // Safety: the head, then room for all block ends and for `capacity` spans; made and freed by RangeLeafPool.
     fileprivate let head: UnsafeMutablePointer<Head>
 
     fileprivate struct Head {
@@ -25,7 +25,7 @@ struct RangeLeaf: Equatable, @unchecked Sendable {
     @inline(__always)
     static func == (left: Self, right: Self) -> Bool { unsafe left.head == right.head }
 
-    /// Near what makes leaf and directory of a million intervals cost the same to copy.
+    /// The most intervals in a leaf; with a million in the set, a leaf and the directory cost about the same to copy.
     static let spansMax = 1024
     static let blockShift = 5
     @inline(__always)
@@ -48,9 +48,9 @@ struct RangeLeaf: Equatable, @unchecked Sendable {
 
     var capacity: Int { unsafe head.pointee.capacity }
 
-    /// The end of the last interval of each block of ``blockSpans``, as far as used.
+    /// The end of the last interval of each block that is in use.
     @inline(__always)
-    var marks: UnsafeMutablePointer<UInt64> {
+    var blockEnds: UnsafeMutablePointer<UInt64> {
         unsafe (UnsafeMutableRawPointer(head) + MemoryLayout<Head>.stride)
             .assumingMemoryBound(to: UInt64.self)
     }
@@ -64,33 +64,33 @@ struct RangeLeaf: Equatable, @unchecked Sendable {
     /// The end of the last interval.
     var end: UInt64 { unsafe spans[count - 1].end }
 
-    /// Sets the marks from the block on that has the interval at `index`.
-    func mark(from index: Int) {
+    /// Updates the block ends, from the block that has the interval at `index` on.
+    func setBlockEnds(from index: Int) {
         var block = index / Self.blockSpans
         while block * Self.blockSpans < count {
             let last = min(count, (block + 1) * Self.blockSpans) - 1
-            unsafe marks[block] = spans[last].end
+            unsafe blockEnds[block] = spans[last].end
             block += 1
         }
     }
 }
 
-/// Where leaves come from: those of large sets are places of one size in huge pages.
+/// The allocator of leaves: those of large sets are equal slots in huge pages, others come from malloc.
 ///
-/// A search in a set that no cache holds waits for memory, and with small pages for their addresses, too: of a million
-/// intervals that was 7 % of a decision. Places are cut from aligned chunks of 2 MiB, for which the kernel is asked to
-/// give huge pages where its setting (transparent_hugepage/enabled) leaves that to programs. One a registry, under its
-/// lock; chunks go with it.
+/// A search in a set that is larger than the caches waits for memory and, with small pages, for TLB misses too: with a
+/// million intervals that was 7 % of a decision. Slots are cut from aligned chunks of 2 MiB, for which madvise asks
+/// the kernel for huge pages (it grants them unless transparent_hugepage/enabled is `never`). One per registry, under
+/// its lock; chunks are freed with it.
 @safe
 struct RangeLeafPool: ~Copyable, @unchecked Sendable {
-    // Safety: lists of chunks and of free places, each linked by its first word.
+    // Safety: lists of chunks and of free slots, linked through the first word of each.
     private var chunks: UnsafeMutableRawPointer?
     private var free: UnsafeMutableRawPointer?
 
     private static let chunkBytes = 2 << 20
     private static let lineBytes = 64
 
-    private static var placeBytes: Int {
+    private static var slotBytes: Int {
         (RangeLeaf.byteCount(capacity: RangeLeaf.spansMax) + lineBytes - 1) / lineBytes * lineBytes
     }
 
@@ -106,31 +106,31 @@ struct RangeLeafPool: ~Copyable, @unchecked Sendable {
         guard let chunk = unsafe aligned_alloc(Self.chunkBytes, Self.chunkBytes) else {
             return false
         }
-        unsafe madvise(chunk, Self.chunkBytes, MADV_HUGEPAGE)  // slower without, that is all
+        unsafe madvise(chunk, Self.chunkBytes, MADV_HUGEPAGE)  // best effort
         unsafe chunk.storeBytes(of: chunks, as: UnsafeMutableRawPointer?.self)
         unsafe chunks = chunk
-        // The first one is given out first.
-        for place in (0..<(Self.chunkBytes - Self.lineBytes) / Self.placeBytes).reversed() {
-            unsafe give(back: chunk + Self.lineBytes + place * Self.placeBytes)
+        // In reverse, so that slots are handed out in ascending order.
+        for slot in (0..<(Self.chunkBytes - Self.lineBytes) / Self.slotBytes).reversed() {
+            unsafe give(back: chunk + Self.lineBytes + slot * Self.slotBytes)
         }
         return true
     }
 
-    private mutating func give(back place: UnsafeMutableRawPointer) {
-        unsafe place.storeBytes(of: free, as: UnsafeMutableRawPointer?.self)
-        unsafe free = place
+    private mutating func give(back slot: UnsafeMutableRawPointer) {
+        unsafe slot.storeBytes(of: free, as: UnsafeMutableRawPointer?.self)
+        unsafe free = slot
     }
 
-    /// An empty leaf, nil when there is no memory.
+    /// Makes an empty leaf; nil when there is no memory.
     ///
-    /// - Parameter isPooled: it is a place of a chunk, with room for all that a leaf may have.
+    /// - Parameter isPooled: take a slot of a chunk, which has room for ``RangeLeaf/spansMax`` whatever `capacity` is.
     mutating func make(capacity: Int, isPooled: Bool) -> RangeLeaf? {
         let memory: UnsafeMutableRawPointer
         if isPooled {
             if unsafe free == nil, !addChunk() { return nil }
-            guard let place = unsafe free else { return nil }
-            unsafe free = place.load(as: UnsafeMutableRawPointer?.self)
-            unsafe memory = place
+            guard let slot = unsafe free else { return nil }
+            unsafe free = slot.load(as: UnsafeMutableRawPointer?.self)
+            unsafe memory = slot
         } else {
             guard let own = unsafe malloc(RangeLeaf.byteCount(capacity: capacity)) else {
                 return nil

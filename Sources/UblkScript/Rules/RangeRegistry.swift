@@ -1,20 +1,21 @@
 import CLua
 import Synchronization
 
-/// The sets of ranges of a device, and the reclaiming of what readers may still see (QSBR, as in userspace RCU).
+/// The sets of ranges of a device, and the deferred freeing of what readers may still see (quiescent-state-based
+/// reclamation, QSBR, as in userspace RCU).
 ///
-/// Owner: the device; threads: all of its queues. Readers never lock. A queue announces the epoch in which it goes
-/// online; every replaced directory carries the epoch that began with its replacement. It is freed, with the leaves
-/// that went with it, once no queue is online with an older epoch: such a queue went online before the replacement
-/// and may hold it.
+/// Owned by the device's ``SharedObjects``; used by the threads of all queues. Readers never lock. A queue announces
+/// the epoch in which it goes online; a replaced directory is stamped with the epoch that began with its replacement.
+/// The directory and its dead leaves are freed once no queue is online with an older epoch, since such a queue went
+/// online before the replacement and may still read them.
 ///
 /// Memory order. A reader stores `seen`, then loads `directory`; an editor stores `directory`, then loads `seen`. One
 /// of the two must see the other's store, which only sequential consistency gives; so these four are sequentially
 /// consistent (the loads cost nothing on x86 and an ldar on arm64). Going offline is a release that the editor's load
-/// acquires: all looks at the directory and its leaves happen before they are freed.
+/// acquires: all reads of the directory and its leaves happen before they are freed.
 @safe
 struct RangeRegistry: Sendable {
-    // Safety: made in init, freed by ``free()`` when no queue uses it any more; one reader a queue.
+    // Safety: made in init, freed by ``free()`` when no queue uses it any more.
     private nonisolated(unsafe) let content: UnsafeMutablePointer<Content>
 
     // Safety: `queues` readers, each on its own cache line.
@@ -22,34 +23,34 @@ struct RangeRegistry: Sendable {
     private struct Content: ~Copyable {
         let queues: Int
         let readers: UnsafeMutableRawPointer
-        /// From 1.
+        /// The current epoch, from 1.
         let epoch = Atomic<UInt64>(1)
         let growths = Atomic<UInt64>(0)
         let editing = Mutex(State())
     }
 
     private struct Reader: ~Copyable {
-        /// The epoch when it went online; 0: it is offline.
+        /// The epoch in which the queue went online; 0 while it is offline.
         let seen = Atomic<UInt64>(0)
-        /// Touched by its own thread only.
+        /// The queue has been online before; used by its own thread only.
         var hasStarted = false
     }
 
     private static let lineBytes = 64
 
-    /// What edits need; they exclude each other.
+    /// What edits work on, under the registry's lock.
     struct State: ~Copyable {
-        /// Some queue went online once, so sets may have readers at any time.
+        /// Some queue has been online, so from now on sets may have readers.
         var hasStarted = false
-        /// In all sets.
+        /// Number of intervals in all sets.
         var intervalCount = 0
         var pool = RangeLeafPool()
         fileprivate var sets: [RangeSet] = []
-        /// Newest first.
+        /// The list of retired directories, newest first.
         fileprivate var retired: RangeDirectory?
     }
 
-    /// - Parameter queues: how many threads will use it; each names itself by its index.
+    /// - Parameter queues: the number of queue threads that will read; each is identified by its index.
     init(queues: Int) {
         let readers = UnsafeMutableRawPointer.allocate(
             byteCount: queues * Self.lineBytes,
@@ -80,7 +81,7 @@ struct RangeRegistry: Sendable {
 
     // MARK: Readers
 
-    /// The queue's thread may look at sets from now on: after each wait.
+    /// Allows the queue's thread to read sets; called after each wait.
     @inline(__always)
     func online(_ queue: Int) {
         guard unsafe content.pointee.queues != 1, unsafe queue < content.pointee.queues else {
@@ -88,7 +89,7 @@ struct RangeRegistry: Sendable {
         }
         let reader = unsafe reader(queue)
         if unsafe !reader.pointee.hasStarted {
-            // Once a queue: waits for an edit in place to end, and none begins afterwards.
+            // The first time, the lock waits for an edit in place to end; none begins afterwards.
             unsafe content.pointee.editing.withLock { $0.hasStarted = true }
             unsafe reader.pointee.hasStarted = true
         }
@@ -96,7 +97,7 @@ struct RangeRegistry: Sendable {
         unsafe reader.pointee.seen.store(epoch, ordering: .sequentiallyConsistent)
     }
 
-    /// It looks at none any more: before each wait, as a queue that sleeps must not hold back what is to be freed.
+    /// Ends the queue's reading; called before each wait, as a queue that sleeps must not hold up freeing.
     @inline(__always)
     func offline(_ queue: Int) {
         guard unsafe content.pointee.queues != 1, unsafe queue < content.pointee.queues else {
@@ -105,9 +106,9 @@ struct RangeRegistry: Sendable {
         unsafe reader(queue).pointee.seen.store(0, ordering: .releasing)
     }
 
-    /// Counts edits after which a set reaches further to either side than before.
+    /// Number of edits that extended the hull of a set.
     ///
-    /// While it stands still, every set lies within the hull it had, so what was known to miss all hulls still does.
+    /// While it does not change, every set stays within the hull it had, so an IO that missed all hulls still does.
     @inline(__always)
     var growths: UInt64 { unsafe content.pointee.growths.load(ordering: .acquiring) }
 
@@ -118,15 +119,15 @@ struct RangeRegistry: Sendable {
         unsafe content.pointee.editing.withLock { body(&$0) }
     }
 
-    /// Nobody can be looking at a set: it may be edited in place.
+    /// True when there can be no readers, so that sets may be edited in place.
     func isExclusive(_ state: borrowing State) -> Bool {
         unsafe content.pointee.queues == 1 || !state.hasStarted
     }
 
-    /// After a set that has grown is published: who sees the count sees the set.
+    /// Counts a growth; call after the grown set is published, so that whoever sees the count sees the set.
     func countGrowth() { unsafe content.pointee.growths.wrappingAdd(1, ordering: .releasing) }
 
-    /// A new set, empty; nil: there are too many.
+    /// Makes an empty set; nil when there are too many.
     func makeSet(_ name: String = "") -> RangeSet? {
         edit { state in
             guard state.sets.count < US_OBJECTS_MAX else { return nil }
@@ -136,7 +137,7 @@ struct RangeRegistry: Sendable {
         }
     }
 
-    /// Readers see `new` from now on in place of `old`, which is freed once nobody can see it.
+    /// Frees a directory that has been replaced, once no reader can see it.
     func retire(_ old: RangeDirectory, _ state: inout State) {
         if isExclusive(state) { return old.free(&state.pool) }
         old.retiredAt = unsafe content.pointee.epoch.wrappingAdd(
@@ -148,7 +149,7 @@ struct RangeRegistry: Sendable {
         state.reclaim(before: oldestReader())
     }
 
-    /// The oldest epoch that an online queue may still be in.
+    /// The oldest epoch in which an online queue went online; `.max` when none is online.
     private func oldestReader() -> UInt64 {
         var oldest = UInt64.max
         for queue in 0..<(unsafe content.pointee.queues) {
@@ -160,9 +161,9 @@ struct RangeRegistry: Sendable {
 }
 
 extension RangeRegistry.State {
-    /// Frees what no reader of that epoch or a later one can see.
+    /// Frees the directories that were retired in the epoch `oldest` or before.
     ///
-    /// The list is newest first, so everything from the first free one on is free.
+    /// The list is newest first, so all that follow the first such directory can be freed with it.
     fileprivate mutating func reclaim(before oldest: UInt64) {
         var last: RangeDirectory?
         var next = retired

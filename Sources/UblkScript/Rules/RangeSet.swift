@@ -4,18 +4,18 @@ import Synchronization
 /// A set of byte ranges, which all queues of a device share.
 ///
 /// Readers: any queue between ``RangeRegistry/online(_:)`` and ``RangeRegistry/offline(_:)``, without a lock.
-/// Editors: one at a time, under the registry's lock; they need not be online. While nobody can be reading (one
-/// queue, or none has started) edits are made in place; afterwards each makes a new leaf of some hundreds of
-/// intervals and a new directory, which it publishes by one atomic store. So a lookup is O(log n), and an edit moves
-/// a leaf and seldom the directory.
+/// Editors: one at a time, under the registry's lock; they need not be online. While there can be no readers (one
+/// queue, or none has started) edits are made in place. Otherwise each makes a new leaf of some hundreds of intervals
+/// and a new directory, which it publishes by one atomic store.
 ///
-/// Every edit replaces the intervals from one place to another by at most two new ones (`RangeEdit.swift`).
+/// A lookup is O(log n). Every edit replaces the intervals between two positions by at most two new ones
+/// (`RangeEdit.swift`).
 @safe
 struct RangeSet: Equatable, Sendable {
     // Safety: made here, freed by the registry, which outlives the scripts.
     private nonisolated(unsafe) let content: UnsafeMutablePointer<Content>
 
-    // Safety: `cName` is a NUL-terminated copy of the name, for C; the directory's address is one.
+    // Safety: `cName` is a NUL-terminated copy of the name, for C; `directory` is the address of a RangeDirectory.
     @safe
     private struct Content: ~Copyable {
         let registry: RangeRegistry
@@ -24,7 +24,7 @@ struct RangeSet: Equatable, Sendable {
         let cName: UnsafeMutablePointer<CChar>
     }
 
-    /// The registry's ``RangeRegistry/makeSet(_:)`` calls this.
+    /// For ``RangeRegistry/makeSet(_:)`` only, which owns the sets.
     init(in registry: RangeRegistry, _ name: String) {
         let bytes = name.utf8CString
         let cName = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count)
@@ -33,7 +33,7 @@ struct RangeSet: Equatable, Sendable {
         unsafe content.initialize(to: Content(registry: registry, name: name, cName: cName))
     }
 
-    /// - Parameter address: of a set that lives; nil for 0.
+    /// - Parameter address: of a live set; 0 makes the initializer fail.
     @inline(__always)
     init?(address: UInt) {
         guard let content = unsafe UnsafeMutablePointer<Content>(bitPattern: address) else {
@@ -47,10 +47,10 @@ struct RangeSet: Equatable, Sendable {
 
     var address: UInt { unsafe UInt(bitPattern: content) }
 
-    /// "" for one that has none.
+    /// The set's name; "" when it has none.
     var name: String { unsafe content.pointee.name }
 
-    /// Nobody uses it any more.
+    /// Frees the set; nothing may use it any more.
     func free(_ pool: inout RangeLeafPool) {
         if let directory = look() {
             directory.dead = 0..<directory.leafCount
@@ -61,7 +61,7 @@ struct RangeSet: Equatable, Sendable {
         unsafe content.deallocate()
     }
 
-    // MARK: Looking
+    // MARK: Reading
 
     @inline(__always)
     private func look() -> RangeDirectory? {
@@ -70,40 +70,41 @@ struct RangeSet: Equatable, Sendable {
         }
     }
 
-    /// Lock-free; a length of 0 overlaps nothing.
+    /// True when some interval overlaps the bytes; false for a length of 0 (lock-free).
     @inline(__always)
     func overlaps(_ offset: UInt64, _ length: UInt64) -> Bool {
         guard length > 0, let directory = look() else { return false }
         let (sum, overflow) = offset.addingReportingOverflow(length)
         let end = overflow ? UInt64.max : sum
-        let place = directory.firstEndingAfter(offset)
-        return place.leaf < directory.leafCount && directory.span(place).start < end
+        let position = directory.firstEndingAfter(offset)
+        return position.leaf < directory.leafCount && directory.span(position).start < end
     }
 
-    /// The first byte and the one behind the last; nil when it is empty.
-    ///
-    /// Lock-free.
+    /// The start of the first interval and the end of the last one; nil when the set is empty (lock-free).
     var hull: (start: UInt64, end: UInt64)? { look()?.hull }
 
-    /// Intervals.
+    /// Number of intervals.
     var count: Int { look()?.count ?? 0 }
 
     var bytes: UInt64 { look()?.bytes ?? 0 }
 
-    /// The interval with that index, for listings: it counts through the leaves; nil past the end.
+    /// The interval with that index, nil past the end; for listings, as it takes time in proportion to the leaves.
     func interval(_ index: Int) -> RangeSpan? {
         guard let directory = look(), index < directory.count else { return nil }
-        var place = RangeDirectory.Place(leaf: 0, index: index)
-        while place.index >= directory.leaf(place.leaf).count {
-            place.index -= directory.leaf(place.leaf).count
-            place.leaf += 1
+        var position = RangeDirectory.Position(leaf: 0, index: index)
+        while position.index >= directory.leaf(position.leaf).count {
+            position.index -= directory.leaf(position.leaf).count
+            position.leaf += 1
         }
-        return directory.span(place)
+        return directory.span(position)
     }
 
     // MARK: Editing
 
-    /// False: no memory, or too many intervals in all sets, or an end past 2^64; the set is as it was.
+    /// Adds bytes to the set.
+    ///
+    /// - Returns: false, with the set unchanged, when there is no memory, there are too many intervals in all sets, or
+    ///   the end is past 2^64.
     @discardableResult
     func add(_ offset: UInt64, _ length: UInt64) -> Bool {
         let (end, overflow) = offset.addingReportingOverflow(length)
@@ -111,7 +112,9 @@ struct RangeSet: Equatable, Sendable {
         return edit { addNow(offset, end, &$0) }
     }
 
-    /// False: as above.
+    /// Removes bytes from the set.
+    ///
+    /// - Returns: false, with the set unchanged, for the same reasons as ``add(_:_:)``.
     @discardableResult
     func remove(_ offset: UInt64, _ length: UInt64) -> Bool {
         let (end, overflow) = offset.addingReportingOverflow(length)
@@ -119,11 +122,11 @@ struct RangeSet: Equatable, Sendable {
         return edit { removeNow(offset, end, &$0) }
     }
 
-    /// False: no memory.
+    /// Removes all bytes; false, with the set unchanged, when there is no memory.
     func clear() -> Bool {
         edit { state in
-            let none = RangeDirectory.Place(leaf: 0, index: 0)
-            let all = RangeDirectory.Place(leaf: look()?.leafCount ?? 0, index: 0)
+            let none = RangeDirectory.Position(leaf: 0, index: 0)
+            let all = RangeDirectory.Position(leaf: look()?.leafCount ?? 0, index: 0)
             return replace(from: none, to: all, by: nil, nil, &state)
         }
     }
@@ -136,17 +139,17 @@ struct RangeSet: Equatable, Sendable {
     private func addNow(_ start: UInt64, _ end: UInt64, _ state: inout RangeRegistry.State) -> Bool
     {
         var whole = RangeSpan(start: start, end: end)
-        var first = RangeDirectory.Place(leaf: 0, index: 0)
+        var first = RangeDirectory.Position(leaf: 0, index: 0)
         var last = first
         let hull = self.hull
         if let directory = look() {
-            // Neighbours that only touch are taken in too: from the first that ends at start or later ...
+            // Adjacent intervals are merged too: from the first that ends at `start` or later ...
             first = directory.firstEndingAfter(start > 0 ? start - 1 : 0)
-            // ... to the last that starts at end or before.
+            // ... to the last that starts at `end` or before.
             last =
                 end < .max
                 ? directory.firstStartingFrom(end + 1)
-                : RangeDirectory.Place(leaf: directory.leafCount, index: 0)
+                : RangeDirectory.Position(leaf: directory.leafCount, index: 0)
             if first < last {
                 let (left, right) = (directory.span(first), directory.spanBefore(last))
                 if left.start <= start, left.end >= end { return true }
@@ -181,10 +184,10 @@ struct RangeSet: Equatable, Sendable {
         )
     }
 
-    /// Puts at most two intervals in the place of those from `first` to `last`, which stays.
+    /// Replaces the intervals from `first` up to, but not including, `last` by at most two others.
     private func replace(
-        from first: RangeDirectory.Place,
-        to last: RangeDirectory.Place,
+        from first: RangeDirectory.Position,
+        to last: RangeDirectory.Position,
         by one: RangeSpan?,
         _ other: RangeSpan?,
         _ state: inout RangeRegistry.State
@@ -220,13 +223,15 @@ extension RangeSet {
 
     fileprivate var cName: UnsafePointer<CChar> { unsafe UnsafePointer(content.pointee.cName) }
 
-    /// A queue that is online looks without a lock, everybody else under it.
+    /// Reads without a lock on a queue that is online, otherwise under the registry's lock.
     @inline(__always)
     fileprivate func look<Result>(_ isOnline: Bool, _ body: () -> Result) -> Result {
         isOnline ? body() : edit { _ in body() }
     }
 
-    /// Copies at most `room` intervals, consistently; how many there are.
+    /// Copies at most `room` intervals, under the lock.
+    ///
+    /// - Returns: the number of intervals in the set.
     fileprivate func copy(to list: UnsafeMutablePointer<us_span>?, _ room: Int) -> Int {
         edit { _ in
             guard let directory = look() else { return 0 }

@@ -4,72 +4,65 @@ import CLua
 ///
 /// Plain data; each queue has its own copy.
 ///
-/// Matchers are AND-ed and tried in this order: op, range, the conditions, then the rule's own count
-/// (`skip`, `nth`, `every`), then chance (`p`), then `times`. So the count counts IOs that fit op,
-/// range and conditions, and `times` counts those the rule acted on.
+/// All matchers must match. They are tried in this order: op, range, conditions, history (`age`, `seen`), the rule's
+/// own count (`skip`, `nth`, `every`), chance (`p`), `times`. So the count counts IOs that match op, range, conditions
+/// and history, and `times` counts those the rule acted on.
 @safe
 struct Rule {
-    /// Where it stands in the script, for messages: its line.
+    /// The line of the rule in its script, for messages.
     var line: Int32 = 0
     /// Bits of ``IOOp``.
     var ops: UInt32 = IOOp.allBits
-    /// nil: everywhere.
+    /// The bytes that an IO must overlap; nil: any.
     var range: RangeSet?
     var conditions = RuleConditions()
-    /// Some condition is given.
+    /// ``conditions`` has at least one condition.
     var hasConditions = false
     var history = RuleHistory()
-    /// The first so many fitting IOs do not count.
+    /// The number of matching IOs that are ignored at first.
     var skip: UInt64 = 0
-    /// 0: not given.
-    ///
-    /// The rule acts on the nth fitting IO only.
+    /// The rule acts on the nth matching IO only; 0: not given.
     var nth: UInt64 = 0
-    /// 0: not given.
-    ///
-    /// The rule acts on each every-th fitting IO.
+    /// The rule acts on every nth matching IO, where n is this number; 0: not given.
     var every: UInt64 = 0
-    /// The rule acts when a random 64-bit number is below; nil: always.
+    /// The rule acts when a random 64-bit number is below this one; nil: always.
     var chance: UInt64?
-    /// When it acts, it acts on so many fitting IOs in a row, this one included; 0 and 1: on one.
+    /// The number of matching IOs in a row that the rule acts on once it acts, the first included; 0 means 1.
     var run: UInt32 = 0
-    /// 0: no limit.
-    ///
-    /// The rule acts that many times at most, over all queues.
+    /// The most IOs that the rule acts on, over all queues; 0: no limit.
     var times: UInt64 = 0
 
-    /// What the rule acted on is taken out of ``range``: bad the first time only.
+    /// The bytes of an IO that the rule acted on are removed from ``range``, so that they fail only once.
     var isOnce = false
-    /// Counts the rule's acts as a mark; nil: none.
+    /// The mark that is set whenever the rule acts; nil: none.
     var mark: Cell?
-    /// The device's state is set to the one with `newState`; nil: it stays.
+    /// The cell of the device's state, which is set to ``newState`` when the rule acts; nil: the state stays.
     var state: Cell?
+    /// Number of the cell that names the state.
     var newState: Int64 = 0
 
-    /// A write, discard or write-zeroes that succeeds takes its bytes out of ``range``.
+    /// A write, discard or write-zeroes that succeeds removes its bytes from ``range``.
     var heals = false
-    /// Names the rule among those that heal; 0 for others.
-    ///
-    /// ``RuleSet`` gives it.
+    /// The rule's bit in the mask of heal rules, given by ``RuleSet``; 0 when it does not heal.
     var healBit: UInt64 = 0
-    /// What it adds to the decision.
+    /// What the rule adds to the decision about an IO.
     var decision = us_decision()
-    // Safety: of the script, which outlives the rules.
+    // Safety: in memory of the script, which outlives the rules.
     /// The segments of the decision; nil: it has none.
     var segments: UnsafePointer<us_segment>?
-    /// What it adds to the delay.
+    /// The delay that the rule adds, when that is not one fixed time.
     var timing = RuleTiming()
     var hasTiming = false
-    /// What it adds to the delay is all it does: without a wait it has not acted.
+    /// The rule does nothing but add such a delay: when that is 0, it has not acted.
     var onlyDelays = false
-    /// It changes data on its way, or how it is stored.
+    /// The rule changes data, or how it is stored.
     var hasEffects = false
-    /// The ledger tells of each IO it fits, which is all it does.
+    /// The ledger records each IO that the rule matches (`log`).
     var isLogged = false
 
-    /// An act of the rule can be a line of the ledger: it changes what becomes of the IO, or is to be told of anyhow.
+    /// The ledger may record that the rule acted.
     ///
-    /// A rule that only heals is told of when it has.
+    /// A rule that only heals is recorded when an IO has healed.
     var isRecorded: Bool {
         isTerminal || decision.delay_ns != 0 || hasTiming || hasEffects || isLogged
     }
@@ -138,10 +131,10 @@ extension Rule {
             && !isOnce && mark == nil && state == nil && !isLogged
     }
 
-    /// What people call the rule: on the command line, in `stats` and in the ledger.
+    /// Reads the name of a rule, as used on the command line, in `stats` and in the ledger.
     static func name(_ setting: Setting) throws(ConfigError) -> String {
         let text = try setting.name()
-        // "ctl rule off all" means all rules, and a number a line.
+        // In "ctl rule off R", "all" means all rules, and a number is a line.
         guard text != "all" else { throw setting.refused("another name: all means every rule,") }
         guard Int(text) == nil else {
             throw setting.refused("another name: a number means the rule of that line,")
@@ -149,7 +142,7 @@ extension Rule {
         return text
     }
 
-    /// A file: the rule acts only while it is there.
+    /// Reads the path of a trigger file: the rule acts only while the file exists.
     static func trigger(_ setting: Setting) throws(ConfigError) -> String {
         let path = try setting.text()
         guard path.utf8.count < 4096 else {
@@ -192,7 +185,7 @@ extension Rule {
         }
     }
 
-    /// A year: longer waits are mistakes.
+    /// The longest time a script may give, nanoseconds: 366 days, as anything longer is taken for a mistake.
     static let timeMax: UInt64 = 366 * 86400 * 1_000_000_000
 
     private mutating func readHang(_ setting: Setting) throws(ConfigError) {
@@ -222,10 +215,10 @@ extension Rule {
         try add(verdict, setting)
     }
 
-    /// Keys add up to one verdict, as the verdicts of a handler do.
+    /// Adds the verdict of one key to the rule's decision, as the verdicts of a handler are added.
     private mutating func add(_ verdict: us_decision, _ setting: Setting) throws(ConfigError) {
         var verdict = verdict
-        // Keys are given once each, and `verdict` stands alone: only outcomes can contradict each other.
+        // Each key is given at most once, and `verdict` excludes the others, so only outcomes can conflict.
         guard unsafe us_decision_add(&decision, &verdict, nil, 0) else {
             throw ConfigError(
                 origin: setting.origin,
@@ -238,7 +231,7 @@ extension Rule {
         words.dropLast().joined(separator: ", ") + " and " + (words.last ?? "")
     }
 
-    /// A verdict says all that the other keys can say together, and more.
+    /// Reads `verdict`, which can express all that the other action keys can, and more.
     private mutating func readVerdict(_ setting: Setting) throws(ConfigError) {
         guard case .verdict(let address, let dist) = setting.value,
             let verdict = unsafe UnsafePointer<us_decision>(bitPattern: address)
@@ -297,12 +290,12 @@ extension Rule {
         return mask
     }
 
-    /// Chance `p` as a bound for a uniform 64-bit number; nil when it always acts.
+    /// The probability `p` as an upper bound for a uniform 64-bit number; nil for 1.
     private static func threshold(_ p: Double) -> UInt64? {
         p >= 1 ? nil : UInt64(p * 0x1p64)
     }
 
-    /// Every op of the rule must be able to do what the rule says.
+    /// Refuses a rule with an op to which its decision cannot apply.
     private func checkOps(origin: String) throws(ConfigError) {
         var decision = decision
         let able = unsafe us_decision_ops(&decision)

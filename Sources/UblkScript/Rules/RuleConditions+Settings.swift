@@ -1,13 +1,13 @@
 import CLua
 
-/// From the keys of a `rule{}` to its conditions.
+/// Reads the conditions from the keys of a `rule{}`.
 extension RuleConditions {
     static let keys = [
         "flags", "len", "align", "queue", "tag", "depth", "window", "after", "before", "state",
         "content",
     ]
 
-    /// The flags that scripts can name, with their bits of `op_flags`.
+    /// The flags that scripts can name, with their bits of ``us_io/flags``.
     static let flagBits: [(name: String, bits: UInt32)] = {
         var flags: [(name: String, bits: UInt32)] = []
         while let flag = unsafe us_flag_at(flags.count) {
@@ -142,12 +142,12 @@ extension RuleConditions {
     }
 }
 
-/// Where the names in rules come from: the registry that all queues share.
+/// Resolves the names in a rule: finds or makes the shared object of that name.
 struct RuleNames {
     let shared: SharedObjects
     /// The rule's number in the script, from 1.
     let rule: Int
-    /// As in ``Script/Options/bank``.
+    /// ``Script/Options/bank`` of the script.
     var bank = 0
 
     func cell(

@@ -1,31 +1,31 @@
 import CLua
 
-/// The matchers of a rule that look at more than op and range, and have no memory of their own.
+/// The matchers of a rule beyond op and range that keep no state of their own.
 ///
-/// Plain data, a copy a queue. Everything given must hold; what is not given always holds. Times are
-/// on the device's clock, which starts when faults are armed.
+/// Plain data; each queue has its own copy. All conditions that are given must hold. Times are nanoseconds on the
+/// device's clock, which starts when faults are armed.
 struct RuleConditions {
-    /// Bits of `op_flags` that must be set (`flagsSet`) and that must be clear (`flagsClear`).
+    /// Bits of ``us_io/flags`` that must be set (`flagsSet`) and that must be clear (`flagsClear`).
     var flagsSet: UInt32 = 0
     var flagsClear: UInt32 = 0
     var lengthMin: UInt64 = 0
     var lengthMax = UInt64.max
     /// Divisor of the IO's offset; 0: any offset.
     var alignBytes: UInt64 = 0
-    /// -1: any.
+    /// The queue and the tag of the IO; -1: any.
     var queue: Int32 = -1
     var tag: Int32 = -1
-    /// Least number of IOs that the queue has, this one included.
+    /// The least number of IOs in flight on the queue, this one included.
     var depth = 0
     var window: Window?
     var after = Limit()
     var before = Limit()
-    /// The device's state must be the one with this number.
+    /// The cell of the device's state, whose value must be ``stateNumber``; nil: any state.
     var state: Cell?
     var stateNumber: Int64 = 0
     var content: Content?
 
-    /// A stretch of time, repeated when `period` is not 0: `from` ..< `to`.
+    /// The time `from` ..< `to`, in every `period` unless that is 0.
     struct Window {
         var from: UInt64 = 0
         var to = UInt64.max
@@ -38,19 +38,20 @@ struct RuleConditions {
         }
     }
 
-    /// A moment of the device's life.
+    /// A moment in the device's life: when everything that is given here has been reached.
     struct Limit {
         /// Time on the device's clock; nil: not given.
         var time: UInt64?
-        /// Number of IOs that arrived, and of bytes that they asked for; nil: not given.
+        /// The number of IOs that have arrived, and of bytes that they asked for; nil: not given.
         var ops: UInt64?
         var bytes: UInt64?
+        /// A mark that has been set; nil: not given.
         var mark: Cell?
 
         var needsTotals: Bool { ops != nil || bytes != nil }
         var isGiven: Bool { time != nil || needsTotals || mark != nil }
 
-        /// True when everything given has come.
+        /// True when everything that is given has been reached.
         @inline(__always)
         func isReached(_ moment: RuleMoment) -> Bool {
             if let time, moment.time < time { return false }
@@ -61,14 +62,14 @@ struct RuleConditions {
         }
     }
 
-    /// `before` has come whenever `after` has.
+    /// True when `before` is always reached by the time `after` is, so that the rule could never act.
     var endsBeforeItBegins: Bool {
         guard after.isGiven, before.mark == nil else { return false }
         let limits: [(end: UInt64?, start: UInt64?)] = [
             (before.time, after.time), (before.ops, after.ops), (before.bytes, after.bytes),
         ]
         let ends = limits.filter { $0.end != nil }
-        // `before` has come when all that it names has.
+        // `before` is reached when all its limits are.
         return !ends.isEmpty && ends.allSatisfy { ($0.end ?? 0) <= $0.start ?? 0 }
     }
 
@@ -77,7 +78,7 @@ struct RuleConditions {
         case zero
         /// These bytes, the first `count` of `low` and `high`, at `offset` from the IO's first byte.
         case bytes(offset: UInt64, count: Int, low: UInt64, high: UInt64)
-        /// What `io:hash()` says of all of it.
+        /// The data has this ``DataHash``, as `io:hash()` returns it.
         case hash(UInt64)
 
         static let bytesMax = 16
@@ -85,7 +86,7 @@ struct RuleConditions {
 
     /// True when every condition holds for the IO.
     func hold(_ io: us_io, _ moment: RuleMoment) -> Bool {
-        // Three bits say failfast, each for another layer; one is enough.
+        // There are three failfast bits (device, transport, driver); any of them counts as failfast.
         let failFast = US_IO_FAILFAST.rawValue
         let flags = io.flags & failFast == 0 ? io.flags : io.flags | failFast
         guard flags & flagsSet == flagsSet, flags & flagsClear == 0,
@@ -103,17 +104,18 @@ struct RuleConditions {
     }
 }
 
-/// What a rule may look at besides the IO itself.
+/// What rules may look at besides the IO itself, taken when the IO arrives.
 @safe
 struct RuleMoment {
-    /// Nanoseconds since faults were armed.
+    /// Nanoseconds on the device's clock, which starts when faults are armed.
     var time: UInt64 = 0
-    /// IOs that arrived on all queues since then, this one included; bytes of those before it.
+    /// IOs that have arrived on all queues, this one included, and the bytes of those before it; 0 unless some rule
+    /// needs them.
     var ops: UInt64 = 0
     var bytes: UInt64 = 0
-    /// IOs that are with the queue, this one included.
+    /// IOs in flight on the queue, this one included.
     var inFlight = 0
-    // Safety: the tag's buffer, at least the IO's length long; nil where there is none.
+    // Safety: the tag's buffer, at least as long as the IO; nil unless some rule compares data of this op.
     var data: UnsafeRawPointer?
 }
 

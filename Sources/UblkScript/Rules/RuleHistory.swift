@@ -1,21 +1,23 @@
 import CLua
 
-/// The matchers that look at what has happened to the IO's place before: `seen` and `age`.
+/// The matchers that depend on earlier IOs to the same blocks of 4 KiB: `seen` and `age`.
 ///
-/// Plain data, a copy a queue; the tables are shared by all queues. Units are 4 KiB.
+/// Plain data; each queue has its own copy. The tables are shared by all queues.
 struct RuleHistory {
-    /// The access is the nth of a unit, among those that fit what the rule says besides; 0: not given.
+    /// The IO is the nth access to one of its blocks, among those that match everything else; 0: not given.
     var seen: UInt8 = 0
-    /// A unit was written at least so long ago, nanoseconds; 0: not given.
+    /// One of the IO's blocks was last written at least this many nanoseconds ago; 0: not given.
     var age: UInt64 = 0
-    /// Of the shared objects, which outlive the rules; there from ``RuleSet/attach(_:bank:deviceBytes:)`` on.
+    // Tables of the shared objects, which outlive the rules; set by ``RuleSet/attach(_:bank:deviceBytes:)``.
+    /// For ``seen``: how often each block was accessed.
     var counts: HistoryTable<UInt8>?
+    /// For ``age``: when each block was last written.
     var times: HistoryTable<UInt64>?
 
     @inline(__always)
     var isGiven: Bool { UInt64(seen) | age != 0 }
 
-    /// True when both hold for the IO; counts it.
+    /// Counts the IO for `seen`, unless `age` rules it out; true when both match.
     @inline(never)
     func holds(_ io: UnsafePointer<us_io>, time: UInt64) -> Bool {
         let offset = unsafe io.pointee.offset

@@ -1,21 +1,20 @@
 import CLua
 
-/// Finds the rules that can fit an IO at all, without looking at each.
+/// Finds the rules that can match an IO at all, without looking at each of them.
 ///
-/// For every op there is the list of its rules, and of those without a range. Ranges are told by
-/// their hulls: a set's first byte and the one behind its last. Hulls are kept sorted by their
-/// start, each beside the furthest end so far, so that one binary search says that an IO misses
-/// them all; then only rules without a range are left to try.
+/// For every op there is a list of its rules, and one of those without a range. A range is represented by its hull:
+/// from its first byte to its last. Hulls are sorted by their start, each with the furthest end so far (its reach), so
+/// that one binary search tells when an IO misses them all. Then only rules without a range have to be tried.
 ///
 ///     hulls by start    [1M 2M)   [1M 9M)   [4M 5M)      an IO at 9M: all three start before its
 ///     reach               2M        9M        9M         end, none reaches beyond 9M: a miss
 ///
-/// Scripts edit ranges while IOs go on. A set that shrinks stays inside its old hull, so hulls are
-/// looked up again only when some set has grown. Nothing allocates after init. Queue thread only.
+/// Scripts edit ranges while IOs are served. A set that shrinks stays inside its old hull, so hulls are looked up again
+/// only when some set has grown. Nothing allocates after init. Each queue has its own; queue thread only.
 @safe
 struct RuleIndex: ~Copyable {
-    // Safety: lists of `ruleCount` elements for each op, `hulls` by rule; freed in deinit. What the
-    // lists hold are indices of the rules that init was given; `ruleCount` of them.
+    // Safety: `lists` has an element per op, `hulls` one per rule, the others `ruleCount` per op; freed in deinit. The
+    // elements of `fitting`, `unranged` and `ranged` are indices below `ruleCount`.
     private let lists: UnsafeMutablePointer<Lists>
     private let fitting: UnsafeMutablePointer<Int32>
     private let unranged: UnsafeMutablePointer<Int32>
@@ -25,26 +24,27 @@ struct RuleIndex: ~Copyable {
     private let hulls: UnsafeMutablePointer<Hull>
     private let ruleCount: Int
     private let shared: SharedObjects
-    /// The hulls have not been looked up yet: only a queue that serves may look at sets.
+    /// ``RangeRegistry/growths`` at the last look at the hulls; `.max` before the first, which is not in init because
+    /// only an online queue may read sets.
     private var growths = UInt64.max
 
-    /// How long the lists of one op are.
+    /// The lengths of the lists of one op: all its rules, those without a range, those with one.
     private struct Lists {
         var fitting = 0
         var unranged = 0
         var ranged = 0
     }
 
-    /// Where a rule's range is; an empty set's hull misses everything, that of a rule without one nothing.
+    /// The hull of a rule's range, which for an empty set overlaps no IO, and for a rule without a range every IO.
     private struct Hull {
         var start = UInt64.max
         var end: UInt64 = 0
     }
 
-    /// Number of op numbers, of which the largest is one less.
+    /// Number of ops; they are numbered from 0.
     private static let opPlaces = Int(US_OP_COUNT.rawValue)
 
-    /// - Parameter rules: `count` rules, at the same address as later.
+    /// - Parameter rules: `count` rules; later calls must pass the same ones.
     init(_ rules: UnsafePointer<Rule>, count: Int, shared: SharedObjects) {
         self.shared = shared
         ruleCount = count
@@ -89,10 +89,10 @@ struct RuleIndex: ~Copyable {
         }
     }
 
-    /// Indices of rules.
+    /// A list of indices of rules.
     @safe
     struct Candidates {
-        // Safety: a slice of a list, which lives as long as the index; queues do not keep it.
+        // Safety: part of a list of the index, which outlives the use of it by one `match`.
         fileprivate let start: UnsafeMutablePointer<Int32>
         let count: Int
 
@@ -100,7 +100,8 @@ struct RuleIndex: ~Copyable {
         subscript(place: Int) -> Int { unsafe Int(start[place]) }
     }
 
-    /// The rules to try for an IO, in file order: those of its op, less what surely misses.
+    /// The rules to try for an IO, in file order: those of its op, or only those without a range when the IO misses
+    /// all hulls.
     @inline(__always)
     mutating func candidates(
         _ rules: UnsafePointer<Rule>,
@@ -119,7 +120,7 @@ struct RuleIndex: ~Copyable {
         return unsafe Candidates(start: unranged + place * ruleCount, count: lists.unranged)
     }
 
-    /// False when the rule's range surely misses the IO; looks at nothing else of the rule.
+    /// False when the IO misses the hull of the rule's range.
     ///
     /// - Parameter end: at least 1.
     @inline(__always)
@@ -145,7 +146,7 @@ struct RuleIndex: ~Copyable {
     /// Rare: only after a set has grown.
     @inline(never)
     private mutating func refresh(_ rules: UnsafePointer<Rule>) {
-        // Read before the sets: what grows meanwhile is looked up the next time.
+        // Read before the sets, so that a set which grows meanwhile is looked up the next time.
         growths = shared.ranges.growths
         for index in 0..<ruleCount {
             guard let range = unsafe rules[index].range else { continue }
@@ -154,7 +155,7 @@ struct RuleIndex: ~Copyable {
         for op in 0..<Self.opPlaces { sort(op) }
     }
 
-    /// By insertion: allocates nothing, and the order of the last time is nearly right.
+    /// Sorts by insertion, which allocates nothing, and is quick as the order has hardly changed since the last time.
     private func sort(_ op: Int) {
         let base = op * ruleCount
         let count = unsafe lists[op].ranged

@@ -1,42 +1,43 @@
 import CLua
 
-/// `service`: a device with so many servers, each busy with one IO at a time; waits add up.
+/// `service`: a queueing model of a device with one or more servers, each busy with one IO at a time.
 ///
-/// Queue thread; plain data, a copy a queue. A server may be an arm that has to get to where the IO is: seek times as
-/// Ruemmler and Wilkes draw them ("An introduction to disk drive modeling", IEEE Computer 1994), growing with the
-/// square root of a short distance and evenly with a long one.
+/// Plain data; each queue has its own copy and its own servers. Queue thread. A server may be a disk arm that has to
+/// move to the IO's offset: seek times follow Ruemmler and Wilkes ("An introduction to disk drive modeling", IEEE
+/// Computer 1994), growing with the square root of a short distance and linearly with a long one.
 struct RuleService {
+    /// Service time of an IO, nanoseconds, unless ``dist`` is given.
     var time: UInt64 = 0
     var dist: Distribution?
-    /// Bytes a second on top of the time; 0: length costs nothing.
+    /// Bytes per second, whose time is added to the service time; 0: the length costs nothing.
     var bandwidth: UInt64 = 0
     var servers = 1
-    /// Where the servers of this rule begin in the queue's table of them.
+    /// Index of this rule's first server in the queue's table of servers.
     var firstServer = 0
-    /// nil: the place of an IO costs nothing.
+    /// Cost of moving to the IO's offset; nil: the offset costs nothing.
     var seek: Seek?
 
     static let serversMax = 64
     private static let keys = ["time", "bandwidth", "servers"]
 
     struct Server {
-        /// On the device's clock.
+        /// When the server is free, nanoseconds on the device's clock.
         var freeAt: UInt64 = 0
-        /// The byte behind the last IO.
+        /// The offset at which the last IO ended.
         var position: UInt64 = 0
     }
 
-    /// How long an arm takes; nanoseconds.
+    /// The seek times of an arm, nanoseconds.
     struct Seek: Equatable {
-        /// To the next track.
+        /// Time to the next track (`min_seek`).
         var shortest: UInt64 = 0
-        /// Over half of the device.
+        /// Time over half of the device (`half_seek`).
         var half: UInt64 = 0
-        /// From one end to the other.
+        /// Time from one end to the other (`max_seek`).
         var longest: UInt64 = 0
-        /// After a seek the sector is up to one rotation away.
+        /// Time of one rotation; after a seek the sector is a random part of it away.
         var rotation: UInt64 = 0
-        /// Heads that one arm moves together, each over its part of the device.
+        /// Number of heads that the arm moves together, each over an equal part of the device.
         var heads: UInt64 = 1
 
         static let keys = ["min_seek", "half_seek", "max_seek", "rotation", "heads"]
@@ -79,7 +80,7 @@ extension RuleService {
 }
 
 extension RuleService.Seek {
-    /// nil when none of its keys is there.
+    /// Reads the keys of a seek; fails when there are none.
     fileprivate init?(_ parts: [Setting]) throws(ConfigError) {
         guard let first = parts.first else { return nil }
         guard let longest = parts.first(where: { $0.key == "max_seek" }) else {
@@ -103,10 +104,10 @@ extension RuleService.Seek {
         }
     }
 
-    /// How long the arm takes from the end of one IO to the start of another, without the rotation; nil: it is there.
+    /// The seek time from one offset to another, nanoseconds, without the rotation; nil when the arm need not move.
     func time(from: UInt64, to: UInt64, deviceBytes: UInt64) -> UInt64? {
         let stroke = max(1, deviceBytes / heads)
-        // Behind the last byte of a head's part it is at the far end of it, not where the next head's part begins.
+        // At the end of a head's part the arm is at the far end, not at the start of the next head's part.
         let old = from == 0 ? 0 : (from - 1) % stroke + 1
         let new = to % stroke
         guard from != to, old != new else { return nil }
@@ -120,7 +121,8 @@ extension RuleService.Seek {
 }
 
 extension RuleService {
-    /// When the IO is served, by the server that is done with it first; takes its place there.
+    /// Queues the IO on the server that can start it first, and returns when it will be done, nanoseconds on the
+    /// device's clock.
     ///
     /// Allocates nothing.
     func end(
@@ -138,7 +140,7 @@ extension RuleService {
         for place in firstServer..<firstServer + servers {
             let server = unsafe table[place]
             var way: UInt64?
-            // A flush has no place.
+            // A flush has no offset, so it needs no seek.
             if let seek, length != 0 {
                 way = seek.time(from: server.position, to: offset, deviceBytes: deviceBytes)
             }
@@ -150,14 +152,14 @@ extension RuleService {
         if let seek, moves, seek.rotation != 0 {
             end += unsafe UInt64(stream.pointee.unit() * Double(seek.rotation))
         }
-        // More than a year of work is a year of work, so that sums stay in their bounds.
+        // Limit the backlog to a year, so that sums cannot overflow.
         end = min(end, now + Rule.timeMax)
         unsafe table[best].freeAt = end
         if length != 0 { unsafe table[best].position = offset &+ length }
         return end
     }
 
-    /// How long one IO of that length keeps a server busy once it is there.
+    /// The service time of an IO of that length, nanoseconds, without the seek.
     private func cost(
         _ length: UInt64,
         _ stream: UnsafeMutablePointer<SplitMix64>

@@ -1,36 +1,36 @@
 import CLua
 import Synchronization
 
-/// The rules of a device, in file order, as one queue tries them.
+/// One queue's copy of the rules of a script, in file order, and the loop that tries them.
 ///
-/// Queue thread only; counts are shared by all queues.
+/// Queue thread only; ``counters`` are shared by all queues.
 ///
-/// No allocation, no lock: the counts of `nth`, `every` and `times` are atomic adds that only rules
-/// with such keys pay for.
+/// Trying rules allocates nothing and takes no lock, except for a rule with `once`, which edits its range. The counts
+/// of `nth`, `every` and `times` are atomic adds that only rules with such keys pay for.
 @safe
 struct RuleSet: ~Copyable {
     // Safety: `count` elements each, freed in deinit; `counters` keeps its own memory.
     private let rules: UnsafeMutablePointer<Rule>
     private let streams: UnsafeMutablePointer<SplitMix64>
-    /// What `correlation` repeats: a delay a rule.
+    /// The last delay of each rule, which `correlation` repeats.
     private let lastDelays: UnsafeMutablePointer<UInt64>
-    /// Of the rules with `service`.
+    /// The servers of all rules with `service`.
     private let servers: UnsafeMutablePointer<RuleService.Server>
     private var deviceBytes: UInt64 = 0
-    /// When each 4 KiB was written; nil: no rule asks.
+    /// When each block of 4 KiB was last written; nil when no rule has `age`.
     private var writeTimes: HistoryTable<UInt64>?
     let count: Int
     let counters: RuleCounters
     private let ledger: Ledger
     private let seed: UInt64
-    /// What the ledger adds to a rule's number.
+    /// The ledger's number of the first rule.
     private let firstRule: Int32
-    /// What the ledger calls the handlers of these rules' script.
+    /// The ledger's number of the script's handlers.
     var handlerNumber: Int32 { firstRule - 1 }
     private var index: RuleIndex
-    /// Some rule looks at how much the device has been asked for so far.
+    /// Some rule uses `after` or `before` with `ops` or `bytes`.
     let needsTotals: Bool
-    /// Whose data these rules look at or change.
+    /// The operations whose data these rules look at or change.
     let dataNeeds: DataNeeds
 
     /// The most heal rules a script may have: each has a bit in a request's mask.
@@ -91,12 +91,12 @@ struct RuleSet: ~Copyable {
         unsafe servers.deallocate()
     }
 
-    /// Tells the rules how large the device is, before the first IO.
+    /// Gives the rules the device's size and the history tables they need; called before the first IO.
     ///
     /// - Parameters:
-    ///   - bank: of the script's nameless objects, see ``SharedObjects``.
+    ///   - bank: of the script's unnamed objects, see ``SharedObjects``.
     ///   - deviceBytes: the device's size.
-    /// - Returns: false when there is no memory for what they want to know of each of its 4 KiB.
+    /// - Returns: false when there is no memory for the tables.
     mutating func attach(
         _ shared: SharedObjects,
         bank: Int,
@@ -123,15 +123,15 @@ struct RuleSet: ~Copyable {
         Instant(nanoseconds: counters.deviceTime(now))
     }
 
-    /// Adds what the matching rules say to `decision`.
+    /// Tries the rules on an IO and adds the actions of those that match to `decision`.
     ///
     /// - Parameters:
-    ///   - op: the IO's.
-    ///   - inFlight: IOs that are with the queue, this one included.
+    ///   - op: the IO's operation.
+    ///   - inFlight: IOs in flight on the queue, this one included.
     ///   - segments: room for US_SEGMENTS_MAX.
     ///   - heals: gets a bit for each heal rule that matched, for ``heal(_:offset:length:)``.
-    ///   - data: what a write brings.
-    /// - Returns: true when a rule settled the outcome, so that the script's handler is not asked.
+    ///   - data: the data of a write; nil when there is none.
+    /// - Returns: true when a rule decided the outcome, so that the script's handler is not called.
     @inline(__always)
     mutating func match(
         _ io: UnsafePointer<us_io>,
@@ -155,7 +155,7 @@ struct RuleSet: ~Copyable {
         let (sum, overflow) = offset.addingReportingOverflow(length)
         let end = overflow ? UInt64.max : sum
         let candidates = unsafe index.candidates(rules, op: op, offset: offset, end: end)
-        let hullEnd = max(end, 1)  // a flush has no place and hits what has none
+        let hullEnd = max(end, 1)  // so that a flush hits rules without a range
         for place in 0..<candidates.count {
             let index = candidates[place]
             guard self.index.mayHit(index, offset: offset, end: hullEnd) else { continue }
@@ -173,7 +173,7 @@ struct RuleSet: ~Copyable {
                 counters.uncountActing(index)
                 continue
             }
-            unsafe leaveTraces(rule, offset: offset, length: length, time: moment.time)
+            unsafe applySideEffects(rule, offset: offset, length: length, time: moment.time)
             if unsafe rule.pointee.isRecorded { unsafe record(index, io, moment, delay: own) }
             unsafe heals |= rule.pointee.healBit
             decision.delay_ns = us_time_sum(decision.delay_ns, own)
@@ -188,7 +188,7 @@ struct RuleSet: ~Copyable {
         return false
     }
 
-    /// How much longer the rule's stall goes on for an IO that fits; 0: there is none.
+    /// The remaining time of the rule's stall, nanoseconds; 0 when there is none, or the IO does not match.
     @inline(__always)
     private func stall(
         _ index: Int,
@@ -204,7 +204,7 @@ struct RuleSet: ~Copyable {
         return end > moment.time ? end - moment.time : 0
     }
 
-    /// The delay of a rule whose delay is not one fixed time.
+    /// The delay of a rule with ``RuleTiming``, nanoseconds.
     @inline(never)
     private func timedDelay(
         _ index: Int,
@@ -233,7 +233,7 @@ struct RuleSet: ~Copyable {
             )
     }
 
-    /// Conditions, counting and chance, once op and range fit.
+    /// Tries the remaining matchers of a rule whose op and range match; true when the rule acts.
     @inline(__always)
     private mutating func acts(
         _ index: Int,
@@ -270,7 +270,7 @@ struct RuleSet: ~Copyable {
         return true
     }
 
-    /// What is written is young for the next IO.
+    /// Notes the time of a write for `age`.
     @inline(never)
     private func noteWrite(_ io: UnsafePointer<us_io>, _ op: IOOp, _ time: UInt64) {
         guard op != .read, op != .flush else { return }
@@ -281,9 +281,9 @@ struct RuleSet: ~Copyable {
         )
     }
 
-    /// What a rule that acts does besides deciding: its mark, its state, its range.
+    /// Sets the mark and the state of a rule that acts, and removes the IO's bytes from a range with `once`.
     @inline(__always)
-    private func leaveTraces(
+    private func applySideEffects(
         _ rule: UnsafePointer<Rule>,
         offset: UInt64,
         length: UInt64,
@@ -298,7 +298,7 @@ struct RuleSet: ~Copyable {
         }
     }
 
-    /// The decision gets what the rule does to data, and its chance.
+    /// Adds what the rule does to data, and the random seeds for it, to the decision.
     @inline(never)
     private func addEffects(_ index: Int, to decision: inout us_decision) {
         let own = unsafe rules[index].decision
@@ -315,7 +315,7 @@ struct RuleSet: ~Copyable {
         }
     }
 
-    /// Writes down what the rule does to the IO; a rate that did not delay it, say, did nothing.
+    /// Records in the ledger what the rule does to the IO, if anything (a `rate` may not have delayed it).
     @inline(never)
     private func record(
         _ index: Int,
@@ -339,7 +339,7 @@ struct RuleSet: ~Copyable {
         ledger.append(record)
     }
 
-    /// Takes the bytes of a write that succeeded out of the ranges of the heal rules in the mask.
+    /// Removes the bytes of a write that succeeded from the ranges of the heal rules in the mask.
     func heal(_ mask: UInt64, _ io: us_io, now: Instant) {
         for index in 0..<count where unsafe rules[index].healBit & mask != 0 {
             guard let range = unsafe rules[index].range else { continue }
@@ -355,8 +355,13 @@ struct RuleSet: ~Copyable {
         }
     }
 
-    /// The mask of those of our heal rules that have the ranges of `old`'s in that mask: what an IO heals that was
-    /// decided by rules which others have taken the place of.
+    /// Translates a mask of heal rules after a reload: an IO that the old rules decided heals the ranges that heal
+    /// rules of both scripts have.
+    ///
+    /// - Parameters:
+    ///   - old: the rules that decided.
+    ///   - mask: of those rules.
+    /// - Returns: the mask of the heal rules in this set with the same ranges.
     func heals(of old: borrowing RuleSet, _ mask: UInt64) -> UInt64 {
         var result: UInt64 = 0
         for theirs in 0..<old.count where unsafe old.rules[theirs].healBit & mask != 0 {

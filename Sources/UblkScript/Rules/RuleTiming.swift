@@ -1,30 +1,30 @@
 import CLua
 
-/// How long a rule makes an IO wait, where that is not one fixed time.
+/// The delay of a rule, when that is not one fixed time.
 ///
-/// Plain data, a copy a queue; what it points to is shared by all queues or belongs to the script.
+/// Plain data; each queue has its own copy. Distributions belong to the script, buckets to all queues. Times are
+/// nanoseconds.
 struct RuleTiming {
-    /// `delay = dist...`: drawn for each IO; waits overlap.
+    /// `delay = dist...`: drawn for each IO, independently of other IOs.
     var delay: Distribution?
-    /// `rate`: waits until the tokens are there.
+    /// `rate`: the IO waits until the bucket has its tokens.
     var bucket: TokenBucket?
-    /// `service`: waits add up, as behind a device that does one thing at a time.
+    /// `service`: the IO waits for those before it, as on a device that serves a limited number at a time.
     var service: RuleService?
-    /// `stall`: when the rule acts, everything that fits waits until the end of this time; 0: none.
+    /// `stall`: once the rule acts, all matching IOs wait until this time has passed; 0: none.
     var stall: UInt64 = 0
-    /// `stall` as a distribution; then `stall` is 1.
+    /// `stall` as a distribution; ``stall`` is 1 then.
     var stallDist: Distribution?
-    /// `cost`: so many times the tokens; 0: not given.
+    /// `cost`: factor of the tokens that an IO takes; 0: not given.
     var cost: UInt64 = 0
-    /// `correlation`: the last delay again when a random 64-bit number is below; nil: never.
+    /// `correlation`: the last delay is repeated when a random 64-bit number is below this one; nil: never.
     var correlation: UInt64?
 
     static let keys = ["delay", "correlation", "rate", "cost", "service", "stall"]
 }
 
 extension RuleTiming {
-    /// Takes a setting whose key is `rate`, `service` or `stall`, or a `delay` that is a distribution;
-    /// false for any other.
+    /// Takes a setting with one of ``keys``; false for any other, and for a `delay` that is not a distribution.
     mutating func read(
         _ setting: Setting,
         _ names: RuleNames
@@ -34,7 +34,7 @@ extension RuleTiming {
         case ("rate", .bucket(let address)): bucket = TokenBucket(address: address)
         case ("rate", _):
             let rate = try setting.bytes(1...DeviceConfig.sizeMax)
-            // Named after the rule, so that all queues take from one.
+            // Identified by the rule, so that all queues share one bucket.
             let owner = SharedObjects.Owner.rule(bank: names.bank, number: names.rule)
             let usual = TokenBucket.Rate(rate: rate, burst: max(1, rate / 10))
             guard let made = names.shared.bucket(of: owner, usual) else {
@@ -56,15 +56,15 @@ extension RuleTiming {
 }
 
 extension RuleTiming {
-    /// How long the IO has to wait, and takes its place in the queues it waits in.
+    /// Takes the IO's tokens and its slot at a server, and returns how long it has to wait, at most 366 days.
     ///
     /// Allocates nothing.
     ///
     /// - Parameters:
-    ///   - now: on the device's clock.
-    ///   - stream: the rule's.
-    ///   - lastDelay: the rule's; `.max` before the first.
-    ///   - servers: the queue's.
+    ///   - now: nanoseconds on the device's clock.
+    ///   - stream: the rule's random stream.
+    ///   - lastDelay: the rule's last delay; `.max` before the first.
+    ///   - servers: the queue's table of servers.
     ///   - deviceBytes: the device's size.
     func wait(
         _ io: UnsafePointer<us_io>,
@@ -91,7 +91,7 @@ extension RuleTiming {
         return min(wait + (end - now), Rule.timeMax)
     }
 
-    /// A delay; with `correlation` often the one before, which keeps the shape of the distribution and makes runs.
+    /// Draws a delay; `correlation` repeats the last one at times, which makes runs but keeps the distribution.
     private func draw(
         _ delay: Distribution,
         _ stream: UnsafeMutablePointer<SplitMix64>,
@@ -105,13 +105,13 @@ extension RuleTiming {
         return unsafe last.pointee
     }
 
-    /// How long a stall that begins now lasts.
+    /// The length of a stall that begins now, nanoseconds.
     func stallTime(_ stream: UnsafeMutablePointer<SplitMix64>) -> UInt64 {
         guard let stallDist else { return stall }
         return unsafe stallDist.sample(&stream.pointee)
     }
 
-    /// Keys that say something about another one need it.
+    /// Refuses `correlation` and `cost` without the key that they modify.
     func check(origin: String) throws(ConfigError) {
         if correlation != nil, delay == nil {
             throw ConfigError(

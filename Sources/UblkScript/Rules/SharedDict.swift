@@ -2,10 +2,10 @@ import CLua
 import Glibc
 import Synchronization
 
-/// A named table that the queues of a device share and that outlives a script: keys and values are plain.
+/// A named hash table (`dict`) that the queues of a device share and that outlives a script.
 ///
-/// One lock a table, taken for a moment by each operation; handlers of several queues may wait for each other there.
-/// Lives as long as the shared objects. Any thread.
+/// Keys are integers and texts, values also booleans and numbers. One lock per table, held briefly by each operation,
+/// so handlers of several queues may wait for each other. Lives as long as the shared objects. Any thread.
 @safe
 struct SharedDict: Sendable {
     // Safety: made and freed by the shared objects.
@@ -28,9 +28,9 @@ struct SharedDict: Sendable {
         unsafe content.deallocate()
     }
 
-    /// nil: it is not there.
+    /// The value of a key; nil when there is none.
     ///
-    /// - Parameter text: room for US_DICT_TEXT_MAX bytes, which the value then points to.
+    /// - Parameter text: room for US_DICT_TEXT_MAX bytes, to which a text is copied.
     fileprivate func get(_ key: DictValue, _ text: UnsafeMutableRawPointer) -> DictValue? {
         let hash = key.hash
         return unsafe content.pointee.table.withLock { table in
@@ -38,7 +38,8 @@ struct SharedDict: Sendable {
         }
     }
 
-    /// US_VALUE_NONE removes; false: no memory, or over the limit.
+    /// Sets the value of a key, or removes the key for US_VALUE_NONE; false when there is no memory or the table would
+    /// exceed the limit.
     fileprivate func set(_ key: DictValue, _ value: DictValue) -> Bool {
         let usage = unsafe content.pointee.usage
         let hash = key.hash
@@ -50,7 +51,9 @@ struct SharedDict: Sendable {
         return unsafe content.pointee.table.withLock { $0.put(entry, key, usage) }
     }
 
-    /// Adds to an integer, 0 when there is none; nil: no memory, or what is there is no integer.
+    /// Adds to the integer of a key, which starts at 0.
+    ///
+    /// - Returns: the sum; nil when there is no memory, or the value is not an integer.
     fileprivate func add(_ key: DictValue, _ amount: Int64) -> Int64? {
         let usage = unsafe content.pointee.usage
         let hash = key.hash
@@ -62,7 +65,7 @@ struct SharedDict: Sendable {
             return nil
         }
         return unsafe content.pointee.table.withLock { table in
-            // Another queue may have been quicker.
+            // Another queue may have added the key meanwhile.
             if let other = table.find(hash, key) {
                 entry.free(usage)
                 return other.add(amount)
@@ -79,10 +82,12 @@ struct SharedDict: Sendable {
     }
 }
 
-/// What all tables of a device hold, with what it takes to keep them.
+/// The memory that all tables of a device use, bytes, with a limit.
+///
+/// Any thread.
 @safe
 struct DictUsage: Sendable {
-    // Safety: of the shared objects, which free it after the tables.
+    // Safety: owned by the shared objects, which free it after the tables.
     private nonisolated(unsafe) let bytes: UnsafeMutablePointer<Atomic<Int>>
 
     init() {
@@ -95,7 +100,7 @@ struct DictUsage: Sendable {
         unsafe bytes.deallocate()
     }
 
-    /// False: that would be too much.
+    /// Adds to the usage; false, adding nothing, when the limit would be exceeded.
     fileprivate func charge(_ count: Int) -> Bool {
         let sum = unsafe bytes.pointee.wrappingAdd(count, ordering: .relaxed).newValue
         if sum <= US_DICT_BYTES_MAX { return true }
@@ -108,7 +113,7 @@ struct DictUsage: Sendable {
     }
 }
 
-/// A key or a value, as C has it.
+/// A key or a value: a wrapper of C's `us_value`.
 @safe
 private struct DictValue: @unchecked Sendable {
     // Safety: its text lives for the call, or as long as the entry.
@@ -130,10 +135,10 @@ private struct DictValue: @unchecked Sendable {
         set { unsafe plain.integer = newValue }
     }
 
-    /// Of the text, 0 for anything else.
+    /// Bytes of a text; 0 for anything else.
     var length: Int { isText ? unsafe plain.length : 0 }
 
-    /// The same with its text copied to there.
+    /// The same value, with its text copied to `room`.
     func copied(to room: UnsafeMutableRawPointer) -> DictValue {
         guard isText else { return self }
         var copy = self
@@ -148,7 +153,7 @@ private struct DictValue: @unchecked Sendable {
         return product ^ product >> 32
     }
 
-    /// Both are keys: integers or texts.
+    /// Compares two keys, which are integers or texts.
     func isSame(as other: DictValue) -> Bool {
         guard type == other.type else { return false }
         guard isText else { return integer == other.integer }
@@ -160,9 +165,9 @@ private struct DictValue: @unchecked Sendable {
     }
 }
 
-/// A key with its value, and the texts of both behind them.
+/// A key and its value, in one allocation that ends with the texts of both.
 ///
-/// Used by whoever has it outside of a table, or else below the table's lock.
+/// Used under the table's lock once it is in a table.
 @safe
 private struct DictEntry: @unchecked Sendable {
     // Safety: made here, freed by ``free(_:)``.
@@ -175,7 +180,7 @@ private struct DictEntry: @unchecked Sendable {
         var value: DictValue
     }
 
-    /// nil: no memory, or over the limit.
+    /// Fails when there is no memory or the limit would be exceeded.
     init?(_ hash: UInt64, _ key: DictValue, _ value: DictValue, _ usage: DictUsage) {
         let size = MemoryLayout<Head>.size + key.length + value.length
         guard usage.charge(size) else { return nil }
@@ -217,7 +222,7 @@ private struct DictEntry: @unchecked Sendable {
         unsafe head.pointee.value.copied(to: room)
     }
 
-    /// The sum; nil when there is no integer.
+    /// Adds to the value and returns the sum; nil when the value is not an integer.
     func add(_ amount: Int64) -> Int64? {
         guard unsafe head.pointee.value.type == US_VALUE_INTEGER else { return nil }
         unsafe head.pointee.value.integer &+= amount
@@ -225,12 +230,12 @@ private struct DictEntry: @unchecked Sendable {
     }
 }
 
-/// The entries of one table, in chains; under its lock.
+/// The entries of one table: a hash table with chaining, used under the table's lock.
 @safe
 private struct DictTable: ~Copyable, @unchecked Sendable {
     // Safety: `chainCount` chains, freed by ``free(_:)``.
     private var chains: UnsafeMutablePointer<DictEntry?>?
-    /// A power of two, or 0.
+    /// Number of chains: a power of two, or 0 before the first entry.
     private var chainCount = 0
     private(set) var count = 0
 
@@ -251,7 +256,7 @@ private struct DictTable: ~Copyable, @unchecked Sendable {
         return next
     }
 
-    /// Puts an entry in place of the one with its key; false, and it is freed: no memory.
+    /// Adds an entry, in place of one with the same key; without memory for chains frees it and returns false.
     mutating func put(_ entry: DictEntry, _ key: DictValue, _ usage: DictUsage) -> Bool {
         if count >= chainCount { grow(usage) }
         guard let chains = unsafe chains else {
@@ -290,7 +295,7 @@ private struct DictTable: ~Copyable, @unchecked Sendable {
         count = 0
     }
 
-    /// Twice the chains; without memory for them they get longer.
+    /// Doubles the number of chains; without memory for that, the present ones get longer.
     private mutating func grow(_ usage: DictUsage) {
         let newCount = chainCount == 0 ? 16 : chainCount * 2
         guard usage.charge(newCount * Self.linkBytes) else { return }
@@ -319,7 +324,7 @@ private struct DictTable: ~Copyable, @unchecked Sendable {
 }
 
 extension SharedDict {
-    /// As C has it.
+    /// - Parameter address: of a live table, not nil.
     fileprivate init(_ address: OpaquePointer?) {
         unsafe content = UnsafeMutablePointer(address.unsafelyUnwrapped)
     }

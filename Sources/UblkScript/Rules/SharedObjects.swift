@@ -2,17 +2,20 @@ import CLua
 import Synchronization
 
 /// The native objects that all queues of one device share: `ranges`, `bucket`, `dict`, `counter`, marks, the state, and
-/// what rules know of each 4 KiB.
+/// the rules' history of each 4 KiB block.
 ///
-/// Made once per device, outlives its scripts; an object is never removed. Any thread: making and finding takes a lock,
-/// the objects do their own synchronisation. C knows it as `struct us_shared`.
+/// Made once per device, and outlives its scripts; an object is never removed. Any thread: making and finding take a
+/// lock, and the objects do their own synchronisation. C calls it `struct us_shared`.
+///
+/// Objects without a name belong to a rule or to a position in a script, in one of two banks. Successive scripts
+/// alternate between the banks, so a reloaded script starts with new objects while the old one still uses its own.
 final class SharedObjects: Sendable {
     let ranges: RangeRegistry
     private let cells = Mutex(CellTable())
     private let others = Mutex(Others())
     private let dictUsage = DictUsage()
 
-    /// Who has an object that has no name.
+    /// The owner of an object without a name.
     enum Owner: Hashable {
         case rule(bank: Int, number: Int)
         case script(bank: Int, queue: UInt32, number: UInt32)
@@ -25,9 +28,9 @@ final class SharedObjects: Sendable {
         var buckets: [[UInt8]: TokenBucket] = [:]
         var ownBuckets: [Owner: TokenBucket] = [:]
         var dicts: [[UInt8]: SharedDict] = [:]
-        /// How often each 4 KiB was accessed, for a rule.
+        /// How often each 4 KiB block was accessed, for a rule with `seen`.
         var counts: [Owner: HistoryTable<UInt8>] = [:]
-        /// When each 4 KiB was written.
+        /// When each 4 KiB block was last written.
         var times: HistoryTable<UInt64>?
     }
 
@@ -47,12 +50,12 @@ final class SharedObjects: Sendable {
         ranges.free()
     }
 
-    /// How C calls it.
+    /// The address by which C refers to this object; it holds no reference.
     var address: OpaquePointer {
         unsafe OpaquePointer(Unmanaged.passUnretained(self).toOpaque())
     }
 
-    /// What C means by that address; counts no reference.
+    /// Calls `body` with the object at an address from C, without reference counting.
     @inline(__always)
     static func with<Result>(_ address: OpaquePointer?, _ body: (SharedObjects) -> Result) -> Result
     {
@@ -62,11 +65,11 @@ final class SharedObjects: Sendable {
         return unsafe object._withUnsafeGuaranteedRef { body($0) }
     }
 
-    /// The queue's thread starts looking at sets.
+    /// Allows the queue's thread to read sets.
     @inline(__always)
     func online(_ queue: QueueID) { ranges.online(Int(queue.rawValue)) }
 
-    /// The queue's thread may sleep now.
+    /// Ends the queue's reading of sets, before its thread may sleep.
     @inline(__always)
     func offline(_ queue: QueueID) { ranges.offline(Int(queue.rawValue)) }
 }
@@ -74,7 +77,7 @@ final class SharedObjects: Sendable {
 // MARK: Counters, marks and the state
 
 extension SharedObjects {
-    /// The cell of that kind and name, made when there is none yet; nil when it cannot be.
+    /// The cell of that kind and name, made when there is none yet; nil when there are too many or no memory.
     func cell(_ kind: us_cell_kind, _ name: UnsafeRawBufferPointer) -> Cell? {
         cells.withLock { unsafe $0.findOrMake(kind, name) }
     }
@@ -97,13 +100,13 @@ extension SharedObjects {
         }
     }
 
-    /// When the mark of that name was set last, on the device's clock; nil when it never was.
+    /// When the mark of that name was last set, nanoseconds on the device's clock; nil when it never was.
     func timeOfMark(_ name: String) -> UInt64? {
         guard let cell = existing(US_CELL_MARK, name), cell.value != 0 else { return nil }
         return cell.time
     }
 
-    /// How often the mark of that name was set.
+    /// The number of times the mark of that name was set.
     func countOfMark(_ name: String) -> UInt64 {
         UInt64(clamping: existing(US_CELL_MARK, name)?.value ?? 0)
     }
@@ -118,9 +121,9 @@ extension SharedObjects {
 // MARK: Buckets, tables and histories
 
 extension SharedObjects {
-    /// The bucket of that name; one that exists gets the new rate and keeps what was taken.
+    /// The bucket of that name; nil when there are too many.
     ///
-    /// nil: too many.
+    /// An existing bucket gets the new rate but keeps its fill level.
     func bucket(_ name: UnsafeRawBufferPointer, _ rate: TokenBucket.Rate) -> TokenBucket? {
         others.withLock { others in
             Self.findOrMake(&others.buckets, unsafe Array(name), make: { TokenBucket(rate) }) {
@@ -129,9 +132,7 @@ extension SharedObjects {
         }
     }
 
-    /// The bucket that has no name; full, as it is new to each script that is loaded.
-    ///
-    /// nil: too many.
+    /// A bucket without a name, full, as every script starts with a new one; nil when there are too many.
     func bucket(of owner: Owner, _ rate: TokenBucket.Rate) -> TokenBucket? {
         others.withLock { others in
             Self.findOrMake(&others.ownBuckets, owner, make: { TokenBucket(rate) }) {
@@ -141,7 +142,7 @@ extension SharedObjects {
         }
     }
 
-    /// The table of that name, made when there is none; nil: too many.
+    /// The table of that name, made when there is none yet; nil when there are too many.
     func dict(_ name: UnsafeRawBufferPointer) -> SharedDict? {
         others.withLock { others in
             Self.findOrMake(&others.dicts, unsafe Array(name), make: { SharedDict(dictUsage) }) {
@@ -150,21 +151,23 @@ extension SharedObjects {
         }
     }
 
-    /// How often each 4 KiB was accessed, for the rule of that number: all zeroes; nil when there is no memory.
+    /// A table of how often each 4 KiB block was accessed, for one rule, all zeroes; nil when there is no memory.
     ///
-    /// - Parameter bank: as in ``Script/Options/bank``.
+    /// - Parameters:
+    ///   - rule: its number in the script.
+    ///   - bank: ``Script/Options/bank`` of the script.
     func counts(rule: Int, bank: Int, deviceBytes: UInt64) -> HistoryTable<UInt8>? {
         others.withLock { others in
             Self.findOrMake(
                 &others.counts,
                 .rule(bank: bank, number: rule),
                 make: { HistoryTable(deviceBytes: deviceBytes) },
-                found: { $0.forget() }
+                found: { $0.reset() }
             )
         }
     }
 
-    /// When each 4 KiB was written last; nil when there is no memory.
+    /// The table of when each 4 KiB block was last written; nil when there is no memory.
     func writeTimes(deviceBytes: UInt64) -> HistoryTable<UInt64>? {
         others.withLock { others in
             if others.times == nil { others.times = HistoryTable(deviceBytes: deviceBytes) }
@@ -191,7 +194,7 @@ extension SharedObjects {
 // MARK: Sets of ranges
 
 extension SharedObjects {
-    /// The names of the sets that have one, in the order they were made.
+    /// The names of all named sets, in the order they were made.
     var rangesNames: [String] { others.withLock { $0.rangesNames } }
 
     /// The set of that name; nil when there is none.
@@ -199,7 +202,8 @@ extension SharedObjects {
         others.withLock { $0.ranges[Array(name.utf8)] }
     }
 
-    /// The set of that name, made empty when there is none yet, and always without a name; nil: too many.
+    /// The set of that name, made when there is none yet; an empty name always makes a new one; nil when there are too
+    /// many.
     func makeRanges(named name: String) -> RangeSet? {
         if name.isEmpty { return ranges.makeSet() }
         return others.withLock { others in
@@ -214,9 +218,7 @@ extension SharedObjects {
         }
     }
 
-    /// The set that has no name; empty, as it is new to each script that is loaded.
-    ///
-    /// nil: too many, or no memory.
+    /// A set without a name, empty, as every script starts with a new one; nil when there are too many or no memory.
     func emptyRanges(of owner: Owner) -> RangeSet? {
         others.withLock { others in
             if let set = others.ownRanges[owner] { return set.clear() ? set : nil }
@@ -224,12 +226,12 @@ extension SharedObjects {
         }
     }
 
-    /// The set that a rule's `range = { offset, length }` stands for, one for all queues; its address, nil when
-    /// there is no memory.
+    /// Makes the set for a rule's `range = { offset, length }`, which all queues share.
     ///
     /// - Parameters:
     ///   - rule: its number in the script.
-    ///   - bank: as in ``Script/Options/bank``.
+    ///   - bank: ``Script/Options/bank`` of the script.
+    /// - Returns: the set's address; nil when there is no memory.
     func ruleRanges(_ rule: Int, bank: Int, offset: UInt64, length: UInt64) -> UInt? {
         let owner = Owner.rule(bank: bank, number: rule)
         let set = others.withLock { $0.ownRanges[owner] ?? $0.makeRanges(of: owner, ranges) }
@@ -237,7 +239,7 @@ extension SharedObjects {
         return set.address
     }
 
-    /// Empties the sets of ``ruleRanges(_:bank:offset:length:)`` before scripts are loaded into that bank again.
+    /// Empties the sets of ``ruleRanges(_:bank:offset:length:)`` before a script is loaded into that bank again.
     ///
     /// - Returns: false when there is no memory.
     func clearRuleRanges(bank: Int) -> Bool {

@@ -1,33 +1,36 @@
 import CLua
 import Synchronization
 
-/// A token bucket: so many bytes or IOs a second, shared by all queues of a device.
+/// A token bucket, which limits bytes or IOs per second over all queues of a device.
 ///
-/// Kept as the time at which it would be full again if nothing more were taken (the generic cell rate algorithm, ITU-T
-/// I.371): one atomic number, no refilling, first come first served. Lives as long as the shared objects. Any thread;
-/// taking is a compare and swap.
+/// Its state is the time at which it would be full again if nothing more were taken (the generic cell rate algorithm,
+/// ITU-T I.371): one atomic number, no refilling, first come first served. Lives as long as the shared objects. Any
+/// thread; taking is a compare-and-swap.
 @safe
 struct TokenBucket: Equatable, Sendable {
     // Safety: made and freed by the shared objects.
     private nonisolated(unsafe) let content: UnsafeMutablePointer<Content>
 
     private struct Content: ~Copyable {
-        /// Nanoseconds on the device's clock.
+        /// When the bucket is full, nanoseconds on the device's clock.
         let fullAt = Atomic<UInt64>(0)
-        /// Tokens a second.
+        /// Tokens per second.
         let rate = Atomic<UInt64>(1)
+        /// Capacity in tokens.
         let burst = Atomic<UInt64>(1)
         let countsIOs = Atomic<Bool>(false)
     }
 
     struct Rate {
-        /// Tokens a second, above 0.
+        /// Tokens per second, above 0.
         var rate: UInt64
-        /// Tokens, above 0.
+        /// Capacity in tokens, above 0.
         var burst: UInt64
+        /// A token is an IO; otherwise it is a byte.
         var countsIOs = false
     }
 
+    /// The longest time in sums, nanoseconds, so that they cannot overflow.
     private static let timeMax: UInt64 = 1 << 62
 
     init(_ rate: Rate) {
@@ -36,7 +39,7 @@ struct TokenBucket: Equatable, Sendable {
         set(rate)
     }
 
-    /// - Parameter address: of a bucket that lives; nil for 0.
+    /// - Parameter address: of a live bucket; 0 makes the initializer fail.
     init?(address: UInt) {
         guard let content = unsafe UnsafeMutablePointer<Content>(bitPattern: address) else {
             return nil
@@ -54,29 +57,32 @@ struct TokenBucket: Equatable, Sendable {
         unsafe content.deallocate()
     }
 
-    /// From the next IO on.
+    /// Changes rate and burst from the next IO on.
     func set(_ rate: Rate) {
         unsafe content.pointee.countsIOs.store(rate.countsIOs, ordering: .relaxed)
         setRate(rate.rate, burst: rate.burst)
     }
 
-    /// From the next IO on.
+    /// Changes rate and burst from the next IO on; what a token is stays.
     fileprivate func setRate(_ rate: UInt64, burst: UInt64) {
         unsafe content.pointee.rate.store(rate, ordering: .relaxed)
         unsafe content.pointee.burst.store(burst, ordering: .relaxed)
     }
 
-    /// Nothing was taken.
+    /// Fills the bucket.
     func refill() { unsafe content.pointee.fullAt.store(0, ordering: .relaxed) }
 
+    /// Tokens per second.
     var rate: UInt64 { unsafe content.pointee.rate.load(ordering: .relaxed) }
 
-    /// What an IO of that length takes: its bytes, or 1.
+    /// The tokens that an IO of that length takes: its bytes, or 1.
     func cost(length: UInt64) -> UInt64 {
         unsafe content.pointee.countsIOs.load(ordering: .relaxed) ? 1 : length
     }
 
-    /// Takes tokens and says how many nanoseconds from now on they are there: 0 while the burst lasts.
+    /// Takes tokens and returns how many nanoseconds they have to be waited for: 0 while the bucket has enough.
+    ///
+    /// - Parameter now: nanoseconds on the device's clock.
     func take(_ tokens: UInt64, now: UInt64) -> UInt64 {
         let rate = rate
         let burst = unsafe Self.time(of: content.pointee.burst.load(ordering: .relaxed), rate)
@@ -90,13 +96,13 @@ struct TokenBucket: Equatable, Sendable {
                 desired: new,
                 ordering: .relaxed
             )
-            // An empty bucket is full again after the time of a whole burst; what takes longer waits for the rest.
+            // An empty bucket is full after the time of one burst; any time beyond that has to be waited for.
             if isDone { return new &- now > burst ? new &- now &- burst : 0 }
             old = found
         }
     }
 
-    /// Nanoseconds in which so many tokens come, at most 2^62.
+    /// The nanoseconds in which that many tokens arrive, at most 2^62.
     @inline(__always)
     private static func time(of tokens: UInt64, _ rate: UInt64) -> UInt64 {
         let (product, overflow) = tokens.multipliedReportingOverflow(by: 1_000_000_000)
@@ -107,7 +113,7 @@ struct TokenBucket: Equatable, Sendable {
 }
 
 extension TokenBucket {
-    /// As C has it.
+    /// - Parameter address: of a live bucket, not nil.
     fileprivate init(_ address: OpaquePointer?) {
         unsafe content = UnsafeMutablePointer(address.unsafelyUnwrapped)
     }

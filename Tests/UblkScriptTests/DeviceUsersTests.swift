@@ -37,7 +37,7 @@ import Testing
         let users = DeviceUsers(of: DeviceID(DeviceID.maximum))
         #expect(users == DeviceUsers(of: DeviceID(DeviceID.maximum - 1)))
         #expect(users.holders.isEmpty && users.openers.isEmpty)
-        #expect(users.storyOfDeleted == "deleted, still held by the kernel")
+        #expect(users.descriptionOfDeleted == "deleted, still held by the kernel")
     }
 
     @Test func `a name that is none of a ublk device is not checked`() throws {

@@ -189,7 +189,7 @@ import struct SystemPackage.Errno
             DirectoryListing.names(world.state.path).sorted() == ["0.json", "0.log", "0.sock"]
         )
         #expect(world.queues.running == 2 && world.driver.hasOpenNode && world.driver.scans == 1)
-        #expect(server.seats.allSatisfy { $0.control.armed.load(ordering: .relaxed) })
+        #expect(server.contexts.allSatisfy { $0.control.armed.load(ordering: .relaxed) })
         try server.takeDown(deletes: true, patienceSeconds: 5)
         #expect(server.lifecycle.done.isEmpty)
         // Bytes and ledger are the user's now.

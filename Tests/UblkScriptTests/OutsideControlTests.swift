@@ -5,7 +5,7 @@ import struct SystemPackage.Errno
 
 @testable import UblkScript
 
-/// The letters between a server and the process that gives its control commands, and each side without the other.
+/// The messages between a server and the process that gives its control commands, and each side without the other.
 @Suite struct OutsideControlTests {
     private func error(_ body: () throws(DeviceError) -> Void) -> DeviceError? {
         do throws(DeviceError) {
@@ -23,12 +23,12 @@ import struct SystemPackage.Errno
     @Test func `an answer comes out as it went in`() throws {
         var answer = OutsideAnswer(number: 7)
         answer.text = "no partition scan: EBUSY"
-        #expect(OutsideAnswer(answer.letter) == answer)
+        #expect(OutsideAnswer(answer.message) == answer)
         #expect(try answer.result(.startDevice, DeviceID(3)) == "no partition scan: EBUSY")
         answer.isStopSeen = true
-        #expect(OutsideAnswer(answer.letter) == answer)
+        #expect(OutsideAnswer(answer.message) == answer)
         answer.text = ""
-        #expect(OutsideAnswer(answer.letter) == answer)
+        #expect(OutsideAnswer(answer.message) == answer)
     }
 
     @Test func `the driver's errno is the driver's errno again`() {
@@ -36,7 +36,7 @@ import struct SystemPackage.Errno
         answer.isOK = false
         answer.errno = ENODEV
         answer.text = "two\nlines"
-        #expect(OutsideAnswer(answer.letter) == answer)
+        #expect(OutsideAnswer(answer.message) == answer)
         #expect(
             error(answer) == .command(.deleteDevice, DeviceID(3), .operationNotSupportedByDevice)
         )
@@ -45,11 +45,11 @@ import struct SystemPackage.Errno
     }
 
     @Test(arguments: ["", "7", "7 +", "x + 0 text", "7 + x text"])
-    func `what is no answer is none`(letter: String) {
-        #expect(OutsideAnswer(letter) == nil)
+    func `what is no answer is none`(message: String) {
+        #expect(OutsideAnswer(message) == nil)
     }
 
-    @Test func `letters stay apart, and the end is seen`() {
+    @Test func `messages stay apart, and the end is seen`() {
         let ends = socketPair()
         defer { close(ends.1) }
         #expect(Companion.write("first", to: ends.0))
@@ -86,8 +86,8 @@ import struct SystemPackage.Errno
 
         /// What the newest one has heard last; nil: nothing.
         var heard: String? { ends.last.flatMap { Companion.read($0) } }
-        func say(_ letter: String) {
-            if let end = ends.last { _ = Companion.write(letter, to: end) }
+        func say(_ message: String) {
+            if let end = ends.last { _ = Companion.write(message, to: end) }
         }
         /// The newest one ends, and reads what it was sent before.
         func end() { if let end = ends.last { shutdown(end, Int32(SHUT_WR)) } }
@@ -97,7 +97,7 @@ import struct SystemPackage.Errno
         try OutsideControl { () throws(DeviceError) in try processes.start() }
     }
 
-    @Test func `each command is a letter with a number, and its answer is what it gives`() throws {
+    @Test func `each command is a message with a number, and its answer is what it gives`() throws {
         let processes = Processes()
         let control = try control(processes)
         processes.say("1 + 0 no partition scan: EBUSY")
@@ -162,7 +162,8 @@ import struct SystemPackage.Errno
         #expect(processes.heard == "2 delete 3" && processes.ends.count == 2)
     }
 
-    @Test func `a process that has died before is replaced, and its letter is sent again`() throws {
+    @Test func `a process that has died before is replaced, and its message is sent again`() throws
+    {
         let processes = Processes()
         let control = try control(processes)
         shutdown(processes.ends[0], Int32(SHUT_RDWR))
@@ -223,13 +224,13 @@ import struct SystemPackage.Errno
 
         func waitForEnd() { threads.joinAll() }
 
-        func ask(_ letter: String, milliseconds: Int32 = 20_000) -> Companion.Received {
-            _ = line.send(letter)
+        func ask(_ message: String, milliseconds: Int32 = 20_000) -> Companion.Received {
+            _ = line.send(message)
             return line.receive(milliseconds: milliseconds)
         }
     }
 
-    @Test func `each letter is a command to the driver, and its answer a letter`() throws {
+    @Test func `each message is a command to the driver, and its answer a message`() throws {
         let running = Running()
         #expect(running.ask("1 start 0 4711 scan") == .text("1 + 0 "))
         #expect(running.ask("2 start 1 4711 -") == .text("2 + 0 "))
@@ -298,9 +299,9 @@ import struct SystemPackage.Errno
     }
 
     @Test(arguments: ["", "nonsense", "1 stop", "x stop 0", "1 stop x"])
-    func `what is no letter ends the process`(letter: String) {
+    func `what is no message ends the process`(message: String) {
         let running = Running()
-        _ = running.line.send(letter)
+        _ = running.line.send(message)
         running.waitForEnd()
         #expect(running.driver.given.isEmpty)
     }

@@ -130,7 +130,7 @@ import struct SystemPackage.Errno
         let server = try served(patienceSeconds: 0)
         world.queues.holdsOn.value = true
         world.driver.hold(1, DeviceID(0))
-        server.seats[1].control.wantsStop.store(true, ordering: .relaxed)
+        server.contexts[1].control.wantsStop.store(true, ordering: .relaxed)
         let (path, driver) = (world.state.socketPath(DeviceID(0)), world.driver)
         let ending = run(server) {
             // Answered when the stop for the script has been tried, and after it might have been again.
@@ -145,7 +145,7 @@ import struct SystemPackage.Errno
 
     @Test func `a script's stop that ends keeps the device for del`() throws {
         let server = try served()
-        server.seats[0].control.wantsStop.store(true, ordering: .relaxed)
+        server.contexts[0].control.wantsStop.store(true, ordering: .relaxed)
         #expect(run(server) == .stopped)
         #expect(world.state.readRecord(DeviceID(0)) != nil)
         #expect(world.driver.presentIDs() == [DeviceID(0)] && world.queues.running == 0)

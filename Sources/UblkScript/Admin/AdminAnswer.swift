@@ -1,21 +1,21 @@
 import CLua
 
-/// What came of a request, as values: those who asked make their text of it.
+/// The answer to an ``AdminRequest``, as values; ``ControlAnswer`` makes text of it.
 enum AdminAnswer: Sendable {
     case report(ControlReport)
     case statistics(DeviceStatistics)
     case status(ServerStatus)
     case milestone(Milestone.Report)
     case ledger(LedgerPage)
-    /// It is done; a sentence that people should read, or nothing.
+    /// The request is done; a sentence for the user, or "".
     case done(String)
     case refused(AdminRefusal)
-    /// Some queues did not answer: what the others did and told is only a part.
+    /// Some queues did not answer in time; the report is from the others.
     case partly(ControlReport, silent: [QueueID], seconds: Int)
-    /// The queue that answers for all did not.
+    /// The queue that answers for all did not answer in time.
     case silence(seconds: Int)
 
-    /// That of one queue.
+    /// The answer of one queue.
     init(_ answer: QueueAnswer) {
         switch answer {
         case .success(let report): self = .report(report)
@@ -24,7 +24,7 @@ enum AdminAnswer: Sendable {
     }
 }
 
-/// An answer as the control socket and `disk:ctl()` tell it.
+/// An answer as text, for the control socket and for `disk:ctl()` in a script's test.
 struct ControlAnswer: Equatable, Sendable {
     let isOK: Bool
     let text: String
@@ -35,8 +35,8 @@ struct ControlAnswer: Equatable, Sendable {
     }
 
     /// - Parameters:
-    ///   - asJSON: a report is for a program.
-    ///   - encode: makes JSON, which lives above this folder.
+    ///   - asJSON: encode a report as JSON.
+    ///   - encode: encodes as JSON, for which this folder has no code (that is in CLI/).
     init(
         _ answer: AdminAnswer,
         asJSON: Bool = false,

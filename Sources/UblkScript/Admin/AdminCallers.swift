@@ -1,22 +1,23 @@
 import Glibc
 
-/// Everybody who has connected to a server's control socket.
+/// The connections to a server's control socket, in its poll loop.
 ///
-/// The main thread. Nothing here waits: a caller is what was heard of its request and what is unsent
-/// of the answer, so that a slow one keeps nobody else from being served.
+/// Owned by the server; main thread. Nothing here waits: a connection is what was received of its request and what is
+/// unsent of its answer, so that a slow caller does not delay others.
 final class AdminCallers {
     private let socket: AdminSocket
     private let limitSeconds: Double
     private let requestBytesMax: Int
     private var callers: [AdminCaller] = []
 
-    /// More than that wait to be accepted.
+    /// The most connections at a time; more wait to be accepted.
     static let countMax = 32
 
     /// Listens at `path`.
     ///
-    /// - Parameter limitSeconds: how long a caller may take for its request, and again for taking the
-    ///   answer.
+    /// - Parameters:
+    ///   - limitSeconds: how long a caller may take to send its request, and again to receive the answer.
+    ///   - requestBytesMax: the longest request.
     init(
         path: String,
         limitSeconds: Double = 2,
@@ -27,7 +28,7 @@ final class AdminCallers {
         self.requestBytesMax = requestBytesMax
     }
 
-    /// What to wait for.
+    /// The events to poll for.
     var events: [pollfd] {
         var events = callers.map { pollfd(fd: $0.fd, events: $0.event, revents: 0) }
         if callers.count < Self.countMax {
@@ -36,14 +37,14 @@ final class AdminCallers {
         return events
     }
 
-    /// When to look at the callers' time again; nil when nobody is connected.
+    /// How long to poll at most before the time limits have to be checked; nil when nobody is connected.
     var millisecondsToLook: Int32? {
         callers.map(\.limit.nextLookNanoseconds).min().map { Int32($0 / 1_000_000) + 1 }
     }
 
-    /// Hears and says whatever can be heard and said now.
+    /// Accepts, receives and sends what is possible without waiting.
     ///
-    /// - Returns: those who have said all of their request; each is to be answered.
+    /// - Returns: the callers whose request is complete, each once; each must be answered.
     func turn(now: UInt64 = SystemCall.monotonicNanoseconds) -> [AdminCaller] {
         while callers.count < Self.countMax, let fd = socket.accept() {
             callers.append(
@@ -60,7 +61,7 @@ final class AdminCallers {
         return complete
     }
 
-    /// Says what is unsent, as far as the callers take it in their time: the server ends.
+    /// Sends the rest of the answers, waiting as long as the callers' time limits allow; called when the server ends.
     func finish() {
         while callers.contains(where: \.isAnswered), let wait = millisecondsToLook {
             var events = callers.map { pollfd(fd: $0.fd, events: $0.event, revents: 0) }
@@ -72,20 +73,20 @@ final class AdminCallers {
     }
 }
 
-/// One who has connected: says a request, hears an answer.
+/// A connection: one request, one answer.
 final class AdminCaller {
     fileprivate let fd: Int32
     private let limitSeconds: Double
     private let requestBytesMax: Int
     fileprivate private(set) var limit: TimeLimit
-    private var heard: [UInt8] = []
+    private var received: [UInt8] = []
     private var isTooLong = false
     private var unsent: [UInt8] = []
     fileprivate private(set) var isAnswered = false
     fileprivate private(set) var isOver = false
 
-    /// A piece of a request; one caller may not keep the main thread longer.
-    private static let pieceBytes = 64 << 10
+    /// The most bytes received from one caller in a turn, so that it does not keep the main thread.
+    private static let chunkBytes = 64 << 10
 
     fileprivate init(fd: Int32, limitSeconds: Double, requestBytesMax: Int, now: UInt64) {
         self.fd = fd
@@ -100,28 +101,30 @@ final class AdminCaller {
 
     /// The words of the request.
     var words: [String] {
-        heard.split(separator: 0, omittingEmptySubsequences: false).map {
+        received.split(separator: 0, omittingEmptySubsequences: false).map {
             String(decoding: $0, as: UTF8.self)
         }
     }
 
-    /// Sends the answer, now as far as it goes and the rest in later turns.
+    /// Sends the answer as far as possible without waiting, and the rest in later turns.
     func answer(ok: Bool, _ text: String) {
         isAnswered = true
         unsent = Array(((ok ? "+" : "-") + text).utf8)
         limit = TimeLimit(seconds: limitSeconds)
-        say()
+        sendUnsent()
     }
 
-    /// - Returns: true when the request is complete, once.
+    /// Receives or sends what is possible without waiting.
+    ///
+    /// - Returns: true, once, when the request is complete.
     fileprivate func turn(_ now: UInt64) -> Bool {
         let isLate = limit.isOver(now: now)
-        if isAnswered { say() }
+        if isAnswered { sendUnsent() }
         guard !isAnswered else {
             if isLate { isOver = true }
             return false
         }
-        switch hear() {
+        switch receive() {
         case .complete: return true
         case .refused(let reason): answer(ok: false, reason)
         case .hungUp: isOver = true
@@ -132,14 +135,14 @@ final class AdminCaller {
         return false
     }
 
-    private enum Heard {
+    private enum Received {
         case more, complete, hungUp
         case refused(String)
     }
 
-    private func hear() -> Heard {
-        var piece = [UInt8](repeating: 0, count: Self.pieceBytes)
-        let got = unsafe piece.withUnsafeMutableBytes {
+    private func receive() -> Received {
+        var chunk = [UInt8](repeating: 0, count: Self.chunkBytes)
+        let got = unsafe chunk.withUnsafeMutableBytes {
             unsafe read(fd, $0.baseAddress, $0.count)
         }
         if got < 0 { return errno == EAGAIN || errno == EINTR ? .more : .hungUp }
@@ -149,18 +152,18 @@ final class AdminCaller {
                     "the request has more than \(requestBytesMax >> 10) KiB, the most there may be"
                 )
             }
-            return heard.isEmpty ? .hungUp : .complete
+            return received.isEmpty ? .hungUp : .complete
         }
-        // The rest is heard all the same: one who is cut short may not get to read why.
-        if heard.count + got > requestBytesMax {
+        // Receive the rest all the same: a caller that cannot send it might not read the refusal.
+        if received.count + got > requestBytesMax {
             isTooLong = true
-            heard = []
+            received = []
         }
-        if !isTooLong { heard += piece.prefix(got) }
+        if !isTooLong { received += chunk.prefix(got) }
         return .more
     }
 
-    private func say() {
+    private func sendUnsent() {
         while !unsent.isEmpty {
             let sent = unsafe unsent.withUnsafeBytes {
                 unsafe send(fd, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))

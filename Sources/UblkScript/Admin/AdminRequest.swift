@@ -1,27 +1,29 @@
-/// One thing that somebody asks of a device.
+/// A request to a device.
 ///
-/// Read from words once, whoever said them: a command over the control socket, a script's test, a workload
-/// of the simulator. ``Dispatcher`` has it done. A new word of `ctl` is a case of ``LiveRequest``,
-/// ``QueueRequest`` or ``ServerRequest``, the first two beside what does it, and a line of ``ControlWord/all``.
+/// Parsed from words once, whatever their source: a command over the control socket, a script's test, a workload of
+/// the simulator. ``Dispatcher`` carries it out. A new word of `ctl` is a case of ``LiveRequest``, ``QueueRequest`` or
+/// ``ServerRequest``, next to the code that carries it out, and a line of ``ControlWord/all``.
 enum AdminRequest: Sendable {
-    /// Its queues answer.
+    /// The device's queues answer.
     case queue(QueueRequest)
-    /// Its server answers.
+    /// The device's server answers.
     case server(ServerRequest)
 }
 
-/// What only a device that has a server can answer.
+/// A request that the server answers, and that a simulated device cannot.
 enum ServerRequest: Sendable {
     case statistics
     case status
     case reload(ReloadRequest)
     case ledger(LedgerRequest)
     case reached(Milestone)
-    /// - Parameter patienceSeconds: how long without progress; nil: as the server was started.
+    /// Stops, and with `deletes` also deletes, the device.
+    ///
+    /// - Parameter patienceSeconds: how long to wait while it makes no progress; nil: as the server was started with.
     case takeDown(deletes: Bool, patienceSeconds: Int?)
 }
 
-/// Words that are no request, or a request that is refused.
+/// The error for words that are no valid request, and for a request that is refused.
 struct AdminRefusal: Error, Equatable, Sendable {
     let text: String
 
@@ -30,19 +32,19 @@ struct AdminRefusal: Error, Equatable, Sendable {
 
 /// A built-in word of `ctl`.
 ///
-/// From the table of them come the words that are understood, the command's help, the shell's completion
-/// and the refusal of an unknown word.
+/// The table ``all`` is the source of the parser, the command's help, the shell's completion and the error for an
+/// unknown word.
 struct ControlWord: Sendable {
-    /// When the answer is rows, which people get as a table.
+    /// Whether the answer is rows, printed as a table: never, for the word without arguments, always.
     enum Rows { case never, alone, always }
 
     let word: String
-    /// How its arguments are written; empty: it takes none.
+    /// Synopsis of its arguments; empty: it takes none.
     let arguments: String
-    /// Lines for people.
+    /// Lines of help.
     let help: String
     let rows: Rows
-    /// nil: the command has more to do than to say it to the server.
+    /// Parses the arguments; nil for a word that the command handles itself and does not send as `ctl`.
     let request: (@Sendable ([String]) throws(AdminRefusal) -> AdminRequest)?
 
     static let all = [
@@ -99,12 +101,12 @@ struct ControlWord: Sendable {
 
     static func named(_ word: String) -> ControlWord? { all.first { $0.word == word } }
 
-    /// Of those that are said to a device.
+    /// The words that are sent to a device as `ctl`, separated by blanks.
     static var names: String {
         all.filter { $0.request != nil }.map(\.word).joined(separator: " ")
     }
 
-    /// The answer to the words is rows.
+    /// True when the answer to these words is rows.
     static func hasRows(_ words: [String]) -> Bool {
         switch words.first.flatMap(named)?.rows {
         case .always: true
@@ -113,7 +115,7 @@ struct ControlWord: Sendable {
         }
     }
 
-    /// A list of all of them, for the command's help.
+    /// A list of all words, for the command's help.
     static var helpText: String {
         let column = 14
         let indent = String(repeating: " ", count: column)
@@ -129,9 +131,9 @@ struct ControlWord: Sendable {
 }
 
 extension AdminRequest {
-    /// - Parameters:
-    ///   - words: of `ctl`; the first is a built-in one, or all are for the script's own function.
-    ///   - asJSON: a script's answer is wanted as JSON.
+    /// Parses the words of `ctl`: a built-in word and its arguments, or words for the script's own function.
+    ///
+    /// - Parameter asJSON: the answer of the script's function is wanted as JSON.
     init(control words: [String], asJSON: Bool = false) throws(AdminRefusal) {
         guard let word = words.first.flatMap(ControlWord.named), let request = word.request else {
             self = .queue(.script(words, asJSON: asJSON))
@@ -145,7 +147,7 @@ extension AdminRequest {
     }
 }
 
-/// What a command says over the control socket: a request, and how the answer is wanted.
+/// A request as sent over the control socket, and the format of the answer.
 struct AdminCall: Sendable {
     let request: AdminRequest
     var asJSON = false

@@ -1,20 +1,19 @@
 import Glibc
 import SystemPackage
 
-/// The Unix socket by which `ublk-script ctl`, `stop`, `del` and others talk to a device's server.
+/// The listening Unix socket (mode 0600) over which `ublk-script ctl`, `stop`, `del` and others talk to a device's
+/// server.
 ///
-/// Mode 0600.
-///
-/// One request a connection. Request: words separated by NUL, ended by closing the write side.
-/// Answer: `+` or `-` (it failed), then text, ended by closing. Each side gives the other one limited
-/// time for a whole connection, however its bytes are spread.
+/// One request per connection. The request is words separated by NUL, and ends when the client shuts its write side
+/// down. The answer is `+` or `-` (failed) and a text, and ends when the server closes. Each side limits the time of
+/// the whole exchange, not of each read.
 struct AdminSocket: ~Copyable {
     let fd: Int32
 
-    /// Of words that people say.
+    /// The longest request, unless a script may be sent.
     static let requestBytesMax = 64 << 10
 
-    /// Of a reload: the longest script, and its settings.
+    /// The longest request to reload: the longest script, and its settings.
     static let reloadBytesMax = 17 << 20
 
     /// Listens at `path`, replacing a socket that a dead server left.
@@ -24,7 +23,7 @@ struct AdminSocket: ~Copyable {
             throw .system(call: "socket for", path: path, Errno(rawValue: Glibc.errno))
         }
         unsafe unlink(path)
-        // Before it has a name; the umask is all threads'.
+        // Before bind() gives it a name; the umask would apply to all threads.
         fchmod(fd, 0o600)
         var errno = Errno.fileNameTooLong
         let isListening = unsafe withAddress(path) { address, length in
@@ -41,7 +40,7 @@ struct AdminSocket: ~Copyable {
 
     deinit { close(fd) }
 
-    /// The next waiting connection, which does not block; nil when there is none.
+    /// Accepts the next connection, non-blocking; nil when there is none.
     func accept() -> Int32? {
         let connection = Glibc.accept(fd, nil, nil)
         guard connection >= 0 else { return nil }
@@ -51,34 +50,36 @@ struct AdminSocket: ~Copyable {
     }
 }
 
-/// A connection to a server, seen from the command that asks it something.
+/// The client's side of a connection to a server.
 struct AdminConnection: ~Copyable {
     private let fd: Int32
     private let limit: TimeLimit
 
     /// Why there is no answer.
     enum Silence: Error {
-        /// The time is over, or whoever asks has no more patience.
+        /// The time is over, or `shouldContinue` returned false.
         case late
         /// The server ended, or closed the connection.
         case ended
     }
 
-    /// Connects to the server that listens at `path`; nil, with `errno`, when that fails.
+    /// Connects to the server that listens at `path`; fails with `errno` set.
     ///
-    /// - Parameter seconds: for all of the connection.
+    /// - Parameters:
+    ///   - seconds: time limit of the whole exchange.
+    ///   - shouldContinue: called 50 times a second while the server's backlog is full; false gives up.
     init?(
         connectingTo path: String,
         seconds: Int,
-        goesOn: () -> Bool = { true }
+        shouldContinue: () -> Bool = { true }
     ) {
         let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC | O_NONBLOCK, 0)
         guard fd >= 0 else { return nil }
         var limit = TimeLimit(seconds: Double(seconds))
         while !(unsafe withAddress(path, { unsafe connect(fd, $0, $1) == 0 }) ?? false) {
-            // The queue of those who wait is full: the server is busy, or stands still.
+            // The listen backlog is full: the server is busy or stopped.
             let isBusy = errno == EAGAIN
-            guard isBusy, !limit.isOver(), goesOn() else {
+            guard isBusy, !limit.isOver(), shouldContinue() else {
                 let reason = isBusy ? EAGAIN : errno
                 close(fd)
                 errno = reason
@@ -92,12 +93,12 @@ struct AdminConnection: ~Copyable {
 
     deinit { close(fd) }
 
-    /// Asks and waits for the answer; once.
+    /// Sends a request and waits for the answer; call once.
     ///
-    /// - Parameter goesOn: asked ten times a second while there is none; false gives up.
+    /// - Parameter shouldContinue: called ten times a second while waiting; false gives up.
     func ask(
         _ words: [String],
-        goesOn: () -> Bool = { true }
+        shouldContinue: () -> Bool = { true }
     ) throws(Silence) -> (ok: Bool, text: String) {
         var limit = limit
         var rest = Array(words.joined(separator: "\0").utf8)[...]
@@ -105,20 +106,20 @@ struct AdminConnection: ~Copyable {
             let sent = unsafe rest.withUnsafeBytes {
                 unsafe send(fd, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
             }
-            // One that has heard enough may have answered already.
+            // The server may have answered and closed before it received everything.
             if sent < 0, errno == EPIPE { break }
             rest = rest.dropFirst(max(0, sent))
-            if sent < 0 { try wait(for: POLLOUT, &limit, goesOn) }
+            if sent < 0 { try wait(for: POLLOUT, &limit, shouldContinue) }
         }
         shutdown(fd, Int32(SHUT_WR))
-        let bytes = try readAll(&limit, goesOn)
+        let bytes = try readAll(&limit, shouldContinue)
         guard let first = bytes.first else { throw .ended }
         return (first == UInt8(ascii: "+"), String(decoding: bytes.dropFirst(), as: UTF8.self))
     }
 
     private func readAll(
         _ limit: inout TimeLimit,
-        _ goesOn: () -> Bool
+        _ shouldContinue: () -> Bool
     ) throws(Silence) -> [UInt8] {
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)
@@ -129,7 +130,7 @@ struct AdminConnection: ~Copyable {
             if got > 0 {
                 bytes += chunk.prefix(got)
             } else if got < 0, errno == EAGAIN || errno == EINTR {
-                try wait(for: POLLIN, &limit, goesOn)
+                try wait(for: POLLIN, &limit, shouldContinue)
             } else {
                 return bytes
             }
@@ -139,16 +140,16 @@ struct AdminConnection: ~Copyable {
     private func wait(
         for event: Int32,
         _ limit: inout TimeLimit,
-        _ goesOn: () -> Bool
+        _ shouldContinue: () -> Bool
     ) throws(Silence) {
         var events = pollfd(fd: fd, events: Int16(event), revents: 0)
         while unsafe poll(&events, 1, TimeLimit.stepMilliseconds) <= 0 {
-            guard !limit.isOver(), goesOn() else { throw .late }
+            guard !limit.isOver(), shouldContinue() else { throw .late }
         }
     }
 }
 
-/// Calls `body` with the socket address of `path`; nil when the path is too long for one.
+/// Calls `body` with the socket address of `path`; nil when the path is too long.
 func withAddress<R>(
     _ path: String,
     _ body: (UnsafePointer<sockaddr>, socklen_t) -> R

@@ -1,8 +1,9 @@
 import CLua
 
-/// What follows a word of `ctl`, read into the request that it is.
+// Parsers of the arguments of the words of `ctl`.
+
 extension Release {
-    /// An order, a count, an errno, places such as 0:17, in any order.
+    /// Parses an order, a count, an errno, and IOs as QUEUE:TAG such as 0:17, in any order.
     init(words: some Sequence<String>) throws(AdminRefusal) {
         var given: [String: String] = [:]
         func once(_ kind: String, _ word: String) throws(AdminRefusal) {
@@ -34,7 +35,7 @@ extension Release {
         }
     }
 
-    /// `QUEUE:TAG`.
+    /// Parses `QUEUE:TAG`; nil when the word is none.
     private static func place(_ word: String) -> Place? {
         let parts = word.split(separator: ":", omittingEmptySubsequences: false)
         guard parts.count == 2, let queue = UInt16(parts[0]), let tag = UInt16(parts[1]) else {
@@ -112,12 +113,14 @@ extension LiveRequest {
     }
 }
 
-/// Another script for a device, or its own anew.
+/// The argument of `reload`: another script for a device, or the present one read again, and settings.
 struct ReloadRequest: Sendable {
     let source: ScriptSource
     let isOther: Bool
     let settings: [Setting]
 
+    /// Parses the words of the request.
+    ///
     /// - Parameter words: `same` or `other`, the script as ``ScriptSource/asWords``, then settings.
     init(words: [String]) throws(AdminRefusal) {
         guard let source = ScriptSource(words: words.dropFirst().prefix(4)) else {

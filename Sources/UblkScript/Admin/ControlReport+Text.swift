@@ -1,4 +1,4 @@
-/// A report as text for people, and encoded for programs.
+/// A ``ControlReport`` as text, and as JSON.
 extension ControlReport: Encodable {
     var text: String {
         switch self {

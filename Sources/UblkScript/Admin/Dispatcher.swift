@@ -1,29 +1,27 @@
-/// A device, as those see it who have something done to it.
-///
-/// A server's, or one that the simulator has.
+/// A device to which admin requests can be sent: that of a server, or a simulated one.
 protocol AdministeredDevice {
-    /// In the order of their numbers.
+    /// The device's queues, in the order of their numbers.
     var queues: [QueueControl] { get }
-    /// CPU time that a script's function may use at a stretch.
+    /// The most CPU time that one call of a script's function may use.
     var budgetNanoseconds: UInt64 { get }
     func answer(_ request: ServerRequest) -> AdminAnswer
 }
 
-/// Has requests done: the one place where it is decided who answers what.
+/// Carries requests out: sends each to all queues, to the first queue or to the server, and collects the answers.
 ///
-/// The thread that owns the device.
+/// Used by the thread that owns the device.
 struct Dispatcher {
     private let device: any AdministeredDevice
 
     init(_ device: any AdministeredDevice) { self.device = device }
 
-    /// How long queues that all answer may take.
+    /// Time limit of a request that all queues answer.
     private static let seconds = 5.0
 
-    /// Has it done, and waits for the answer.
+    /// Carries a request out and waits for the answer.
     func answer(_ request: AdminRequest) -> AdminAnswer { begin(request).wait() }
 
-    /// Tells the queues, and waits for none of them.
+    /// Sends a request without waiting for the answer.
     func begin(_ request: AdminRequest) -> PendingAnswer {
         switch request {
         case .server(let request): .there(device.answer(request))
@@ -35,7 +33,7 @@ struct Dispatcher {
         if let sum = request.sum {
             return .ofAll(device.queues.ask { .ask(request, $0) }, sum: sum, seconds: Self.seconds)
         }
-        // One handler may be under way, then ctl runs; each may take its budget and half as much again.
+        // A handler may be running, and then ctl runs; each may take one and a half times its budget.
         let seconds = 10 + 3 * Double(device.budgetNanoseconds) / 1e9
         return .ofFirst(device.queues.prefix(1).ask { .ask(request, $0) }, seconds: seconds)
     }
@@ -43,21 +41,20 @@ struct Dispatcher {
 
 /// The answer to a request that is under way.
 enum PendingAnswer: Sendable {
+    /// The answer is known already.
     case there(AdminAnswer)
-    /// Every queue adds to it.
+    /// All queues answer; their reports are added to `sum`.
     case ofAll(AskedQueues<QueueAnswer>, sum: ControlReport, seconds: Double)
-    /// One queue answers for all.
+    /// The first queue answers for all.
     case ofFirst(AskedQueues<QueueAnswer>, seconds: Double)
 
-    /// Queues have been told.
+    /// The request has been sent to queues.
     var isAsked: Bool { if case .there = self { false } else { true } }
 
-    /// Waits for the answer; once.
+    /// Waits for the answer; call once.
     func wait() -> AdminAnswer { wait(nil) }
 
-    /// The answer, when the queues had their turn since they were told.
-    ///
-    /// nil: they had none. Once.
+    /// The answer, without waiting; nil when a queue has not answered yet; call until it is not nil.
     var ready: AdminAnswer? {
         switch wait(0) {
         case .partly, .silence: nil

@@ -1,17 +1,17 @@
-/// Which records of the ledger somebody wants: those that fit all that is given, and of several words of one kind any.
+/// A filter for records of the ledger: a record must match every key that is given, and one of the values of each.
 struct LedgerFilter: Sendable {
-    /// Names or lines of rules, or handlers as in `read()`.
+    /// Names or lines of rules, or handlers such as `read()`.
     private var rules: [String] = []
     private var ops: [IOOp] = []
     private var actions: [String] = []
     private var ranges: [(offset: UInt64, end: UInt64)] = []
-    /// Nanoseconds on the device's clock.
+    /// The first and the last time, nanoseconds on the device's clock.
     var from: UInt64 = 0
     private var until = UInt64.max
 
     static let keys = ["rule", "op", "action", "range", "from", "until"]
 
-    /// - Parameter words: as in `op=read`.
+    /// Parses words such as `op=read`.
     init(_ words: some Sequence<String>) throws(ConfigError) {
         for word in words {
             let key = String(word.prefix { $0 != "=" })
@@ -48,7 +48,7 @@ struct LedgerFilter: Sendable {
                 if key == "from" { from = time } else { until = time }
             default: throw refuse("one of " + Self.keys.joined(separator: ", "))
             }
-            // Before a mark that is the time to begin, too, there may be nothing: that is no contradiction.
+            // Checked here, before a mark may move `from`: an empty result is no contradiction then.
             if from > until { throw refuse("a time that leaves --from before --until") }
         }
     }
@@ -62,7 +62,7 @@ struct LedgerFilter: Sendable {
         return (offset, overflow ? .max : end)
     }
 
-    /// A name that no rule ever had; nil: there is none.
+    /// The first name in the filter that no rule has or had; nil when there is none.
     func unknownRule(among labels: [RuleLabel]) -> String? {
         let handlers = IOOp.allCases.map { $0.name + "()" }
         return rules.first { name in

@@ -1,16 +1,18 @@
-/// Which records of a device's ledger `ublk-script ledger` asks for.
+/// A request of `ublk-script ledger` for one page of records.
 ///
-/// Page by page, because the main thread of a server has other work, and more is written meanwhile.
+/// The ledger is sent in pages, because the main thread of a server has other work to do, and records are added
+/// meanwhile.
 struct LedgerRequest: Sendable {
     let isJSON: Bool
-    /// Only what came since that mark was set the last time; empty: all.
+    /// Only records since that mark was last set; empty: all.
     let mark: String
-    /// Where each queue is to be read from; empty: from its oldest record.
+    /// The number of the first record wanted of each queue; empty: its oldest record.
     let from: [UInt64]
     var filter: LedgerFilter
 
-    /// - Parameter words: `json` or `text`, a mark or an empty word, numbers with commas or an empty word, and the
-    ///   words of a ``LedgerFilter``.
+    /// Parses the words of the request.
+    ///
+    /// - Parameter words: `json` or `text`, ``mark``, ``from`` separated by commas, the words of a ``LedgerFilter``.
     init(words: [String]) throws(AdminRefusal) {
         guard words.count >= 3 else {
             throw AdminRefusal("ledger: three words at least are expected")
@@ -24,16 +26,16 @@ struct LedgerRequest: Sendable {
     }
 }
 
-/// Records of a device's ledger in one answer.
+/// One page of the records of a device's ledger.
 struct LedgerPage: Equatable, Sendable {
     /// The third word of the request for the next page.
     let cursor: String
-    /// How many records were overwritten before they were read.
+    /// Number of records that were overwritten before they were read, since the page before.
     let lost: UInt64
     let hasMore: Bool
-    /// Whose records were overwritten so far, when some of this page were.
+    /// Number of all overwritten records by rule, as text; "" when ``lost`` is 0.
     let overwritten: String
-    /// A line a record.
+    /// The records, one per line.
     let text: String
 
     init(cursor: String, lost: UInt64, hasMore: Bool, overwritten: String, text: String) {
@@ -44,7 +46,7 @@ struct LedgerPage: Equatable, Sendable {
         self.text = text
     }
 
-    /// On the control socket: `CURSOR LOST more|end`, a line for what was overwritten, the records.
+    /// The page as sent over the control socket: `CURSOR LOST more|end`, the line ``overwritten``, the records.
     var lines: String {
         let head = "\(cursor) \(lost) \(hasMore ? "more" : "end")\n\(overwritten)"
         return text.isEmpty ? head : head + "\n" + text

@@ -1,7 +1,7 @@
 import CLua
 import SystemPackage
 
-/// A ledger's records as lines: for people, or as JSON for programs.
+/// Formats records of a ledger as lines of text, or as JSON.
 ///
 ///     12.500123456  q0 io 17  read 8388608+4096  faulty.lua:5 bad: fail("ENODATA")
 ///     {"t":12500123456,"queue":0,"io":17,"op":"read","offset":8388608,"length":4096,...}
@@ -15,7 +15,7 @@ struct LedgerText {
         isJSON ? json(record, queue) : text(record, queue)
     }
 
-    // MARK: For people
+    // MARK: Text
 
     private func text(_ record: LedgerRecord, _ queue: QueueID) -> String {
         let seconds = record.time / 1_000_000_000
@@ -33,7 +33,7 @@ struct LedgerText {
             + (label(record).map { $0.name.isEmpty ? "" : " \($0.name)" } ?? "")
     }
 
-    /// Handlers of the first script have no label, those of later ones the number 0.
+    /// True when a handler decided: the first script's handlers have no label, those of later scripts number 0.
     private func isHandler(_ record: LedgerRecord) -> Bool {
         record.rule == LedgerRecord.handler || label(record)?.number == 0
     }
@@ -53,8 +53,7 @@ struct LedgerText {
         }
     }
 
-    /// As a script would write it, but for times, of which people want three digits; nil for a decision that changes
-    /// nothing.
+    /// The decision as a script would write it, but with times rounded to three digits; nil when it changes nothing.
     private func verdict(_ record: LedgerRecord) -> String? {
         var rest = record.decision
         (rest.delay_ns, rest.hangs, rest.hang_ns) = (0, 0, 0)
@@ -67,16 +66,16 @@ struct LedgerText {
         return parts.isEmpty ? nil : parts.joined(separator: " + ")
     }
 
-    // MARK: What is not there any more
+    // MARK: Overwritten records
 
-    /// Whose records were overwritten so far, the most first: `faulty.lua:5 cap 4000, faulty.lua handlers 12`.
+    /// The overwritten records by rule, the most first: `faulty.lua:5 cap 4000, faulty.lua handlers 12`.
     func overwritten(_ ledgers: [Ledger]) -> String {
         counts(ledgers).map { "\(who($0.rule)) \($0.count)" }.joined(separator: ", ")
     }
 
-    /// The same as a line among the others, for programs.
+    /// The same as a line of JSON.
     ///
-    /// - Parameter count: records that this reader has missed.
+    /// - Parameter count: number of records that this reader has missed.
     func overwrittenLine(_ count: UInt64, _ ledgers: [Ledger]) -> String {
         let rules = counts(ledgers).map {
             "{\"who\":\(quoted(who($0.rule))),\"count\":\($0.count)}"
@@ -105,7 +104,7 @@ struct LedgerText {
             + (label.name.isEmpty ? "" : " \(label.name)")
     }
 
-    // MARK: For programs
+    // MARK: JSON
 
     private func json(_ record: LedgerRecord, _ queue: QueueID) -> String {
         var fields = [
@@ -140,7 +139,7 @@ struct LedgerText {
         return "{" + fields.joined(separator: ",") + "}"
     }
 
-    /// How many numbers the deciding stream had given; nil when it was not asked.
+    /// Number of random numbers that the rule or handler had drawn when it decided; nil when it draws none.
     private func draws(_ record: LedgerRecord, _ queue: QueueID) -> UInt64? {
         guard record.random != 0, record.rule >= LedgerRecord.handler else { return nil }
         let stream = UInt32(label(record).map(\.number) ?? 0)

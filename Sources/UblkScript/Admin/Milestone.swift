@@ -1,15 +1,18 @@
-/// Something that `ublk-script wait` waits for.
+/// A condition that `ublk-script wait` waits for.
 enum Milestone: Equatable, Sendable {
-    /// The rules of that name or line have acted so many times.
+    /// The rules of that name or line have acted at least this many times.
     case rule(String, times: UInt64)
-    /// The mark was set so many times.
+    /// The mark was set at least this many times.
     case mark(String, times: UInt64)
-    /// So many IOs are held at this moment.
+    /// At least this many IOs are held at this moment.
     case held(UInt64)
+    /// The device's state has this name.
     case state(String)
 
-    /// - Parameter words: `rule NAME [COUNT]`, `mark NAME [COUNT]`, `held [COUNT]` or `state NAME`; a count is 1
-    ///   unless it is given, and not 0.
+    /// Parses the words; fails when they are none of these.
+    ///
+    /// - Parameter words: `rule NAME [COUNT]`, `mark NAME [COUNT]`, `held [COUNT]` or `state NAME`; a count is at
+    ///   least 1, which is the default.
     init?(words: [String]) {
         func count(at index: Int) -> UInt64? {
             guard words.count > index else { return 1 }
@@ -34,12 +37,12 @@ enum Milestone: Equatable, Sendable {
         }
     }
 
-    /// How far it is.
+    /// Whether the condition holds, and the present count.
     struct Report: Equatable, Sendable {
         let isReached: Bool
-        /// How often so far.
+        /// Present number of times, or of held IOs; for a state 1 or 0.
         let count: UInt64
-        /// The same as a sentence.
+        /// The present situation as a sentence.
         let text: String
 
         init(isReached: Bool, count: UInt64, text: String) {
@@ -48,7 +51,7 @@ enum Milestone: Equatable, Sendable {
             self.text = text
         }
 
-        /// On the control socket: `yes` or `no`, the count, the sentence.
+        /// The report as sent over the control socket: `yes` or `no`, the count, the sentence.
         var line: String { "\(isReached ? "yes" : "no") \(count) \(text)" }
 
         init?(line: String) {

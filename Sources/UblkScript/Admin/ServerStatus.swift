@@ -1,13 +1,12 @@
-/// What a server says of itself when `list` asks: whether faults happen, and what failed although no rule and no
-/// handler decided so.
+/// The status of a server, for `list`: whether faults are on, and counts of failures that no rule or handler decided.
 ///
-/// From counters and flags alone, so that the answer never waits for a queue. On the socket it is a line for
-/// each thing: `faults on`, `remark TEXT`, `script_errors 3`.
+/// Taken from counters and flags, so that the answer never waits for a queue. On the control socket each value is a
+/// line: `faults on`, `remark TEXT`, `script_errors 3`.
 struct ServerStatus: Equatable {
     var faultsAreOn = true
-    /// Why faults are off, or what else a person should know; empty: nothing.
+    /// Why faults are off; "" when there is no reason to give.
     var remark = ""
-    /// Those of ``QueueCounters/Kind/failures`` that are above 0.
+    /// The counts of ``QueueCounters/Kind/failures`` that are above 0.
     var failures: [QueueCounters.Kind: UInt64] = [:]
 
     var lines: String {
@@ -21,7 +20,7 @@ struct ServerStatus: Equatable {
 
     init(failures: [QueueCounters.Kind: UInt64] = [:]) { self.failures = failures }
 
-    /// Lines of a server of another version may be unknown: they are left out.
+    /// Parses the lines; unknown ones, of a server of another version, are ignored.
     init(lines: String) {
         for line in lines.split(separator: "\n") {
             let words = line.split(separator: " ", maxSplits: 1)
@@ -36,7 +35,7 @@ struct ServerStatus: Equatable {
         }
     }
 
-    /// `script errors 3, backing errors 2`; empty when nothing failed.
+    /// The failures as text such as `script errors 3, backing errors 2`; "" when there are none.
     var failureText: String {
         QueueCounters.Kind.failures.filter { failures[$0, default: 0] > 0 }
             .map { "\(Self.label($0)) \(failures[$0, default: 0])" }

@@ -35,7 +35,7 @@ struct AddCommand: ParsableCommand {
     }
 
     func run() throws {
-        // Wrong input is refused here, before a process is started for it.
+        // Wrong input is refused here, before a process is started.
         let overrides = try options.overrides()
         let id = try options.id()
         try options.checkQueues(overrides)
@@ -73,7 +73,7 @@ struct AddCommand: ParsableCommand {
         } catch { throw Failure(error) }
     }
 
-    /// - Parameter queues: what the script asks for.
+    /// - Parameter queues: the number of queues that the script asks for.
     private func report(_ record: DeviceRecord, info: DeviceInfo, queues: UInt16) throws {
         if info.queues < queues {
             Output.error(
@@ -83,17 +83,20 @@ struct AddCommand: ParsableCommand {
         }
         guard !quiet else { return }
         var listing = DeviceListing(info, id: DeviceID(record.id), record: record)
-        // Its server, which waits for us, has nothing else to say yet.
+        // The server has nothing to report yet, and is waiting for us.
         listing.take(ServerStatus())
         try Output.now((json ? JSON.text(listing) : listing.text) + "\n")
     }
 }
 
-/// Being the server: what `add --foreground` and the hidden `serve` share.
+/// Runs the server in this process: shared by `add --foreground` and the hidden `serve`.
 enum Serving {
-    /// Brings the device up, tells `ready`, serves until it is stopped.
+    /// Brings the device up, calls `ready`, and serves until the device is stopped.
     ///
-    /// - Parameter sink: where the log of a device goes.
+    /// - Parameters:
+    ///   - answerFD: the server's end of the socket to `add`, see ``BringUpWatch``; nil: none.
+    ///   - sink: opens the log of a device.
+    ///   - ready: reports the device to the user; when it throws, the device is deleted again.
     static func run(
         _ source: ScriptSource,
         _ options: ScriptOptions,
@@ -107,8 +110,8 @@ enum Serving {
         ready: (DeviceRecord, DeviceInfo) throws -> Void
     ) throws {
         do {
-            // Before any thread: all threads that serve, and all that hold what one of these waits
-            // for, are to have it. Refused, it is a warning in the device's log.
+            // Before any thread is started, so that all threads inherit it: those that serve, and those that may
+            // hold a lock which these need. When it is refused, the device's log has a warning.
             try? SystemCall.setIOFlusher()
             let signals = try ServerLoop.blockSignals()
             let newFiles = NewFiles()
@@ -135,12 +138,12 @@ enum Serving {
             let record = try server.bringUp()
             watch.end()
             do { try ready(record, server.info) } catch {
-                // Nobody would know of the device.
+                // Otherwise there would be a device that the user was not told of.
                 try server.takeDown(deletes: true, patienceSeconds: patienceSeconds)
                 server.removeNewFiles()
                 throw error
             }
-            // From here on there is a device to lose.
+            // From here on a stuck script must not end the process, as it serves a device.
             LoadWatch.setOnStuck(nil)
             var loop = ServerLoop(server, signalFD: signals)
             if loop.run() == .givenUp { server.aftermath.endProcess() }

@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// `check SCRIPT`: loads a script and says what it would do, without root or a driver.
+/// `check SCRIPT`: loads a script and prints what it declares, without root or a driver.
 struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check",
@@ -31,7 +31,7 @@ struct CheckCommand: ParsableCommand {
     }
 }
 
-/// What `check` says of a script.
+/// The result of `check`, as text and JSON.
 struct ScriptSummary: Codable {
     struct Parameter: Codable {
         let name: String
@@ -42,7 +42,7 @@ struct ScriptSummary: Codable {
         let line: Int32
         /// The rule's name; "" without one.
         let name: String
-        /// Its keys and values.
+        /// The rule's keys and values.
         let text: String
     }
 

@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// `ctl [ID] WORD...`: talks to a running script.
+/// `ctl [ID] WORD...`: sends a request to a running device.
 struct ControlScriptCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ctl",

@@ -2,7 +2,7 @@ import ArgumentParser
 import Glibc
 import SystemPackage
 
-/// `del`: takes a device away, whatever state it is in.
+/// `del`: deletes a device, whatever state it is in.
 struct DeleteCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "del",
@@ -14,7 +14,7 @@ struct DeleteCommand: ParsableCommand {
     @Flag(name: [.customShort("a"), .long], help: "Every device that ublk-script made.")
     var all = false
 
-    @Flag(help: Removal.forceHelp)
+    @Flag(help: DeviceRemoval.forceHelp)
     var force = false
 
     @Flag(
@@ -31,7 +31,7 @@ struct DeleteCommand: ParsableCommand {
     }
 
     func run() throws {
-        let removal = Removal(force: force, patienceSeconds: try patience.seconds())
+        let removal = DeviceRemoval(force: force, patienceSeconds: try patience.seconds())
         guard all else {
             let id = try device.id()
             guard withoutRecord else { return try removal.delete(id) }
@@ -52,7 +52,7 @@ struct DeleteCommand: ParsableCommand {
     }
 }
 
-/// `stop`: the disk goes, its number stays until `del`.
+/// `stop`: stops a device; its number stays taken until `del`.
 struct StopCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stop",
@@ -61,26 +61,26 @@ struct StopCommand: ParsableCommand {
 
     @OptionGroup var device: DeviceArgument
 
-    @Flag(help: Removal.forceHelp)
+    @Flag(help: DeviceRemoval.forceHelp)
     var force = false
 
     @OptionGroup var patience: PatienceOption
 
     func run() throws {
-        let removal = Removal(force: force, patienceSeconds: try patience.seconds())
+        let removal = DeviceRemoval(force: force, patienceSeconds: try patience.seconds())
         try removal.stop(try device.id())
     }
 }
 
-/// Taking devices away.
-struct Removal {
+/// Stops and deletes devices: by their servers or, when these do not, by ending them.
+struct DeviceRemoval {
     static let forceHelp: ArgumentHelp =
         "Also when it is mounted, swap, or beneath another device; a mounted filesystem is shut down."
 
     let force: Bool
     let patienceSeconds: Int
 
-    /// No progress ends the wait, not this.
+    /// Practically no time limit of the answer, as ``Patience`` ends the wait.
     private static let answerSeconds = 1 << 30
 
     func stop(_ id: DeviceID) throws {
@@ -91,9 +91,9 @@ struct Removal {
         }
         try checkUnused(id)
         do { try ask(server, to: "stop") } catch let failure as Failure {
-            // One that ended by itself may have had something to write back.
+            // When it is not there to be killed it ended by itself, and writeback may have been lost.
             guard try killServer(record, failure) else { throw failure }
-            // It takes the disk with it, except on kernels that notice late.
+            // The disk goes with the server, except on kernels that notice its end late.
             do { try ControlDevice().stop(id, seconds: 75) } catch { throw Failure(error) }
         }
     }
@@ -107,7 +107,7 @@ struct Removal {
                 try ask(server, to: "del")
                 return try Self.reportUsers(id)
             } catch let failure as Failure {
-                // Two at once: the other one was served, and there is nothing left to do.
+                // Another `del` at the same time has deleted it.
                 if Self.isForgotten(record) { return }
                 _ = try killServer(record, failure)
             }
@@ -116,7 +116,7 @@ struct Removal {
         try Self.reportUsers(id)
     }
 
-    /// A device that we have no record of, because the user says so.
+    /// Deletes a device without a record here (`--without-record`).
     func deleteWithoutRecord(_ id: DeviceID) throws {
         let state = try ServerClient.state()
         guard state.readRecord(id) == nil else {
@@ -125,7 +125,9 @@ struct Removal {
         do {
             let control = try ControlDevice()
             let info = try control.info(of: id)
-            if DeviceUsers.isDeleted(id, info) { throw Failure(ServerClient.storyOfDeleted(id)) }
+            if DeviceUsers.isDeleted(id, info) {
+                throw Failure(ServerClient.descriptionOfDeleted(id))
+            }
             try checkUnused(id)
             do throws(DeviceError) { try control.delete(id, seconds: patienceSeconds) } catch {
                 guard case .timeout = error else { throw error }
@@ -141,11 +143,11 @@ struct Removal {
         try Self.reportUsers(id)
     }
 
-    /// What is mounted, swap or beneath another device is not taken away by a slip.
+    /// Refuses, without `--force`, a device that is mounted, used as swap or beneath another device.
     private func checkUnused(_ id: DeviceID) throws {
         guard !force else { return }
         let holders = DeviceUsers(of: id).holders
-        // A deleted device has only its name left in their tables.
+        // A deleted device may still be listed as in use, but it has no disk any more.
         guard !holders.isEmpty, unsafe access("/sys/block/ublkb\(id)", F_OK) == 0 else { return }
         throw Failure(
             """
@@ -156,7 +158,7 @@ struct Removal {
         )
     }
 
-    /// The record is gone, or about another device.
+    /// True when the record has been removed, or is another device's by now.
     private static func isForgotten(_ record: DeviceRecord) -> Bool {
         guard let bytes = StateDirectory.standard.readRecord(DeviceID(record.id)) else {
             return true
@@ -164,16 +166,16 @@ struct Removal {
         return JSON.decode(DeviceRecord.self, bytes)?.cookie != record.cookie
     }
 
-    /// The last resort, when a server does not take its device away: its IOs end with EIO.
+    /// Kills a server that did not take its device down, as a last resort: the device's IOs end with EIO.
     ///
-    /// - Returns: false when there is none to kill.
+    /// - Returns: false when the server does not run any more.
     private func killServer(_ record: DeviceRecord, _ failure: Failure) throws -> Bool {
         let info: DeviceInfo
         do { info = try ControlDevice().info(of: DeviceID(record.id)) } catch {
             throw Failure(error)
         }
-        // Pids are used again: only the process that the driver, too, knows as the server. While the device
-        // comes up it knows none.
+        // A pid may have been reused: kill only the process that the driver knows as the server, too, or (as the
+        // driver knows none while the device comes up) one that was started with the device's cookie.
         let isServer =
             info.serverPID == record.serverPID
             || ServerProcess.isServer("\(record.serverPID)", cookie: record.cookie)
@@ -190,23 +192,25 @@ struct Removal {
         return true
     }
 
-    /// The disk is gone for everybody, but an opener keeps its number until it lets go.
+    /// Reports the users that keep the number of the deleted device taken, if any.
     private static func reportUsers(_ id: DeviceID) throws {
         do {
             let control = try ControlDevice()
             if control.waitUntilGone(id) || StateDirectory.standard.readRecord(id) != nil { return }
         } catch { throw Failure(error) }
-        Output.error(ServerClient.storyOfDeleted(id))
+        Output.error(ServerClient.descriptionOfDeleted(id))
     }
 
     private func ask(_ server: ServerClient, to word: String) throws {
         let id = server.id
         let pid = server.record.serverPID
         var patience = Patience(id, server: pid, seconds: patienceSeconds)
-        let connection = try server.connect(seconds: Self.answerSeconds) { patience.goesOn() }
+        let connection = try server.connect(seconds: Self.answerSeconds) {
+            patience.shouldContinue()
+        }
         let answer: (ok: Bool, text: String)
         do throws(AdminConnection.Silence) {
-            answer = try connection.ask([word, "\(patienceSeconds)"]) { patience.goesOn() }
+            answer = try connection.ask([word, "\(patienceSeconds)"]) { patience.shouldContinue() }
         } catch {
             switch error {
             case .late:
@@ -219,17 +223,17 @@ struct Removal {
         }
         guard answer.ok else { throw Failure(answer.text) }
         if !answer.text.isEmpty { Output.error(answer.text) }
-        // Done means that nothing is left, the process included.
+        // The command is done when the process has ended too.
         _ = ServerProcess.waitForExit(pid, seconds: 5)
     }
 
-    /// The server is dead: the driver may still have the device, and we have its files.
+    /// Deletes a device whose server has died, with its files in the state directory.
     private static func deleteOrphan(_ id: DeviceID, _ record: DeviceRecord) throws {
         let state = StateDirectory.standard
         do throws(DeviceError) {
             let control = try ControlDevice()
             let isOurs = try control.info(of: id).cookie == record.cookie
-            // Before DEL: afterwards the number, and with it these names, may be another device's.
+            // Before DEL, because afterwards another device may have the number and these file names.
             state.remove(id)
             guard isOurs else {
                 return Output.error(

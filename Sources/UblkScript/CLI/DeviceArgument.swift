@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// `-n 0`: the number of a device that is there.
+/// `-n 0`: the number of an existing device.
 struct DeviceNumberOption: ParsableArguments {
     @Option(
         name: [.customShort("n"), .long],
@@ -10,7 +10,7 @@ struct DeviceNumberOption: ParsableArguments {
     var number: String?
 }
 
-/// Where a device is named: `0`, `-n 0`, `ublkb0`, `/dev/ublkb0`, `/dev/ublkc0`.
+/// The argument that names a device: `0`, `-n 0`, `ublkb0`, `/dev/ublkb0`, `/dev/ublkc0`.
 struct DeviceArgument: ParsableArguments {
     @Argument(
         help: "The device: 0, ublkb0, /dev/ublkb0 or /dev/ublkc0.",
@@ -23,7 +23,7 @@ struct DeviceArgument: ParsableArguments {
 
     var isGiven: Bool { number != nil || device != nil }
 
-    /// The device of a command that takes something away: it has to be named.
+    /// The device, for a command that stops or deletes it: it has to be named.
     func id() throws -> DeviceID {
         guard let text = number ?? device else {
             throw ValidationError("which device? Give its number, as in: ublk-script list")
@@ -39,7 +39,7 @@ struct DeviceArgument: ParsableArguments {
         return id
     }
 
-    /// The device of a command that only looks at it: a sole device need not be named.
+    /// The device, for any other command: a sole device need not be named.
     func idOrSole() throws -> DeviceID {
         number == nil && device == nil ? try Self.sole() : try id()
     }
@@ -57,22 +57,22 @@ struct DeviceArgument: ParsableArguments {
         return id
     }
 
-    /// The device of a command line that begins with one, or else the sole one; and what follows it.
+    /// Splits words that may begin with a device from the rest; without one, the device is the sole one.
     ///
-    /// - Parameter option: when it names the device, all words are others.
+    /// - Parameter option: when it names the device, the words have none.
     static func first(
         of words: [String],
         _ option: DeviceNumberOption? = nil
     ) throws -> (id: DeviceID, rest: [String]) {
         if let number = option?.number { return (try parse(number), words) }
-        // A path in /dev is meant as a device, and is refused when it is none.
+        // A path in /dev is always taken for a device, and is refused when it is none.
         if let first = words.first, DeviceID(parsing: first) != nil || first.hasPrefix("/dev/") {
             return (try parse(first), Array(words.dropFirst()))
         }
         return (try sole(), words)
     }
 
-    /// The only device that this program made.
+    /// The only device with a record; throws when there is none, or more than one.
     static func sole(_ state: StateDirectory = .standard) throws -> DeviceID {
         let ids = state.recordedIDs()
         if ids.count == 1 { return ids[0] }
@@ -84,7 +84,7 @@ struct DeviceArgument: ParsableArguments {
         throw ValidationError("which device? There is none: ublk-script add SCRIPT makes one")
     }
 
-    /// For the shell: the devices that there are.
+    /// Shell completion: the devices with a record.
     static var completion: CompletionKind {
         .custom { _, _, _ in StateDirectory.standard.recordedIDs().map(\.description) }
     }

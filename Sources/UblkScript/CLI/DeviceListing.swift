@@ -1,6 +1,6 @@
 import Glibc
 
-/// One device as `list` and `add` print it.
+/// One device as `list` and `add` print it, as text and JSON.
 struct DeviceListing: Encodable {
     var path: String
     var id: UInt32
@@ -21,24 +21,24 @@ struct DeviceListing: Encodable {
     var remark: String?
     /// The users that keep the number of a deleted device taken.
     var story: String?
-    /// ``path`` is not the device.
+    /// Why the node at ``path`` is not the device; nil: it is.
     var nodeProblem: String?
-    /// The device has a server, which did not say how it is within ``statusSeconds``.
+    /// The device's server did not answer within ``statusSeconds``.
     var isSilent: Bool?
     var scriptErrors: UInt64?
     var backingErrors: UInt64?
     var drainedIOs: UInt64?
     var unsupportedIOs: UInt64?
-    /// There is a record of ours that cannot be read.
+    /// The device has a record that cannot be parsed.
     var isRecordDamaged: Bool?
-    /// Of a record that only a newer version of this program can read.
+    /// Format of a record that only a newer version of this program can read.
     var recordFormat: Int?
 
     static let statusSeconds = 2
 
-    /// Never blocks: the driver's lock-free query, sysfs and our own record.
+    /// Never waits for the device: uses the driver's lock-free query, sysfs and the record.
     ///
-    /// - Parameter record: nil: there is none, or it is damaged.
+    /// - Parameter record: nil when there is none, or it cannot be read.
     init(
         _ info: DeviceInfo,
         id: DeviceID,
@@ -53,13 +53,13 @@ struct DeviceListing: Encodable {
         maxIOBytes = info.maxIOBytes
         serverPID = info.serverPID
         features = info.features.rawValue
-        // Kernels before 6.15 go on calling a device live for a while after its server died.
+        // Kernels before 6.15 call a device live for a while after its server has died.
         let isOrphan =
             info.state == .live && record.map { !ServerProcess.isAlive($0.serverPID) } ?? false
         state = isOrphan ? DeviceState.dead.name : info.state.name
         if DeviceUsers.isDeleted(id, info) {
             state = "DELETED"
-            story = DeviceUsers(of: id).storyOfDeleted
+            story = DeviceUsers(of: id).descriptionOfDeleted
         } else {
             do throws(DeviceNode.Problem) { try DeviceNode.check(id.blockPath) } catch {
                 nodeProblem = "\(error)"
@@ -79,12 +79,12 @@ struct DeviceListing: Encodable {
         seed = record?.seed
     }
 
-    /// Asks the device's server how it is, which takes at most ``statusSeconds``.
+    /// Asks the device's server for its status, for at most ``statusSeconds``.
     mutating func askServer(_ record: DeviceRecord?) {
         guard let record, ServerProcess.isAlive(record.serverPID) else { return }
         let path = StateDirectory.standard.socketPath(DeviceID(id))
         let connection = AdminConnection(connectingTo: path, seconds: Self.statusSeconds)
-        // Gone meanwhile, or not allowed to ask, is no silence.
+        // A server that has ended, or a socket that we may not use, does not count as silent.
         guard let connection else {
             if Glibc.errno == EAGAIN { isSilent = true }
             return
@@ -140,7 +140,7 @@ struct DeviceListing: Encodable {
         lines.append("flags 0x\(String(features, radix: 16)) [ \(names) ]")
         let size = sizeBytes.map { Quantity.text(bytes: $0) } ?? "?"
         let head = Wrap.text("\(path): \(size) state \(state) \(owner)", hanging: 8)
-        // After the line is broken: a colour has no width.
+        // Coloured after the text is wrapped, because colour sequences have no width.
         let style = state == DeviceState.live.name ? Style.good : .bad
         let colored = head.replacing(
             " state \(state) ",

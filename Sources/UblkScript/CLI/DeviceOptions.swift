@@ -1,8 +1,8 @@
 import ArgumentParser
 
-/// The script and what the command line changes about its parameters and its `device{}`.
+/// The script, and the settings of the command line for its parameters and its `device{}`.
 ///
-/// Shared by add, check and the server.
+/// Shared by `add`, `check`, `simulate` and the server.
 struct ScriptOptions: ParsableArguments {
     @Argument(
         help: ArgumentHelp(
@@ -55,12 +55,12 @@ struct ScriptOptions: ParsableArguments {
         }
     }
 
-    /// What follows the script, which is no word when it is given with -e.
+    /// The settings: all words but the script, or all words when the script is given with -e.
     var settings: [String] {
         (execute.isEmpty ? [] : scriptWord.map { [$0] } ?? []) + settingWords
     }
 
-    /// Reads the script; once, because a pipe has nothing to say a second time.
+    /// Reads the script; call once, because a pipe can be read only once.
     func source() throws(ConfigError) -> ScriptSource {
         guard execute.isEmpty else { return ScriptSource(lines: execute) }
         return try ScriptSource(named: scriptWord ?? "", whenSilent: InputFile.tellOfSilence)
@@ -70,7 +70,7 @@ struct ScriptOptions: ParsableArguments {
         try number.map(DeviceArgument.parse)
     }
 
-    /// Settings of the command line, each with the place it came from.
+    /// The settings of the command line, with their origins for error messages.
     func overrides() throws -> [Setting] {
         var overrides: [Setting] = []
         for text in settings {
@@ -91,7 +91,7 @@ struct ScriptOptions: ParsableArguments {
         return overrides
     }
 
-    /// The driver gives at most one queue to a CPU and says nothing when that is fewer than asked for.
+    /// Refuses more queues than CPUs, as the driver would silently grant fewer.
     func checkQueues(_ overrides: [Setting]) throws {
         guard let setting = overrides.first(where: { $0.key == "queues" }),
             let count = Int(setting.plainText), count > SystemCall.cpus, count <= 4096
@@ -103,7 +103,7 @@ struct ScriptOptions: ParsableArguments {
         )
     }
 
-    /// What was set, again as words: for the server process and its record.
+    /// The settings as words of a command line, for the server process and its record.
     func settingsAsWords() -> [String] {
         var words = settings
         for (name, value) in [
@@ -115,7 +115,7 @@ struct ScriptOptions: ParsableArguments {
     }
 }
 
-/// Where `add` keeps all of the ledger; shared with the server it starts.
+/// The ledger file of `add`; shared with the server it starts.
 struct LedgerFileOption: ParsableArguments {
     @Option(
         name: .customLong("ledger"),

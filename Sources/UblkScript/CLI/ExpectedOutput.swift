@@ -1,11 +1,11 @@
-/// What `simulate` printed once, and is to print again: the file of `--expect`.
+/// The expected output of `simulate`: the file of `--expect`.
 ///
 /// Compared line by line; the file is never written.
 struct ExpectedOutput {
     private let path: String
     private let lines: [Substring]
 
-    /// - Throws: ``Failure``, when there is no such file with what makes one.
+    /// - Throws: ``Failure``; when there is no such file, it tells how to make it.
     init(reading path: String) throws {
         let hint =
             "; the same command without --expect makes it: "
@@ -16,19 +16,19 @@ struct ExpectedOutput {
     init(path: String, text: String) {
         self.path = path
         var lines = text.split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" }
-        // The end of the last line is no line.
+        // The text after the last newline is not a line when it is empty.
         if lines.last?.isEmpty == true { lines.removeLast() }
         self.lines = lines
     }
 
-    /// A run by chance is like no other.
+    /// The error for a run with a random seed, which cannot be repeated.
     var needsSeed: Failure {
         Failure(
             "--expect \(path): a run that can be repeated is expected: --seed N, or seed in device{}"
         )
     }
 
-    /// Where `printed` first differs, with both; nil: nowhere.
+    /// A description of the first difference from `printed`; nil when there is none.
     func difference(_ printed: [String]) -> String? {
         let most = max(lines.count, printed.count)
         guard
@@ -42,7 +42,7 @@ struct ExpectedOutput {
         return "\(path):\(index + 1): the run differs\n  expected: \(expected)\n  got:      \(got)"
     }
 
-    /// Says that the run is as it was, or fails.
+    /// Reports that the output is as expected, or throws.
     func compare(_ printed: [String]) throws {
         if let difference = difference(printed) { throw Failure(difference) }
         Output.line("\(path): as expected, \(lines.count) lines")

@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// `faults`: the scripts that are inside this program, and their manuals.
+/// `faults`: lists the scripts that are shipped inside this program, and prints their manuals.
 struct FaultsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "faults",
@@ -56,10 +56,10 @@ struct FaultsCommand: ParsableCommand {
         try Output.now(source ? script.text : Self.text(script.manual) + "\n")
     }
 
-    /// Sections of a manual whose lines are sentences that go on.
+    /// Sections of a manual that are running text; other sections keep their line breaks.
     private static let prose: Set<Substring> = ["What", "Imitates", "You see", "Numbers"]
 
-    /// A manual with its lines broken anew.
+    /// A manual, wrapped to the width of the terminal.
     static func text(_ manual: String) -> String {
         var lines: [Substring] = []
         var section: Substring = ""
@@ -74,7 +74,7 @@ struct FaultsCommand: ParsableCommand {
         return Wrap.text(lines.joined(separator: "\n"))
     }
 
-    /// A section for each kind.
+    /// Prints the scripts, with a section for each kind.
     private func list(_ all: [ShippedScript]) {
         let width = (all.map(\.name.count).max() ?? 0) + 2
         for kind in ShippedScript.Kind.allCases {

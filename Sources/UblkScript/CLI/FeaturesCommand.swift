@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// `features`: what this kernel's ublk driver offers.
+/// `features`: prints the features of this kernel's ublk driver.
 struct FeaturesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "features",

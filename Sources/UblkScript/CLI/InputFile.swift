@@ -1,19 +1,21 @@
 import SystemPackage
 
-/// A text file that an option names: read once, so that a pipe will do.
+/// Reads a text file that is named on the command line: once, so that it may be a pipe.
 enum InputFile {
-    /// Says what is waited for: whoever writes a pipe may take its time, and a person at a terminal may not know
-    /// that a text is expected.
+    /// Tells the user that input is being waited for: the writer of a pipe may be slow, and somebody at a terminal may
+    /// not know that a text is expected.
     static func tellOfSilence(_ path: String) {
         Output.error(
             "waiting for \(path): nothing has come for 2 s. Ctrl-C gives up; Ctrl-D ends what is typed on a terminal"
         )
     }
 
-    /// Larger ones are not what was meant.
+    /// The largest file; a larger one is taken for a mistake.
     static let bytesMax = 1 << 30
 
-    /// - Parameter hint: what to do when there is none, as the end of a sentence.
+    /// Reads a file; `-` is standard input.
+    ///
+    /// - Parameter hint: what to do when the file does not exist, as the end of a sentence.
     /// - Throws: ``Failure`` with the path.
     static func text(_ path: String, hint: String = "") throws -> String {
         do throws(WholeFile.Problem) {

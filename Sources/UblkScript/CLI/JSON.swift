@@ -5,7 +5,7 @@ enum JSON {
     static func encode(_ value: some Encodable) -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        // Everything encoded here is plain numbers, strings and arrays of them.
+        // Encoding fails only for values such as NaN, and nothing here has one.
         guard let data = try? encoder.encode(value) else { preconditionFailure("JSON") }
         return Array(data)
     }

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Glibc
 
-/// `ledger ID`: what the script did to which IO, as the server wrote it down.
+/// `ledger ID`: prints the ledger: what was done to which IO.
 struct LedgerCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ledger",
@@ -84,7 +84,7 @@ struct LedgerCommand: ParsableCommand {
             }
     }
 
-    /// nil: the device went away while it was followed.
+    /// Asks for the next page; nil when the device was deleted while it was followed.
     private func ask(
         _ server: ServerClient,
         _ cursor: String,
@@ -96,7 +96,7 @@ struct LedgerCommand: ParsableCommand {
         let words = ["ledger", json ? "json" : "text", since ?? "", cursor] + filter
         let answer: String
         do { answer = try server.ask(words) } catch {
-            // The device may be going away, which is where following ends.
+            // Following ends when the device is being deleted.
             if follow, !isFirst, ServerProcess.waitForExit(pid, seconds: 5) {
                 return nil
             }

@@ -1,9 +1,9 @@
 import ArgumentParser
 import SystemPackage
 
-/// `list`: the devices there are.
+/// `list`: prints the ublk devices.
 ///
-/// Never waits for a stuck one.
+/// Never waits for a device; for its server, ``DeviceListing/statusSeconds`` at most.
 struct ListCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "list",
@@ -41,7 +41,7 @@ struct ListCommand: ParsableCommand {
                     listing.askServer(reading?.record)
                     listings.append(listing)
                 } catch {
-                    // Deleted since it was listed.
+                    // Deleted since the ids were listed.
                     if wanted.isEmpty, error.errno == .operationNotSupportedByDevice { continue }
                     throw error
                 }
@@ -54,7 +54,7 @@ struct ListCommand: ParsableCommand {
         }
     }
 
-    /// Present ones, and deleted ones that somebody still uses.
+    /// The ids of all devices, and of deleted ones that are still in use.
     private static func allIDs() -> [DeviceID] {
         let present = KernelDriver().presentIDs()
         let used = DeviceUsers.usedIDs().subtracting(present)

@@ -28,9 +28,9 @@ struct UblkScript: ParsableCommand {
 
     static func main() {
         Output.occupyStreams()
-        // The parser breaks its lines at the width that it thinks the terminal has.
+        // The argument parser wraps help texts to this width.
         unsafe setenv("COLUMNS", "\(Wrap.columns)", 1)
-        // A write that a limit forbids (RLIMIT_FSIZE) is an error of that write.
+        // So that a write beyond RLIMIT_FSIZE fails with EFBIG instead of killing the process.
         signal(SIGXFSZ, SIG_IGN)
         OutsideProcess.runIfAsked(CommandLine.arguments)
         LoadWatch.setOnStuck { text in
@@ -52,18 +52,18 @@ struct UblkScript: ParsableCommand {
         }
     }
 
-    /// What the parser threw, or a command that found its words wrong only when it ran.
+    /// Prints an error of the parser, or of a command that found its arguments wrong when it ran, and exits.
     private static func end(_ error: any Error, of kind: any ParsableCommand.Type) -> Never {
         let code = exitCode(for: error)
         guard code != .failure else {
-            // An exit code that a command threw stands for what it has said itself.
+            // A command that throws an ExitCode has printed its error itself.
             if !(error is ExitCode) { Output.error("\(error)") }
             Glibc.exit(1)
         }
         if code == .success {
-            // Help, or what the shell asked for to complete a word.
+            // Help, or a shell completion.
             let text = fullMessage(for: error)
-            // The parser breaks all lines but the usage.
+            // The parser wraps everything but the usage.
             let isHelp = text.hasPrefix("OVERVIEW: ")
             do { try Output.now((isHelp ? Wrap.text(text, hanging: 2) : text) + "\n") } catch {
                 Output.error("\(error)")
@@ -75,7 +75,7 @@ struct UblkScript: ParsableCommand {
         Glibc.exit(2)
     }
 
-    /// With the command's own usage.
+    /// The message of a validation error, with the usage of the command itself.
     private static func message(
         _ error: any Error,
         of kind: any ParsableCommand.Type
@@ -89,7 +89,7 @@ struct UblkScript: ParsableCommand {
     }
 }
 
-/// A command that could not do what it was asked for: one text, exit code 1.
+/// The error of a command that could not do its work: a text, and exit code 1.
 struct Failure: Error {
     let text: String
     init(_ text: String) { self.text = text }

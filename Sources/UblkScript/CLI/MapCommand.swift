@@ -1,6 +1,7 @@
 import ArgumentParser
 
-/// `map [ID] PATH...`: where files lie on a device, and a named set of that, so that a fault can target them.
+/// `map [ID] PATH...`: finds the extents of files on a device, and can put them into a named set of ranges, so that a
+/// fault can target these files.
 struct MapCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "map",
@@ -49,7 +50,7 @@ struct MapCommand: ParsableCommand {
         let extents: [Extent]
     }
 
-    /// As many extents as fit a request for sure.
+    /// The most extents in one request; they fit ``AdminSocket/requestBytesMax`` whatever their numbers are.
     private static let batch = 1000
 
     func run() throws {
@@ -98,7 +99,7 @@ struct MapCommand: ParsableCommand {
         return offset..<(offset + length)
     }
 
-    /// A file, or those in a folder; of these what has no blocks of its own is left out, and told.
+    /// The extents of a file, or of the files in a folder; files there that cannot be mapped are reported and left out.
     private func mapped(
         _ path: String,
         _ parts: [Range<UInt64>],

@@ -2,11 +2,10 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// The two streams a command writes to.
+/// Standard output and standard error of a command.
 ///
-/// Standard output is gathered and written in pieces, on a terminal line by line. What could not be
-/// written is a failure of the command, reported by ``flush()``; what comes after it is dropped. Any
-/// thread.
+/// Standard output is buffered, on a terminal by line. A failed write is a failure of the command, which ``flush()``
+/// throws; output after it is dropped. Any thread.
 enum Output {
     private struct Pending {
         var bytes: [UInt8] = []
@@ -14,15 +13,15 @@ enum Output {
     }
     private static let pending = Mutex(Pending())
 
-    /// Before anything else is opened: a stream that the caller closed is one that takes and gives nothing.
+    /// Opens `/dev/null` in place of each standard stream that the caller has closed; call before opening anything.
     ///
-    /// Otherwise the next file that is opened, the driver's or a server's, would get its number, and what is printed.
+    /// Otherwise the next file to be opened, such as the driver's, would get that number and receive what is printed.
     static func occupyStreams() {
         for (fd, flags) in [
             (STDIN_FILENO, O_WRONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDONLY),
         ]
         where fcntl(fd, F_GETFD) < 0 {
-            // The lowest free number, which is this one.
+            // open() returns the lowest free number, which is `fd`.
             _ = unsafe open("/dev/null", flags)
         }
     }
@@ -31,22 +30,24 @@ enum Output {
 
     static func line(_ text: String) { put(text + "\n", atOnce: Terminal.output) }
 
-    /// Lines that programs read as well: broken at words on a terminal, whole everywhere else.
+    /// Prints lines that programs may parse: wrapped on a terminal, unchanged elsewhere.
     ///
-    /// - Parameter style: of its first word.
+    /// - Parameter style: style of the first word.
     static func record(_ text: String, painted style: Style? = nil) {
         let lines = Terminal.output ? Wrap.text(text) : text
         let word = lines.prefix { $0 != " " && $0 != "\n" }
         line((style?.paint(String(word)) ?? String(word)) + lines.dropFirst(word.count))
     }
 
-    /// Writes at once, also into a pipe.
+    /// Prints without buffering.
     static func now(_ text: String) throws {
         put(text, atOnce: true)
         try flush()
     }
 
-    /// - Throws: ``Failure``, when not everything so far could be written.
+    /// Writes what is buffered.
+    ///
+    /// - Throws: ``Failure``, when not everything printed so far could be written.
     static func flush() throws {
         let failure = pending.withLock { pending in
             write(&pending)
@@ -58,7 +59,7 @@ enum Output {
         )
     }
 
-    /// On standard error, with the program's name, after what was printed before.
+    /// Prints to standard error, after the program's name; flushes standard output first.
     static func error(_ text: String) {
         pending.withLock { write(&$0) }
         let printable = Printable.text("ublk-script: " + text) + "\n"
@@ -66,7 +67,7 @@ enum Output {
         toErrors(Terminal.errors ? Style.paintPrefix(lines) : lines)
     }
 
-    /// On standard error, as it is.
+    /// Writes to standard error, unchanged.
     static func toErrors(_ text: String) {
         let bytes = Array(text.utf8)
         _ = unsafe bytes.withUnsafeBytes {
@@ -75,7 +76,7 @@ enum Output {
     }
 
     private static func put(_ text: String, atOnce: Bool) {
-        // A script's own text must not drive the terminal; for a file or a pipe it stays as it is.
+        // A script's text must not send control sequences to the terminal; in files and pipes it is unchanged.
         let shown = Terminal.output ? Printable.text(text, allowing: Style.sequences) : text
         pending.withLock { pending in
             guard pending.failure == nil else { return }
@@ -98,14 +99,14 @@ enum Output {
     }
 }
 
-/// Which streams a person looks at.
+/// Which streams are terminals, and whether they take colours.
 enum Terminal {
     /// Standard output is a terminal.
     static let output = isatty(STDOUT_FILENO) == 1
-    /// Standard error is one.
+    /// Standard error is a terminal.
     static let errors = isatty(STDERR_FILENO) == 1
 
-    /// Colours are wanted there: neither `NO_COLOR` nor a terminal without them.
+    /// Colours may be used: `NO_COLOR` is unset or empty, and the terminal is not `dumb`.
     static let hasColors = isUnset("NO_COLOR") && variable("TERM") != "dumb"
 
     private static func isUnset(_ name: String) -> Bool { variable(name)?.isEmpty ?? true }
@@ -116,7 +117,7 @@ enum Terminal {
     }
 }
 
-/// Colours, on standard output when it is a terminal and nowhere else.
+/// Terminal styles (SGR sequences), applied only when the output is a terminal.
 enum Style: String, CaseIterable {
     case good = "\u{1b}[32m"
     case bad = "\u{1b}[31m"
@@ -124,14 +125,14 @@ enum Style: String, CaseIterable {
 
     private static let end = "\u{1b}[0m"
 
-    /// What is let through to a terminal.
+    /// The only control sequences that are let through to a terminal.
     static let sequences = allCases.map(\.rawValue) + [end]
 
     func paint(_ text: String) -> String {
         Terminal.output && Terminal.hasColors ? rawValue + text + Self.end : text
     }
 
-    /// The name of the program before an error.
+    /// Colours the program's name at the beginning of an error.
     static func paintPrefix(_ text: String) -> String {
         let name = "ublk-script:"
         guard Terminal.hasColors, text.hasPrefix(name) else { return text }

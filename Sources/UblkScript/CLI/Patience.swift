@@ -1,7 +1,7 @@
 import ArgumentParser
 import Glibc
 
-/// How long a server that makes no progress is waited for before it is ended.
+/// `--patience`: how long to wait for a server that makes no progress.
 struct PatienceOption: ParsableArguments {
     @Option(
         help: ArgumentHelp(
@@ -23,7 +23,7 @@ struct PatienceOption: ParsableArguments {
     }
 }
 
-/// Waiting for a server that takes its device away: as long as IO moves, and then for its patience.
+/// The time limit for a server that takes its device down: it starts anew whenever IO of the device has finished.
 struct Patience {
     private let id: DeviceID
     private let server: Int32
@@ -33,7 +33,7 @@ struct Patience {
     private var quiet = TimeLimit(seconds: Self.quietSeconds)
     private var hasTold = false
 
-    /// A short wait is not worth a word.
+    /// How long to wait without progress before the user is told.
     private static let quietSeconds = 2.0
 
     init(_ id: DeviceID, server: Int32, seconds: Int) {
@@ -44,8 +44,8 @@ struct Patience {
         lastIO = Self.ioCounts(id)
     }
 
-    /// To be asked several times a second; false when it is used up.
-    mutating func goesOn() -> Bool {
+    /// Checks for progress; call several times a second; false when the time is over.
+    mutating func shouldContinue() -> Bool {
         let io = Self.ioCounts(id)
         if io != lastIO {
             limit = TimeLimit(seconds: Double(seconds))
@@ -59,7 +59,7 @@ struct Patience {
         return !limit.isOver()
     }
 
-    /// The server, and what can be seen of it from outside.
+    /// A description of the server, with its state when it is stopped or waits in the kernel.
     var who: String {
         let remark =
             switch ServerProcess.state(server) {
@@ -70,10 +70,10 @@ struct Patience {
         return "the server of device \(id) (pid \(server))" + remark
     }
 
-    /// Counts of finished IO; nil when the disk is gone.
+    /// The counts of finished IOs in the disk's statistics; nil when the disk is gone.
     private static func ioCounts(_ id: DeviceID) -> [Substring]? {
         guard let words = DeviceNode.words("/sys/block/ublkb\(id)/stat") else { return nil }
-        // Reads, writes, discards, flushes. The times beside them grow while an IO is held.
+        // Reads, writes, discards, flushes. Not the times between them, which grow while an IO is held.
         return [0, 4, 11, 15].filter { $0 < words.count }.map { words[$0] }
     }
 }

@@ -1,10 +1,10 @@
 import Glibc
 import Synchronization
 
-/// How far a long run is, on a terminal; and Ctrl-C, which ends it with what there is so far.
+/// The progress line of a long run on a terminal, and its interruption by Ctrl-C.
 ///
-/// Made and finished by the main thread; ``turn(_:)`` is the observer's. While it lives SIGINT and SIGTERM do not
-/// end the program: the first ends the run, a second one the program.
+/// Made and finished by the main thread; ``turn(_:)`` is called by the run's observer. Until ``finish()`` the first
+/// SIGINT or SIGTERM ends the run, which then reports what it has so far, and a second one ends the program.
 final class Progress: Sendable {
     private struct State {
         var isOver = false
@@ -21,7 +21,9 @@ final class Progress: Sendable {
     private let signalFD: Int32
     private let state = Mutex(State())
 
-    /// - Parameter wanted: nil: nobody knows yet.
+    /// - Parameters:
+    ///   - wanted: the total; nil when it is not known.
+    ///   - what: the name of what is counted.
     init(of wanted: Int?, _ what: String) {
         self.wanted = wanted.map { UInt64($0) }
         self.what = what
@@ -30,9 +32,9 @@ final class Progress: Sendable {
 
     deinit { if signalFD >= 0 { close(signalFD) } }
 
-    /// Waits a moment, shows `done`.
+    /// Waits 100 ms, and shows how many are done.
     ///
-    /// - Returns: true when the run is to end.
+    /// - Returns: true when the run has been interrupted.
     func turn(_ done: UInt64) -> Bool {
         var event = pollfd(fd: signalFD, events: Int16(POLLIN), revents: 0)
         let isAsked = unsafe poll(&event, 1, Self.waitMilliseconds) > 0
@@ -44,16 +46,16 @@ final class Progress: Sendable {
                 state.isInterrupted = true
             }
             state.turns += 1
-            // A short run needs none.
+            // A short run needs no progress line.
             if Terminal.errors, !state.isInterrupted, state.turns > 3 { show(done, &state) }
             return state.isInterrupted
         }
     }
 
-    /// Takes the line away until the next turn: something is to be printed.
+    /// Erases the line until the next turn, so that something else can be printed.
     func clear() { state.withLock { erase(&$0) } }
 
-    /// Takes the line away for good; signals do what they usually do.
+    /// Erases the line for good and unblocks the signals.
     func finish() {
         state.withLock { state in
             guard !state.isOver else { return }

@@ -2,7 +2,7 @@ import ArgumentParser
 
 /// `raw COMMAND ID [DATA]`: gives the driver one control command and waits for it as long as it takes.
 ///
-/// Not for people: tests do with it what another program could do to a device of ours.
+/// Hidden; for tests, which do with it what another program could do to our devices.
 struct RawCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "raw",

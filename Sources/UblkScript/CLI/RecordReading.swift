@@ -1,7 +1,7 @@
-/// What the bytes of a device's record say.
+/// The result of parsing a device's record.
 enum RecordReading: Equatable {
     case record(DeviceRecord)
-    /// Of a format that this program is too old for.
+    /// The record has a format that is newer than this program.
     case newer(format: Int)
     case damaged
 
@@ -16,13 +16,13 @@ enum RecordReading: Equatable {
         }
     }
 
-    /// nil: nothing tells what device it is about.
+    /// The record; nil when it cannot be read.
     var record: DeviceRecord? { if case .record(let record) = self { record } else { nil } }
 
-    /// nil: of a format that this program knows, or damaged.
+    /// The format of a record that is newer than this program; nil otherwise.
     var newerFormat: Int? { if case .newer(let format) = self { format } else { nil } }
 
-    /// The record of a device of ours, which a command needs.
+    /// The record, for a command that needs it; throws when it cannot be read.
     func own(_ path: String, _ id: DeviceID) throws -> DeviceRecord {
         switch self {
         case .record(let record): return record

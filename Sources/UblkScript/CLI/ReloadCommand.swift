@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// `reload ID [SCRIPT] [key=value...]`: another script for a running device.
+/// `reload ID [SCRIPT] [key=value...]`: replaces the script of a running device.
 struct ReloadCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "reload",
@@ -38,7 +38,9 @@ struct ReloadCommand: ParsableCommand {
         try Self.ask(try ServerClient(id), words, execute: execute)
     }
 
-    /// - Parameter words: as on the command line.
+    /// Loads the script here, then sends it to the server.
+    ///
+    /// - Parameter words: the script, if any, and settings, as on the command line.
     static func ask(
         _ server: ServerClient,
         _ words: [String],
@@ -91,7 +93,7 @@ struct ReloadCommand: ParsableCommand {
         }
     }
 
-    /// Loads the script here first: what never ends must not end up in the server.
+    /// Loads the script in this process first, so that a script whose load never ends does not reach the server.
     private static func check(
         _ source: ScriptSource,
         _ isOther: Bool,

@@ -1,6 +1,6 @@
-/// For the shell: what can stand where a script is expected.
+/// Shell completion of a script argument.
 enum ScriptCompletion {
-    /// Scripts of this program, and files and folders that begin so.
+    /// The shipped scripts, `.lua` files and folders that begin with `prefix`.
     static func words(_ prefix: String) -> [String] {
         let slash = prefix.lastIndex(of: "/")
         let folder = slash.map { String(prefix[...$0]) } ?? ""

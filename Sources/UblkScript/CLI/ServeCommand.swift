@@ -1,9 +1,7 @@
 import ArgumentParser
 import Glibc
 
-/// `serve`: the server process that `add` starts.
-///
-/// Not for people.
+/// `serve`: the server process that `add` starts; hidden.
 struct ServeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "serve",
@@ -14,16 +12,16 @@ struct ServeCommand: ParsableCommand {
     @OptionGroup var options: ScriptOptions
     @OptionGroup var patience: PatienceOption
 
-    /// By which ``ServerSpawn`` finds the device, should this process die.
+    /// The device's cookie, by which ``ServerSpawn`` finds the device when this process has died.
     @Option var cookie: UInt64
 
     @OptionGroup var ledger: LedgerFileOption
 
-    /// Where `add` had the text from, which is on standard input now.
+    /// The origin of the script, whose text is on standard input.
     @Option var origin: ScriptSource.Origin
 
     func run() throws {
-        // Once: the pipe is closed then, and its number may be another file's.
+        // Answer only once: then the socket is closed, and its number may be another file's.
         var hasAnswered = false
         do {
             try Serving.run(
@@ -37,7 +35,7 @@ struct ServeCommand: ParsableCommand {
                 answerFD: ChildProcess.answerFD,
                 sink: { try LogSink(path: StateDirectory.standard.logPath($0)) },
                 ready: { record, _ in
-                    // Relative paths have been opened; a server must not keep a mount busy.
+                    // All relative paths have been opened; a server should not keep a mount busy.
                     unsafe chdir("/")
                     hasAnswered = true
                     guard ChildProcess.answer(ok: true, JSON.text(record)),
@@ -56,7 +54,7 @@ struct ServeCommand: ParsableCommand {
     private func source() throws -> ScriptSource {
         do throws(WholeFile.Problem) {
             let content = try WholeFile.readInput(bytesMax: ScriptSource.bytesMax) {}
-            // Its memory is not needed any more.
+            // Replace standard input, which frees the memory file with the text.
             let null = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
             dup2(null, STDIN_FILENO)
             close(null)

@@ -1,11 +1,11 @@
 import Glibc
 
-/// The server of a device of ours, as the commands see it: its record, and what it answers.
+/// The client's view of a device's server: the device's record, and requests over the control socket.
 struct ServerClient {
     let id: DeviceID
     let record: DeviceRecord
 
-    /// Longer than the server itself waits for its queues.
+    /// Time limit of a request, which is longer than the server itself waits for its queues.
     static let questionSeconds = 30
 
     /// - Throws: ``Failure`` when the device is not one of ours, or its record cannot be read.
@@ -14,7 +14,7 @@ struct ServerClient {
         record = try Self.ownRecord(id)
     }
 
-    /// The state directory, when it is one to be believed.
+    /// The state directory; throws unless it can be trusted (``StateDirectory/check()``).
     static func state() throws -> StateDirectory {
         do throws(DeviceError) { try StateDirectory.standard.check() } catch {
             throw Failure(error)
@@ -29,7 +29,7 @@ struct ServerClient {
         }
         let info: DeviceInfo
         do { info = try ControlDevice().info(of: id) } catch { throw Failure(error) }
-        if DeviceUsers.isDeleted(id, info) { throw Failure(storyOfDeleted(id)) }
+        if DeviceUsers.isDeleted(id, info) { throw Failure(descriptionOfDeleted(id)) }
         throw Failure(
             """
             device \(id) was not made by ublk-script (no \(state.recordPath(id))): use the tool that made it, \
@@ -38,15 +38,19 @@ struct ServerClient {
         )
     }
 
-    /// Why the number of a deleted device is still taken.
-    static func storyOfDeleted(_ id: DeviceID) -> String {
-        "device \(id) is \(DeviceUsers(of: id).storyOfDeleted); its number is free when they let go"
+    /// An error text that tells who keeps the number of a deleted device taken.
+    static func descriptionOfDeleted(_ id: DeviceID) -> String {
+        "device \(id) is \(DeviceUsers(of: id).descriptionOfDeleted); its number is free when they let go"
     }
 
-    /// A connection to the server, which may be gone.
-    func connect(seconds: Int, goesOn: () -> Bool = { true }) throws -> AdminConnection {
+    /// Connects to the server; throws when it does not run or does not accept connections.
+    func connect(seconds: Int, shouldContinue: () -> Bool = { true }) throws -> AdminConnection {
         let path = StateDirectory.standard.socketPath(id)
-        let connection = AdminConnection(connectingTo: path, seconds: seconds, goesOn: goesOn)
+        let connection = AdminConnection(
+            connectingTo: path,
+            seconds: seconds,
+            shouldContinue: shouldContinue
+        )
         if let connection { return connection }
         if Glibc.errno == EAGAIN {
             throw Failure(
@@ -59,18 +63,18 @@ struct ServerClient {
         )
     }
 
-    /// Asks the server, which goes on.
+    /// Sends a request and returns the text of the answer; throws when the request is refused or not answered.
     ///
-    /// - Parameter goesOn: asked several times a second; false gives up before the time is over.
+    /// - Parameter shouldContinue: called several times a second; false gives up before the time is over.
     func ask(
         _ words: [String],
         seconds: Int = questionSeconds,
-        goesOn: () -> Bool = { true }
+        shouldContinue: () -> Bool = { true }
     ) throws -> String {
-        let connection = try connect(seconds: seconds, goesOn: goesOn)
+        let connection = try connect(seconds: seconds, shouldContinue: shouldContinue)
         let answer: (ok: Bool, text: String)
         do throws(AdminConnection.Silence) {
-            answer = try connection.ask(words, goesOn: goesOn)
+            answer = try connection.ask(words, shouldContinue: shouldContinue)
         } catch {
             switch error {
             case .late:
@@ -85,7 +89,7 @@ struct ServerClient {
         return answer.text
     }
 
-    /// An answer that makes no sense.
+    /// The error for an answer that cannot be parsed.
     var isOfAnotherVersion: Failure {
         Failure("the server of device \(id) gave an answer that is none: is it of another version?")
     }

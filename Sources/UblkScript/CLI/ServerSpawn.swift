@@ -1,18 +1,21 @@
 import Glibc
 import SystemPackage
 
-/// Starts the server process of a device and waits for its word.
+/// Starts the server process of a device.
 enum ServerSpawn {
-    /// The server goes on when it is told that `add` has done its part, and takes the device away otherwise.
+    /// Starts the server, waits until the device is up, and reports that to the user.
     ///
-    /// - Parameter settings: as words of the command line.
-    /// - Parameter report: tells the user of the device; gets its record, as JSON.
+    /// The server deletes the device again unless it is told that the report succeeded.
+    ///
+    /// - Parameters:
+    ///   - settings: settings as words of a command line.
+    ///   - report: reports the device to the user, given its record as JSON.
     static func start(
         _ source: ScriptSource,
         _ settings: [String],
         report: (String) throws -> Void
     ) throws {
-        // The text itself, in memory: what was checked is what runs, and a pipe cannot be read again.
+        // The server gets the text itself: what was checked is what runs, and a pipe cannot be read again.
         let text: Int32
         do throws(Errno) {
             text = try SystemCall.memoryFile(source.text, name: "ublk-script")
@@ -35,7 +38,7 @@ enum ServerSpawn {
         let answer = server.readAnswer()
         if answer.hasPrefix("+") {
             do { try report(String(answer.dropFirst())) } catch {
-                // Nobody would know of the device.
+                // Otherwise there would be a device that the user was not told of.
                 server.hangUp()
                 server.reap()
                 throw error

@@ -1,9 +1,12 @@
 import ArgumentParser
 
-/// What a script says of a run that shows what it does, in place of what the command line leaves open.
+// Options of `simulate` that a script suggests in its first comment (`-- Simulate: ...`).
+
 extension SimulateCommand {
-    /// - Parameter words: as on the command line: options about the workload, and settings.
-    /// - Throws: ``Failure`` when they are none.
+    /// This command, with the suggested options where the command line has none.
+    ///
+    /// - Parameter words: the suggestion, as on the command line: options about the workload, and settings.
+    /// - Throws: ``Failure`` when it cannot be parsed.
     func completed(by words: [String]) throws -> SimulateCommand {
         guard !words.isEmpty, !test, !bench else { return self }
         let suggested: SimulateCommand
@@ -28,7 +31,7 @@ extension SimulateCommand {
         return result
     }
 
-    /// What `--allow` names.
+    /// Parses `--allow`.
     func allowedProblems() throws -> Set<SimulationReport.Problem> {
         guard let allow else { return [] }
         return Set(

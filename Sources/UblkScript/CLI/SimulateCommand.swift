@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// `simulate SCRIPT`: the production queue against a simulated device, without root or a driver.
+/// `simulate SCRIPT`: runs the production queue against a simulated driver, without root or a device.
 struct SimulateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "simulate",
@@ -79,7 +79,7 @@ struct SimulateCommand: ParsableCommand {
     var json = false
 
     func run() throws {
-        // A wrong command line is that, whatever the script is.
+        // A wrong command line is reported before the script is read.
         try checkUsage()
         let source: ScriptSource
         do throws(ConfigError) { source = try options.source() } catch {
@@ -99,7 +99,7 @@ struct SimulateCommand: ParsableCommand {
         if bench { try refuse("--bench", ["--ledger", "--allow"]) }
         if expect != nil { try refuse("--expect", ["--bench"]) }
         guard test else { return }
-        // A test says itself what is done to the device.
+        // A test makes its own IOs.
         try refuse(
             "--test",
             [
@@ -109,7 +109,7 @@ struct SimulateCommand: ParsableCommand {
         )
     }
 
-    /// What the command line says about parameters and `device{}`.
+    /// The settings of the command line for parameters and `device{}`, with `--seed`.
     private func settings() throws -> [Setting] {
         var settings = try options.overrides()
         guard let seed else { return settings }
@@ -162,7 +162,7 @@ struct SimulateCommand: ParsableCommand {
         } catch { throw Failure(error) }
     }
 
-    /// Refuses options that mean nothing beside another one.
+    /// Refuses options that have no meaning together with `option`.
     private func refuse(_ option: String, _ names: [String]) throws {
         let given: [String: Bool] = [
             "--ops": ops != nil, "--rw": rw != nil, "--bs": bs != nil, "--rate": rate != nil,
@@ -193,14 +193,14 @@ struct SimulateCommand: ParsableCommand {
         }
         (workload.requests, workload.nanoseconds) = try requests()
         workload.rate = UInt64(rate ?? 0)
-        // A depth that is none is refused later, as the device's.
+        // An invalid depth is refused later, with the device's settings.
         workload.depth = options.depth.flatMap { Int($0) } ?? workload.depth
         workload.blockBytes = least
         workload.blockBytesMax = most
         return workload
     }
 
-    /// `--ops`, or as many as are made in `--time`.
+    /// The number of requests (`--ops`) and the time limit (`--time`).
     private func requests() throws -> (Int, nanoseconds: UInt64?) {
         guard (rate ?? 1) > 0, (rate ?? 1) <= 1_000_000_000 else {
             throw ValidationError("--rate \(rate ?? 0): 1 to 1000000000 is expected")
@@ -215,9 +215,9 @@ struct SimulateCommand: ParsableCommand {
         return (.max, nanoseconds)
     }
 
-    /// Runs the script.
+    /// Runs the simulation.
     ///
-    /// - Returns: what came of it, and what there is to print.
+    /// - Returns: the report, and the lines to print.
     private func simulate(
         _ plan: LoadedScript.Plan,
         _ workload: Workload,

@@ -1,4 +1,4 @@
-/// ``DeviceStatistics`` for people.
+/// ``DeviceStatistics`` as text in columns.
 struct StatisticsText {
     private let statistics: DeviceStatistics
 
@@ -50,9 +50,9 @@ struct StatisticsText {
     }
 }
 
-/// The text exposition format of Prometheus.
+/// Statistics in the text exposition format of Prometheus.
 ///
-/// Every metric once, with a sample a device; times in seconds, as its rules want.
+/// Each metric occurs once, with samples of all devices; times are in seconds, as its conventions demand.
 struct PrometheusText {
     private let devices: [DeviceStatistics]
 
@@ -77,7 +77,7 @@ struct PrometheusText {
     }
 
     private static func escaped(_ text: String) -> String {
-        // By scalars: a quote with an accent above it is another character, and "\r\n" is one.
+        // By scalars, as a quote with a combining accent, or "\r\n", is one Character.
         String(
             text.unicodeScalars.reduce(into: String.UnicodeScalarView()) { result, scalar in
                 switch scalar {
@@ -162,7 +162,7 @@ struct PrometheusText {
         return metric("waiting_ios", "gauge", "IOs that wait at this moment.", samples)
     }
 
-    /// Rules of one name and line, as a loop makes them, are one series.
+    /// Rules with the same name and line, as a loop in a script makes them, are summed into one series.
     private var rules: [String] {
         let samples = devices.flatMap { device in
             var all: [String] = []

@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// `stats [ID ...]`: what devices have done so far.
+/// `stats [ID ...]`: prints the statistics of devices.
 struct StatsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "stats",
@@ -37,7 +37,7 @@ struct StatsCommand: ParsableCommand {
         var found: [DeviceStatistics] = []
         for id in named.isEmpty ? StateDirectory.standard.recordedIDs() : named {
             do { found.append(try Self.ask(try ServerClient(id))) } catch let failure as Failure {
-                // Without a driver all have the same one.
+                // Print a problem once that all devices have, such as a missing driver.
                 if problems.last != failure.text { problems.append(failure.text) }
             }
         }

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Glibc
 
-/// `wait ID WHAT`: until something has come, for the shell script around a device.
+/// `wait ID WHAT`: waits until a condition holds; for shell scripts around a device.
 struct WaitCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "wait",
@@ -37,7 +37,7 @@ struct WaitCommand: ParsableCommand {
     @Flag(help: "Print what came, as JSON.")
     var json = false
 
-    /// Without the device.
+    /// The words of the condition, without the device.
     private var words: [String] {
         let isNamed =
             option.number == nil && allWords.first.flatMap { DeviceID(parsing: $0) } != nil
@@ -56,7 +56,7 @@ struct WaitCommand: ParsableCommand {
         }
     }
 
-    /// What there was when it was over.
+    /// The result of the wait, as JSON.
     struct Report: Encodable {
         let what: String
         var name: String?
@@ -99,9 +99,9 @@ struct WaitCommand: ParsableCommand {
 
     private func ask(
         _ server: ServerClient,
-        goesOn: () -> Bool
+        shouldContinue: () -> Bool
     ) throws -> Milestone.Report {
-        let answer = try server.ask(["reached"] + words, goesOn: goesOn)
+        let answer = try server.ask(["reached"] + words, shouldContinue: shouldContinue)
         guard let report = Milestone.Report(line: answer) else {
             throw server.isOfAnotherVersion
         }

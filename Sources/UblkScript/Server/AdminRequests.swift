@@ -1,6 +1,6 @@
-/// What a server does for those who ask it something over the control socket.
+/// Answers the requests that arrive over a server's control socket.
 ///
-/// The main thread.
+/// Owned by the ``ServerLoop``; main thread.
 struct AdminRequests {
     private let server: DeviceServer
     private let dispatcher: Dispatcher
@@ -10,10 +10,10 @@ struct AdminRequests {
         dispatcher = Dispatcher(server)
     }
 
-    /// Serves whoever has asked by now.
+    /// Serves the requests that have arrived completely.
     ///
-    /// - Parameter beforeEnding: called when the device is gone and only the answer is left to give.
-    /// - Returns: how the loop ends, when it does.
+    /// - Parameter beforeEnding: called when the device is gone, before the answer is sent.
+    /// - Returns: how the loop ends; nil: it goes on.
     func turn(_ beforeEnding: () -> Void) -> ServerLoop.Ending? {
         for caller in server.callers?.turn() ?? [] {
             guard let ending = serve(caller, beforeEnding) else { continue }

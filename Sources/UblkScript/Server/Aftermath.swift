@@ -1,23 +1,22 @@
 import Glibc
 import SystemPackage
 
-/// What is left to do for a device when its server has to end in the middle of something, done by a process of
-/// its own.
+/// Deletes a device after its server had to end abruptly; done by a separate process.
 ///
 /// A thread of the server may be stuck where nothing can interrupt it, in a script's C function or in the kernel.
-/// Only the end of the process lets go of everything then: the driver fails its IOs. Afterwards somebody has to
-/// delete the device. A device is told from others by its cookie, which is chosen before ADD_DEV, so that one
-/// is found whose number nobody had been told yet.
+/// Then only the end of the process releases everything: the driver fails the device's IOs. Afterwards somebody has
+/// to delete the device. The device is identified by its cookie, which is chosen before ADD_DEV, because the server
+/// may have ended before it learned the number.
 struct Aftermath: Sendable {
     /// ``DeviceInfo/cookie`` of the device.
     let cookie: UInt64
-    /// Files that were made for a device that never came up.
+    /// Files that were made for the device, which did not come up.
     var files: [String] = []
 
-    /// The word that makes this program such a process; not for people.
+    /// The command-line word that starts this program as such a process; internal.
     static let word = "aftermath"
 
-    /// Ends this process at once; the device and `files` are removed afterwards.
+    /// Starts the cleanup process and ends this one at once.
     func endProcess() -> Never {
         let words = [Self.word, "\(getpid())", "\(cookie)"] + files
         _ = try? ChildProcess(words, inNewSession: true)
@@ -26,7 +25,7 @@ struct Aftermath: Sendable {
 
     // MARK: The other process
 
-    /// Does what the command line asks for, when it is one for us; otherwise returns.
+    /// Cleans up and exits when the command line is that of a cleanup process; otherwise returns.
     static func runIfAsked(_ arguments: [String]) {
         guard arguments.count > 3, arguments[1] == word, let server = Int32(arguments[2]),
             let cookie = UInt64(arguments[3])
@@ -51,7 +50,7 @@ struct Aftermath: Sendable {
         for _ in 0..<(patiently ? 20 : 1) {
             for id in driver.presentIDs() {
                 guard let info = try? control.info(of: id), info.cookie == cookie else { continue }
-                // Before DEL: afterwards the number, and with it these names, may be another device's.
+                // Before DEL, because afterwards another device may have the number and these file names.
                 state.remove(id)
                 // Kernels before 6.15 notice a death with every IO held only at the 30 s request
                 // timeout.
@@ -64,18 +63,18 @@ struct Aftermath: Sendable {
     }
 }
 
-/// Looks, while a device comes up, for those who may call it off: a signal, or the end of `add`.
+/// A thread that watches, while a device comes up, for what cancels that: a signal, or the end of `add`.
 ///
-/// The main thread cannot: it waits for the driver, for queues and for scripts. Called off, the process ends at
-/// once and an ``Aftermath`` follows.
+/// The main thread cannot watch, because it waits for the driver, for queues and for scripts. On cancellation the
+/// process ends at once and an ``Aftermath`` process cleans up.
 final class BringUpWatch {
     private var threads: ThreadList
     private let endFD: Int32
 
     /// - Parameters:
-    ///   - newFiles: of the device; the aftermath removes them.
-    ///   - signalFD: tells of blocked signals; they stay there for who looks next.
-    ///   - answerFD: the child's side of the answer to `add`; nil when nobody waits for one.
+    ///   - newFiles: files made for the device, for the aftermath to remove.
+    ///   - signalFD: a signalfd, which is polled but not read.
+    ///   - answerFD: the server's end of the socket to `add`; nil when no `add` waits for an answer.
     init(
         _ aftermath: Aftermath,
         _ newFiles: NewFiles,
@@ -103,7 +102,7 @@ final class BringUpWatch {
 
     deinit { end() }
 
-    /// The device is up, or given up: from now on others look.
+    /// Ends the watch, once the device is up or given up.
     func end() {
         var one: UInt64 = 1
         _ = unsafe write(endFD, &one, 8)

@@ -1,23 +1,28 @@
 import Glibc
 import SystemPackage
 
-/// Another process of this program, and the line on which it answers.
+/// A child process that runs this program, and the socket on which it sends one answer.
 ///
-/// `+` and a text, or `-` and what went wrong. Each side sees on it when the other one ends.
+/// The answer is `+` and a text, or `-` and an error text. Each side sees by the socket when the other one ends; an
+/// end without an answer means that the child died.
 ///
-/// A new program, not a fork: the driver binds a device to the process that opens it, and only a
-/// fresh process is without this one's threads, files and mappings. A line that closes without a
-/// word means that it died.
+/// The child is spawned, not just forked: the driver binds a device to the process that opens it, and only a new
+/// program is without this one's threads, files and mappings.
 struct ChildProcess: ~Copyable {
-    /// What the child writes its answer to; besides it and null as 0 to 2 it has no file.
+    /// The child's end of the socket; apart from this and `/dev/null` as 0 to 2 the child has no open file.
     static let answerFD: Int32 = 3
+    /// The spawn flag POSIX_SPAWN_SETSID.
     private static let setNewSession: Int16 = 0x80
 
     let pid: pid_t
     private let answerEnd: Int32
 
-    /// - Parameter inNewSession: it is to live on without us and our terminal.
-    /// - Parameter input: what it reads as standard input; nil: nothing.
+    /// Starts the program.
+    ///
+    /// - Parameters:
+    ///   - words: its arguments.
+    ///   - inNewSession: it outlives this process and its terminal.
+    ///   - input: its standard input; nil: `/dev/null`.
     init(_ words: [String], inNewSession: Bool, input: Int32? = nil) throws(DeviceError) {
         var ends: [Int32] = [-1, -1]
         guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0 else {
@@ -41,16 +46,16 @@ struct ChildProcess: ~Copyable {
 
     deinit { close(answerEnd) }
 
-    /// Starts this program anew with nothing of ours but `answerEnd`, as its ``answerFD``, and what it is
-    /// to read as standard input.
+    /// Starts this program with no open file of this process but `answerEnd`, as its ``answerFD``, and `input` as
+    /// its standard input.
     static func spawn(
         _ words: [String],
         input: Int32? = nil,
         answerEnd: Int32,
         inNewSession: Bool
     ) throws(DeviceError) -> pid_t {
-        // Whatever is open (a caller's lock, a pipe, the ring) is not for the child. It gets a copy
-        // of the one end as ``answerFD`` and no other, or the other end would never see an end.
+        // The child must not inherit open files (a caller's lock, a pipe, the ring). It gets one copy of its end of
+        // the socket and none of ours, or neither side would ever read an end of file.
         try? SystemCall.closeOnExec(from: 3)
         var child = pid_t()
         let result = spawn(
@@ -77,7 +82,7 @@ struct ChildProcess: ~Copyable {
         unsafe posix_spawn_file_actions_init(&actions)
         defer { unsafe posix_spawn_file_actions_destroy(&actions) }
         unsafe posix_spawn_file_actions_adddup2(&actions, pipeEnd, answerFD)
-        // Callers wait for the end of our output: a server must not hold their pipe open.
+        // Callers wait for the end of our output, so a server must not keep their pipe open.
         for fd in 0...2 as ClosedRange<Int32> {
             unsafe posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0)
         }
@@ -92,13 +97,13 @@ struct ChildProcess: ~Copyable {
         return unsafe posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, argv, environ)
     }
 
-    /// True once it has answered, in part at least, or died.
+    /// Waits until the child has begun to answer or has died; false when it has done neither in that time.
     func waitForAnswer(milliseconds: Int32) -> Bool {
         var event = pollfd(fd: answerEnd, events: Int16(POLLIN), revents: 0)
         return unsafe poll(&event, 1, milliseconds) > 0
     }
 
-    /// Waits for the whole answer, to the end of the pipe.
+    /// Reads the answer up to the end of file; "" when the child died.
     func readAnswer() -> String {
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 4096)
@@ -112,7 +117,7 @@ struct ChildProcess: ~Copyable {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until the child has ended.
     ///
     /// - Returns: the wait status.
     @discardableResult
@@ -128,14 +133,14 @@ struct ChildProcess: ~Copyable {
         unsafe send(answerEnd, &byte, 1, Int32(MSG_NOSIGNAL))
     }
 
-    /// The child will not be told so.
+    /// Closes the socket, so that the child's ``isConfirmed()`` is false.
     func hangUp() { shutdown(answerEnd, Int32(SHUT_RDWR)) }
 
     // MARK: The child's side
 
-    /// Answers; there is one answer.
+    /// Sends the answer; call once.
     ///
-    /// - Returns: false when nobody listens any more.
+    /// - Returns: false when the parent has gone.
     static func answer(ok: Bool, _ text: String) -> Bool {
         var rest = Array(((ok ? "+" : "-") + text).utf8)[...]
         while !rest.isEmpty {
@@ -150,9 +155,9 @@ struct ChildProcess: ~Copyable {
         return rest.isEmpty
     }
 
-    /// Waits until the parent has used the answer, and closes the line.
+    /// Waits until the parent has confirmed the answer, and closes the socket.
     ///
-    /// - Returns: false when it ended before.
+    /// - Returns: false when the parent ended or hung up before.
     static func isConfirmed() -> Bool {
         var byte: UInt8 = 0
         var got = 0

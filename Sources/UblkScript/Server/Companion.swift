@@ -1,36 +1,38 @@
 import Glibc
 import SystemPackage
 
-/// Another process of this program that lives beside this one, and the socket on which the two send
-/// each other letters: one call, one letter.
+/// A child process that runs this program as long as this process lives, and the SOCK_SEQPACKET socket over which the
+/// two exchange messages.
 ///
-/// It is told to end by the socket's end. Made and used by one thread.
+/// The child ends when the socket closes. Made and used by one thread; a message is one text of at most 4096 bytes.
 final class Companion {
     enum Received: Equatable {
         case text(String)
-        /// Not in that time.
+        /// No message arrived in time.
         case nothing
-        /// It has died.
+        /// The child has died.
         case end
     }
 
-    private static let letterBytesMax = 4096
+    private static let messageBytesMax = 4096
 
     let fd: Int32
-    /// nil: the other end is not a process of its own.
+    /// The child; nil in tests, where the other end is not a process.
     private let pid: pid_t?
 
-    /// - Parameter words: what makes the program that process.
+    /// Starts the child.
+    ///
+    /// - Parameter words: its arguments.
     convenience init(_ words: [String]) throws(DeviceError) {
         var ends: [Int32] = [-1, -1]
-        // One that is not close-on-exec is so before the next program starts.
+        // Not SOCK_CLOEXEC: ChildProcess.spawn sets close-on-exec for all files before it starts a program.
         guard unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends) == 0 else {
             throw .system(call: "socketpair", path: "", Errno(rawValue: Glibc.errno))
         }
         defer { close(ends[1]) }
         let pid: pid_t
         do throws(DeviceError) {
-            // Not of our session: Ctrl-C in a terminal is for us to handle.
+            // In a session of its own, so that Ctrl-C in a terminal does not end it.
             pid = try ChildProcess.spawn(words, answerEnd: ends[1], inNewSession: true)
         } catch {
             close(ends[0])
@@ -39,22 +41,24 @@ final class Companion {
         self.init(fd: ends[0], pid: pid)
     }
 
-    /// - Parameter fd: our end of the socket, which is closed with this.
+    /// - Parameter fd: this end of the socket, closed in deinit.
     init(fd: Int32, pid: pid_t?) {
         self.fd = fd
         self.pid = pid
     }
 
-    /// Ends it, and waits a moment so that nothing of it is left when we end.
+    /// Ends the child and waits for it, for up to a second.
     deinit {
         close(fd)
         var limit = TimeLimit(seconds: 1)
         while !hasEnded(), !limit.isOver() { usleep(1000) }
     }
 
-    /// - Returns: false when it has died, or reads nothing any more.
-    func send(_ letter: String) -> Bool {
-        Self.write(letter, to: fd, flags: Int32(MSG_DONTWAIT))
+    /// Sends a message without waiting.
+    ///
+    /// - Returns: false when the child has died or does not read.
+    func send(_ message: String) -> Bool {
+        Self.write(message, to: fd, flags: Int32(MSG_DONTWAIT))
     }
 
     func receive(milliseconds: Int32) -> Received {
@@ -67,9 +71,9 @@ final class Companion {
 
     // MARK: Both sides
 
-    /// The next letter, nil at the end.
+    /// Waits for the next message; nil when the other side has closed the socket.
     static func read(_ fd: Int32) -> String? {
-        var bytes = [UInt8](repeating: 0, count: letterBytesMax)
+        var bytes = [UInt8](repeating: 0, count: messageBytesMax)
         while true {
             let got = unsafe bytes.withUnsafeMutableBytes {
                 unsafe recv(fd, $0.baseAddress, $0.count, 0)
@@ -79,9 +83,9 @@ final class Companion {
         }
     }
 
-    /// Any thread.
-    static func write(_ letter: String, to fd: Int32, flags: Int32 = 0) -> Bool {
-        let bytes = Array(letter.utf8.prefix(letterBytesMax))
+    /// Sends a message; any thread.
+    static func write(_ message: String, to fd: Int32, flags: Int32 = 0) -> Bool {
+        let bytes = Array(message.utf8.prefix(messageBytesMax))
         while true {
             let sent = unsafe bytes.withUnsafeBytes {
                 unsafe Glibc.send(

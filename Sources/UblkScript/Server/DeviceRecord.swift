@@ -1,21 +1,20 @@
-/// What is known about a device beyond what the driver tells: written before its queues come up, removed
-/// when it is deleted.
+/// The record of a device in the state directory, as JSON: what the driver does not know of it.
 ///
-/// It has all that serving the device again takes, but for the text of a script that was neither a file nor
-/// shipped. A record without what a later format added is read all the same; one of a format that is newer than
-/// ``newestFormat`` is not, as the same names may mean something else there.
+/// Written before the queues come up, removed when the device is deleted. It has all that is needed to serve the device
+/// again, except the text of a script that was neither a file nor shipped. Keys that a later format added may be
+/// missing; a record of a format newer than ``newestFormat`` is not read, as its keys may mean something else.
 struct DeviceRecord: Codable, Sendable, Equatable {
     static let newestFormat = 2
 
-    /// nil: the first one, which did not say so.
+    /// Version of the format; nil: the first one, which had no such key.
     var format: Int? = newestFormat
     var id: UInt32
     var serverPID: Int32
     /// ``DeviceInfo/cookie`` of the device this record is about.
     var cookie: UInt64
-    /// Absolute path of the script; the name of a shipped one, or where another text came from.
+    /// Absolute path of the script, or the name of a shipped one, or a description of another source.
     var script: String
-    /// nil in a record of an older server: a file, or a shipped one.
+    /// Kind of ``script``; nil in the first format, where it is a file or a shipped script.
     var origin: ScriptSource.Origin?
     /// `memory`, `null` or `file`.
     var backing: String
@@ -23,27 +22,27 @@ struct DeviceRecord: Codable, Sendable, Equatable {
     var file: String?
     var sizeBytes: UInt64
     var logicalBlockBytes: UInt32
-    /// Of every random choice; the same seed gives the same faults.
+    /// Seed of all random choices; the same seed gives the same faults.
     var seed: UInt64
     /// The settings of the command line.
     var settings: [String]
-    /// What relative paths of the script are relative to; nil: an older version did not write it down.
+    /// Folder to which the script's relative paths are relative; nil in records of older versions.
     var directory: String?
-    /// nil in the first format.
+    /// Parameters of the driver; nil in the first format.
     var driver: Driver?
-    /// Absolute path of the file that the ledger is written to, if there is one.
+    /// Absolute path of the ledger file; nil: none.
     var ledgerFile: String?
     /// ``DeviceServer/Request/patienceSeconds``; nil in the first format.
     var patienceSeconds: Int?
 
-    /// What the driver has been told, and what it granted.
+    /// What the driver granted in ADD_DEV, and was told in SET_PARAMS.
     struct Driver: Codable, Sendable, Equatable {
         var queues: UInt16
         var depth: UInt16
         var maxIOBytes: UInt32
-        /// ``Features``.
+        /// Raw value of the granted ``Features``.
         var features: UInt64
-        /// All that SET_PARAMS said.
+        /// The argument of SET_PARAMS.
         var params: DeviceParams
 
         init(_ granted: DeviceInfo, _ params: DeviceParams) {

@@ -1,11 +1,11 @@
 import Logging
 import Synchronization
 
-/// What those who ask something get from the server itself, and what the loop looks at.
+/// Answers to the requests that the server itself handles, and the state that ``ServerLoop`` polls.
 ///
-/// The main thread.
+/// Main thread.
 extension DeviceServer: AdministeredDevice {
-    var queues: [QueueControl] { seats.map(\.control) }
+    var queues: [QueueControl] { contexts.map(\.control) }
     var budgetNanoseconds: UInt64 { plan.config.budgetNanoseconds }
 
     func answer(_ request: ServerRequest) -> AdminAnswer {
@@ -40,16 +40,16 @@ extension DeviceServer: AdministeredDevice {
             script: request.source.shortName,
             seed: seed,
             operations: DeviceStatistics.operations(
-                seats.map { ($0.control.counters, $0.control.times) }
+                contexts.map { ($0.control.counters, $0.control.times) }
             ),
-            counters: DeviceStatistics.counters(seats.map(\.control.counters)),
+            counters: DeviceStatistics.counters(contexts.map(\.control.counters)),
             rules: rules.enumerated().map { ruleCounters.report($0, $1) }
         )
     }
 
-    /// A handler raised, and the script's `on_error` is `"stop"`.
+    /// A handler raised an error, and the script's `on_error` is `"stop"`.
     var isStopWanted: Bool {
-        seats.contains { $0.control.wantsStop.load(ordering: .relaxed) }
+        contexts.contains { $0.control.wantsStop.load(ordering: .relaxed) }
     }
 
     var readableLines: Int32 { lines.readFD }

@@ -1,15 +1,15 @@
-/// The ledgers of a device's queues as one, for `ublk-script ledger`.
+/// `ublk-script ledger`: the ledgers of all queues, read as one.
 ///
-/// The main thread.
+/// Main thread.
 extension DeviceServer {
-    /// A script that ran, and where its rules are in ``ledgerRules``.
+    /// A script that runs or ran, and the index of its first rule in ``ledgerRules``.
     struct LedgerScript {
         let name: String
         let rules: [RuleLabel]
         let firstRule: Int32
     }
 
-    /// Records in one answer, of all queues together.
+    /// The most records in one answer, over all queues.
     private static let pageMax = 1000
 
     func ledger(_ request: LedgerRequest) -> AdminAnswer {
@@ -24,7 +24,7 @@ extension DeviceServer {
             )
         }
         if !request.mark.isEmpty {
-            guard let time = seats.first?.shared.timeOfMark(request.mark) else {
+            guard let time = contexts.first?.shared.timeOfMark(request.mark) else {
                 return refuse("there was no mark \"\(request.mark)\" yet")
             }
             filter.from = max(filter.from, time)
@@ -32,13 +32,13 @@ extension DeviceServer {
         return .ledger(page(from: request.from, filter, isJSON: request.isJSON))
     }
 
-    /// How the ledger's records are told.
+    /// The formatter for records of this device.
     func ledgerText(isJSON: Bool) -> LedgerText {
         LedgerText(script: ledgerScripts[0].name, rules: ledgerRules, seed: seed, isJSON: isJSON)
     }
 
     private func page(from: [UInt64], _ filter: LedgerFilter, isJSON: Bool) -> LedgerPage {
-        let ledgers = seats.map(\.control.ledger)
+        let ledgers = contexts.map(\.control.ledger)
         let format = ledgerText(isJSON: isJSON)
         var reader = LedgerReader(from: from)
         let piece = reader.read(ledgers, limit: Self.pageMax)

@@ -1,19 +1,22 @@
 import Logging
 import SystemPackage
 
-/// `reload`: the device goes on with another script.
+/// `reload`: replaces the script of a running device.
 ///
-/// The main thread. All queues load it beside the one that runs, one after the other; when one of them cannot,
-/// none changes over and the device goes on as it was.
+/// Main thread. Two phases: each queue in turn loads the new script beside the one that runs, and only when all have
+/// succeeded do they adopt it. When one fails, all discard it and the device goes on unchanged.
 extension DeviceServer {
-    /// A load phase is stopped after 5 s, and waits for the one before it.
+    /// Time limit of a queue's load: a script's load phase is interrupted after 5 s, and may wait for another one.
     private static let prepareSeconds = 10.0
 
-    /// What the device was added with stays: all of it for the same script, for another what is of `device{}`.
+    /// Reloads the script.
+    ///
+    /// The settings that the device was added with stay: all of them for the same script, only those of `device{}` for
+    /// another one.
     func reload(_ wanted: ReloadRequest) -> AdminAnswer {
         do {
             var source = wanted.source
-            // Paths mean what they meant to add.
+            // Relative paths are relative to the folder of `add`, not of `reload`.
             source.directory = request.source.directory
             let settings = ReloadSettings(
                 source,
@@ -40,10 +43,10 @@ extension DeviceServer {
         }
     }
 
-    /// Makes the plan on a thread of its own: one that is stuck in a C function holds up nothing but that.
+    /// Makes the plan on a separate thread, so that a script stuck in a C function does not block the main thread.
     ///
-    /// Commands load a script before they hand it over, so what is stuck here was not stuck there: a file
-    /// that has changed meanwhile. The thread cannot be ended.
+    /// The command has loaded the script before it sent it, so this only happens when the script's behaviour depends
+    /// on something that has changed meanwhile. A stuck thread cannot be ended; no further reload is possible then.
     private func planAside(_ source: ScriptSource, _ overrides: [Setting]) throws
         -> LoadedScript.Plan
     {
@@ -67,7 +70,7 @@ extension DeviceServer {
                 )
             }
         } catch { throw Self.noThread("the loader of the script", error) }
-        // A plan may load the script twice.
+        // Making a plan may load the script twice.
         let limit = Script.Options().loadLimitNanoseconds
         let most = 2 * LoadWatch.nanosecondsMax(limit: limit)
         var result: Result<LoadedScript.Plan, ScriptProblem>?
@@ -82,7 +85,10 @@ extension DeviceServer {
         return try result.get()
     }
 
-    /// A shipped script's `device{}` is a proposal, but for what its code relies on; a user's own is meant.
+    /// Refuses a script whose `device{}` differs from the running device.
+    ///
+    /// In a shipped script `device{}` is only a default, except for keys that its code relies on and for settings given
+    /// to this reload.
     private func check(_ plan: LoadedScript.Plan, _ new: [Setting]) throws(ConfigError) {
         let relied = ["backing{}", "backing", "queues", "logical_block_size", "max_io"]
         let difference = plan.config.difference(from: self.plan.config) { key in
@@ -98,9 +104,9 @@ extension DeviceServer {
         )
     }
 
-    /// Gives the new rules their place among all that the ledger has told of.
+    /// Assigns the ledger's rule numbers to the new script, after those of all scripts that ran before.
     ///
-    /// Behind a label for the script's handlers; a script that ran before has one already.
+    /// The number before the first rule is that of the script's handlers. A script that ran before keeps its numbers.
     private func number(_ plan: inout LoadedScript.Plan) {
         plan.bank = 1 - self.plan.bank
         let same = ledgerScripts.first {
@@ -136,7 +142,7 @@ extension DeviceServer {
         watchdog.setBudget(nanoseconds: plan.config.budgetNanoseconds)
         remember(plan)
         reload.counters.takeTotals(of: ruleCounters)
-        // A queue that is late gets there; what it does until then is the old script's.
+        // A queue that is late adopts it later, and runs the old script until then.
         _ = queues.ask { .adopt($0) }.wait(seconds: Self.prepareSeconds)
         ruleCounters = reload.counters
         self.plan = plan

@@ -1,22 +1,21 @@
 import Synchronization
 
-/// How a server and its device are.
+/// `status`: the answer for `list`.
 ///
-/// The main thread.
+/// Main thread.
 extension DeviceServer {
-    /// The main thread.
     var status: ServerStatus {
         var status = ServerStatus()
-        status.faultsAreOn = seats.allSatisfy { $0.control.armed.load(ordering: .relaxed) }
+        status.faultsAreOn = contexts.allSatisfy { $0.control.armed.load(ordering: .relaxed) }
         status.remark = statusRemark
         for kind in QueueCounters.Kind.failures {
-            let count = seats.reduce(0) { $0 + $1.control.counters[kind] }
+            let count = contexts.reduce(0) { $0 + $1.control.counters[kind] }
             if count > 0 { status.failures[kind] = count }
         }
         return status
     }
 
-    /// One sentence for whoever takes the device away; nil when nothing failed unasked.
+    /// A sentence about failures that no rule or handler decided, for `del` and `stop`; nil when there were none.
     static func summary(_ status: ServerStatus, of id: DeviceID) -> String? {
         let text = status.failureText
         guard !text.isEmpty else { return nil }

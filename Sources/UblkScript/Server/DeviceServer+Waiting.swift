@@ -1,17 +1,17 @@
-/// What `ublk-script wait` looks at.
+/// `reached`: the answer for `ublk-script wait`, and the number of waiting IOs.
 ///
-/// The main thread.
+/// Main thread.
 extension DeviceServer {
-    /// IOs that wait at this moment, for a delay or for a release.
+    /// Number of IOs that are delayed or held at this moment.
     var waitingIOs: UInt64 {
-        seats.reduce(0) { $0 + $1.control.counters[.heldNow] + $1.control.counters[.delayedNow] }
+        contexts.reduce(0) { $0 + $1.control.counters[.heldNow] + $1.control.counters[.delayedNow] }
     }
 
     func report(on milestone: Milestone) -> AdminAnswer {
         func answer(_ isReached: Bool, _ count: UInt64, _ text: String) -> AdminAnswer {
             .milestone(.init(isReached: isReached, count: count, text: text))
         }
-        let shared = seats.first?.shared
+        let shared = contexts.first?.shared
         switch milestone {
         case .rule(let name, let times):
             do throws(QueueRefusal) {
@@ -23,7 +23,7 @@ extension DeviceServer {
             let times = shared?.countOfMark(name) ?? 0
             return answer(times >= wanted, times, "mark \(name) was set \(times) times")
         case .held(let number):
-            let held = seats.reduce(0) { $0 + $1.control.counters[.heldNow] }
+            let held = contexts.reduce(0) { $0 + $1.control.counters[.heldNow] }
             return answer(held >= number, held, "\(held) IOs are held")
         case .state(let name):
             let state = shared?.stateName

@@ -3,12 +3,12 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// A running device: its plan, stores, queues, callers and log.
+/// The server of one device: owns its plan, stores, queues, control socket and log.
 ///
-/// How it comes and goes is its ``Lifecycle``'s, for which it takes the steps that are not the driver's. The
-/// main thread; queues have their own.
+/// Its ``Lifecycle`` brings the device up and takes it down; as ``LifecycleHost`` this class does the steps that do not
+/// involve the driver. Main thread; each queue has a thread of its own.
 final class DeviceServer {
-    /// What `add` asked for.
+    /// What to serve, as asked for by `add`.
     struct Request {
         var source: ScriptSource
         var overrides: [Setting] = []
@@ -17,23 +17,23 @@ final class DeviceServer {
         var id: DeviceID?
         var ledgerFile: String?
         var cookie = DeviceServer.newCookie()
-        /// How long a signal waits for a stop that makes no progress.
+        /// After a stop signal: how long to wait while the stop makes no progress, seconds.
         var patienceSeconds = OutsideControl.patienceSeconds
         var state = StateDirectory.standard
-        /// Those made for the device: removed, should it not come up.
+        /// Files made for the device, removed when it does not come up.
         var newFiles = NewFiles()
-        /// Encodes the record; JSON lives above this folder.
+        /// Encodes as JSON, for which this folder has no code (that is in CLI/).
         var encode: (any Encodable) -> [UInt8]
-        /// Where the log of a device goes.
+        /// Opens the log of the device.
         var openLog: (DeviceID) throws -> LogSink
     }
 
     var request: Request
-    /// What the queues run.
+    /// The script that the queues run, and its configuration.
     var plan: LoadedScript.Plan
-    /// All rules that the ledger tells of, those of earlier scripts too.
+    /// The rules of all scripts that have run, indexed by the rule numbers of the ledger.
     var ledgerRules: [RuleLabel]
-    /// The scripts that they are of; the first one's handlers have no label among them.
+    /// All scripts that have run; the first one has no label for its handlers in ``ledgerRules``.
     var ledgerScripts: [LedgerScript]
     var sizeBytes: UInt64 { backings.sizeBytes }
     let lifecycle: Lifecycle
@@ -45,32 +45,32 @@ final class DeviceServer {
     private let backings: DeviceStores<FileStore>
     var id: DeviceID { lifecycle.id }
     var info: DeviceInfo { lifecycle.info }
-    private(set) var seats: [QueueSeat] = []
+    private(set) var contexts: [QueueContext] = []
     private var threads = ThreadList()
     private(set) var callers: AdminCallers?
-    /// What the state directory says of the device; nil until it does.
+    /// The device's record in the state directory; nil before it is written.
     private(set) var record: DeviceRecord?
     var ruleCounters: RuleCounters
     let watchdog: Watchdog
-    /// A thread that loads a script for a reload will never be done.
+    /// The thread that loads a script for a reload is stuck for ever.
     var isLoaderStuck = false
+    /// The watchdog's thread has been started.
     private var watches = false
     private let sink = SinkBox()
-    /// Something that `list` tells of the device: why its faults are off.
+    /// Why faults are off, for `list`; "" while they are on.
     var statusRemark = ""
-    /// What failed unasked in the whole life of the queues; nil: nothing, or they still run.
+    /// Failures that no rule or handler decided, counted when the queues ended; nil: none, or the queues still run.
     private(set) var failureSummary: String?
     /// An eventfd that each queue thread adds to when it ends.
     let endedFD: Int32
-    /// Silent until the device has a number, and with it a log.
+    /// Writes to the device's log; discards everything until the device has a number and its log is open.
     private(set) var logger = Logger(label: "ublk-script") { _ in SwiftLogNoOpLogHandler() }
 
     /// Checks everything that can be checked before a device exists.
     init(_ request: Request, _ platform: ServerPlatform = ServerPlatform()) throws {
         self.request = request
         self.platform = platform
-        // Started through /proc/self/exe the process would be called "exe"; ServerProcess looks for
-        // this name.
+        // A program started through /proc/self/exe is called "exe", but ServerProcess looks for this name.
         SystemCall.setThreadName("ublk-script")
         plan = try LoadedScript.plan(request.source, overrides: request.overrides)
         endedFD = try Self.makeEventFD()
@@ -102,9 +102,7 @@ final class DeviceServer {
         }
     }
 
-    /// Makes the device.
-    ///
-    /// On any failure nothing of it is left.
+    /// Makes the device and starts serving it; on any failure nothing of it is left.
     func bringUp() throws -> DeviceRecord {
         try lifecycle.bringUp(self)
         guard let record else { preconditionFailure("a device that is up has a record") }
@@ -115,11 +113,11 @@ final class DeviceServer {
         return record
     }
 
-    /// Fits a number of JSON.
+    /// A random cookie that is exact as a JSON number.
     static func newCookie() -> UInt64 { UInt64.random(in: 1..<(1 << 53)) }
-    /// What has to be done should this process have to end at once.
+    /// The cleanup to start when this process has to end at once.
     var aftermath: Aftermath { Aftermath(cookie: request.cookie) }
-    /// Takes away what was made for a device that did not come up.
+    /// Removes the files that were made for a device that did not come up.
     func removeNewFiles() { request.newFiles.removeAll() }
 
     func keep(_ record: DeviceRecord) throws(DeviceError) {
@@ -127,7 +125,7 @@ final class DeviceServer {
         try lifecycle.keep(record: request.encode(record))
     }
 
-    /// The first time only.
+    /// Starts the watchdog's thread unless it runs.
     func startWatchdog() throws(DeviceError) {
         guard !watches else { return }
         let watchdog = watchdog
@@ -152,12 +150,11 @@ final class DeviceServer {
         }
     }
 
-    // MARK: The way down
+    // MARK: Taking down
 
-    /// Stops the device cleanly; with `deletes`, its number is given back and its files are
-    /// removed.
+    /// Stops the device cleanly; `deletes` also gives its number back and removes its files.
     ///
-    /// - Throws: when nothing moves for `patienceSeconds`. The device runs on then, with its faults off: the
+    /// - Throws: when no IO makes progress for `patienceSeconds`. Then the device runs on with its faults off, as the
     ///   STOP is still under way.
     func takeDown(deletes: Bool, patienceSeconds: Int) throws(DeviceError) {
         drain("it is being stopped")
@@ -170,25 +167,24 @@ final class DeviceServer {
         if deletes { try lifecycle.delete(self) }
     }
 
-    /// Lets go of everything and asks the script no more, so that STOP_DEV cannot wait for a held
-    /// IO.
+    /// Turns faults off and releases all delayed and held IOs, so that STOP_DEV does not wait for them.
     ///
-    /// - Parameter why: what `list` tells of it.
+    /// - Parameter why: the remark that `list` shows.
     func drain(_ why: String) {
         statusRemark = why
-        for seat in seats {
-            seat.control.armed.store(false, ordering: .relaxed)
-            seat.control.send(.drain)
+        for context in contexts {
+            context.control.armed.store(false, ordering: .relaxed)
+            context.control.send(.drain)
         }
     }
 
-    /// The device was stopped from outside: ends our side of it.
+    /// Ends the server's part of a device that another program has stopped.
     ///
-    /// - Returns: true when the device is deleted too; then its files are removed.
+    /// - Returns: true when the device has been deleted too; then its files are removed.
     func leave() -> Bool { lifecycle.leave(self) }
 }
 
-// MARK: The steps of its life
+// MARK: Steps of the lifecycle
 
 extension DeviceServer: LifecycleHost {
     func wanted(of offered: Features) -> DeviceInfo {
@@ -197,8 +193,8 @@ extension DeviceServer: LifecycleHost {
             queues: plan.config.queues,
             depth: plan.config.depth,
             maxIOBytes: plan.config.maxIOBytes,
-            // The scan is ours to make, after START_DEV and before faults are armed: then it neither
-            // hangs nor counts.
+            // The server asks for the scan itself, after START_DEV and before faults are armed, so that
+            // the scan's reads neither hang nor count.
             features: offered.intersection([.noAutoPartitionScan])
         )
         wanted.cookie = request.cookie
@@ -207,7 +203,7 @@ extension DeviceServer: LifecycleHost {
 
     var params: DeviceParams { plan.config.params(sizeBytes: sizeBytes) }
     var scansPartitions: Bool { plan.config.scansPartitions }
-    var servedIOs: UInt64 { seats.reduce(0) { $0 + $1.control.counters.total } }
+    var servedIOs: UInt64 { contexts.reduce(0) { $0 + $1.control.counters.total } }
 
     func openLog(of id: DeviceID) throws {
         let sink = try request.openLog(id)
@@ -218,7 +214,7 @@ extension DeviceServer: LifecycleHost {
                 "\(plan.config.queues) queues asked for, \(info.queues) granted: one per CPU is the driver's limit"
             )
         }
-        // All threads are what the main thread is, which was it before there were any.
+        // Threads inherit the flag; the main thread set it before it started any.
         guard !SystemCall.isIOFlusher else { return }
         logger.warning(
             "PR_SET_IO_FLUSHER was refused: under memory pressure the device may wait for itself"
@@ -258,11 +254,11 @@ extension DeviceServer: LifecycleHost {
             try startThreads(characterFD)
             try startLedgerFile()
             if plan.needsWatchdog { try startWatchdog() }
-            // START_DEV would wait for ever for a queue that did not come up.
-            for seat in seats {
-                guard let outcome = seat.ready.wait(seconds: 20) else {
+            // START_DEV would wait forever for a queue that did not come up.
+            for context in contexts {
+                guard let outcome = context.ready.wait(seconds: 20) else {
                     throw DeviceError.unsupported(
-                        "queue \(seat.queue.rawValue) did not come up within 20 s"
+                        "queue \(context.queue.rawValue) did not come up within 20 s"
                     )
                 }
                 if let problem = outcome { throw DeviceError.unsupported(problem) }
@@ -276,12 +272,12 @@ extension DeviceServer: LifecycleHost {
     private func startThreads(_ characterFD: Int32) throws {
         let shared = SharedObjects(queues: Int(info.queues))
         for index in 0..<info.queues {
-            let seat = try seat(QueueID(index), characterFD, shared)
-            seats.append(seat)
+            let context = try context(QueueID(index), characterFD, shared)
+            contexts.append(context)
             let endedFD = endedFD
             let run = platform.queue
             let problem = threads.start("ublk-q\(index)") {
-                run(seat)
+                run(context)
                 var one: UInt64 = 1
                 _ = unsafe write(endedFD, &one, 8)
             }
@@ -289,18 +285,18 @@ extension DeviceServer: LifecycleHost {
         }
     }
 
-    private func seat(
+    private func context(
         _ queue: QueueID,
         _ characterFD: Int32,
         _ shared: SharedObjects
-    ) throws -> QueueSeat {
+    ) throws -> QueueContext {
         let memory = try TagBuffers(
             depth: Int(plan.config.depth),
             maxIOBytes: Int(plan.config.maxIOBytes)
         )
         let affinity = try lifecycle.driver.affinity(of: queue, device: id)
         let wakeup = try Self.makeEventFD()
-        return QueueSeat(
+        return QueueContext(
             queue: queue,
             plan: plan,
             sizeBytes: sizeBytes,
@@ -327,11 +323,11 @@ extension DeviceServer: LifecycleHost {
     func armFaults() {
         ruleCounters.startClock(at: Instant(nanoseconds: clock.now()))
         ruleCounters.lookForTriggers(plan.rules)
-        for seat in seats { seat.control.arm() }
+        for context in contexts { context.control.arm() }
     }
 
     func endQueues() {
-        for seat in seats { seat.control.send(.quit) }
+        for context in contexts { context.control.send(.quit) }
         watchdog.stop()
         threads.joinAll()
         finishLedgerFile()
@@ -339,8 +335,8 @@ extension DeviceServer: LifecycleHost {
             failureSummary = summary
             logger.warning("\(summary)")
         }
-        for seat in seats { close(seat.wakeupFD) }
-        seats = []
+        for context in contexts { close(context.wakeupFD) }
+        contexts = []
     }
 
     func discardNewFiles() { removeNewFiles() }

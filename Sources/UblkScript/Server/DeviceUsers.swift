@@ -1,24 +1,24 @@
 import Glibc
 
-/// Who uses a device's disk: what loses data when it goes, and programs that merely have it open.
+/// The users of a device's disk: holders, which lose data when the device goes, and programs that merely have it open.
 ///
-/// Found in sysfs and `/proc`, as far as the caller may look there; the device itself is not asked, so nothing
-/// here waits for it. A deleted device is known to neither, only its name is left.
+/// Found in sysfs and `/proc`, as far as the caller may read them; the device itself is not accessed, so nothing here
+/// can wait for it. Of a deleted device only the name is left, in mounts and open files. Any process and thread.
 struct DeviceUsers: Equatable {
     private let root: String
-    /// As in `mounted at /mnt (ext4)`, `used as swap`, `beneath dm-0 (name)`.
+    /// Descriptions such as `mounted at /mnt (ext4)`, `used as swap`, `beneath dm-0 (name)`.
     private(set) var holders: [String] = []
-    /// As in `1234 sleep`.
+    /// Pids and names, such as `1234 sleep`.
     private(set) var openers: [String] = []
 
-    /// The driver has deleted the device, and its number stays taken until the last user lets go.
+    /// True when the driver has deleted the device, but its number stays taken until the last user closes it.
     static func isDeleted(_ id: DeviceID, _ info: DeviceInfo) -> Bool {
         let isThere = unsafe access("/sys/class/ublk-char/ublkc\(id)", F_OK) == 0
         return info.state == .dead && !isThere
     }
 
-    /// `deleted, still open by 1234 sleep`.
-    var storyOfDeleted: String {
+    /// A description of a deleted device, such as `deleted, still open by 1234 sleep`.
+    var descriptionOfDeleted: String {
         let all =
             holders.map { "still " + $0 } + (openers.isEmpty ? [] : ["still open by " + opens])
         return "deleted, "
@@ -27,7 +27,7 @@ struct DeviceUsers: Equatable {
 
     private var opens: String { openers.joined(separator: ", ") }
 
-    /// - Parameter root: the folder that has the kernel's `sys` and `proc`.
+    /// - Parameter root: folder that contains `sys` and `proc`; tests have their own.
     init(of id: DeviceID, root: String = "") {
         self.root = root
         let disk = DiskNames(id, root: root)
@@ -60,7 +60,7 @@ struct DeviceUsers: Equatable {
         let source: String
     }
 
-    /// Of every mount namespace that a process is in.
+    /// Adds the mounts in all mount namespaces of running processes.
     private mutating func addMounts(of disk: DiskNames) {
         var seen: Set<String> = []
         let own = Self.link("\(root)/proc/self/ns/mnt")
@@ -108,7 +108,7 @@ struct DeviceUsers: Equatable {
                 let label = DeviceNode.word("\(root)/sys/block/\(name)/dm/name")
                 add("beneath \(name)\(label.map { " (\($0))" } ?? "")")
             }
-            // A cache has no device above it; a backing that runs is among the holders.
+            // A bcache cache device has no holder; a running backing device has one.
             let bcache = DirectoryListing.names(folder + "/bcache")
             if !bcache.isEmpty, !bcache.contains("dev") { add("part of a bcache") }
         }
@@ -131,7 +131,7 @@ struct DeviceUsers: Equatable {
     private mutating func addPrograms(with disk: DiskNames) {
         for pid in Self.processes(root) where Self.openPaths(pid, root).contains(where: disk.has) {
             let name = name(of: pid)
-            // A server has no disk open but the ones its device keeps its bytes on.
+            // The only disks that a server has open are the backings of its device.
             let isServer = name == "ublk-script" && ServerProcess.isServer(pid)
             if isServer {
                 add("the backing of a device that ublk-script serves (\(pid))")
@@ -183,7 +183,7 @@ struct DeviceUsers: Equatable {
         return String(decoding: text, as: UTF8.self).split(separator: "\n")
     }
 
-    /// The kernel writes blanks and the like in its tables as `\040`.
+    /// Decodes the octal escapes (`\040` for a blank) of the kernel's tables.
     static func unescaped(_ text: some StringProtocol) -> String {
         let parts = text.split(separator: "\\", omittingEmptySubsequences: false)
         var bytes = Array((parts.first ?? "").utf8)
@@ -199,12 +199,12 @@ struct DeviceUsers: Equatable {
     }
 }
 
-/// What the disk of a device and its partitions are called.
+/// The names by which a device's disk and its partitions may be listed.
 struct DiskNames {
     private let path: String
-    /// Below `/sys/block`; none of a deleted device.
+    /// Folders of the disk and of its partitions below `/sys/block`.
     let folders: [String]
-    /// `MAJOR:MINOR` of each.
+    /// `MAJOR:MINOR` of each; none for a deleted device.
     let numbers: Set<Substring>
 
     init(_ id: DeviceID, root: String = "") {
@@ -216,21 +216,21 @@ struct DiskNames {
         numbers = Set(folders.compactMap { DeviceNode.word($0 + "/dev").map { $0[...] } })
     }
 
-    /// True for `/dev/ublkb0` and `/dev/ublkb0p1`, also when the node has been removed.
+    /// True for the disk's node (`/dev/ublkb0`) and those of partitions (`/dev/ublkb0p1`), even marked as deleted.
     func has(_ other: String) -> Bool {
         guard other.hasPrefix(path) else { return false }
         let rest = Self.withoutRemark(other).dropFirst(path.count)
         return rest.isEmpty || rest.first == "p" && rest.dropFirst().allSatisfy(\.isNumber)
     }
 
-    /// The device of `/dev/ublkb0` or `/dev/ublkb0p1`.
+    /// The device that a path such as `/dev/ublkb0` or `/dev/ublkb0p1` belongs to.
     static func id(of path: String) -> DeviceID? {
         guard path.hasPrefix("/dev/ublkb") else { return nil }
         let name = withoutRemark(path)
         return DeviceID(parsing: String(name.prefix(while: { $0 != "p" })))
     }
 
-    /// Of a node that was removed.
+    /// Strips the remark that the kernel adds to the path of a node that was removed.
     private static func withoutRemark(_ path: String) -> Substring {
         for remark in [" (deleted)", "(deleted)"] where path.hasSuffix(remark) {
             return path.dropLast(remark.count)

@@ -1,12 +1,12 @@
-/// The partition scan that the driver makes by itself before 7.0: in START_DEV, or in a worker some
-/// time after it.
+/// The partition scan that the driver of kernels before 7.0 makes by itself, in START_DEV or in a worker afterwards.
 ///
-/// Nothing tells when it is over. It reads at once and in one go, so a pause in which the disk has
-/// nothing to do means that it is.
+/// Nothing reports its end. It reads without pauses, so it is over when the disk has been idle for a while.
 enum DriverScan {
     private static let pauseMilliseconds = 30
 
-    /// - Parameter served: a number that changes while the device serves.
+    /// Waits until the scan is over, for about a second at most.
+    ///
+    /// - Parameter served: the number of IOs served so far.
     static func waitForEnd(
         of device: DeviceID,
         _ access: any DriverAccess,
@@ -18,7 +18,7 @@ enum DriverScan {
         for _ in 0..<1000 where quiet < pauseMilliseconds {
             clock.pause(1)
             let now = served()
-            // A queue that the machine does not let run is no pause: its read is under way.
+            // While a queue's thread is not scheduled its read is still in flight, so the disk is not idle.
             quiet = now == last && now > 0 && !access.isDiskBusy(device) ? quiet + 1 : 0
             last = now
         }

@@ -3,31 +3,31 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// The ledger as JSON lines in a file: `add --ledger FILE`.
+/// Writes the ledger to a file as JSON lines: `add --ledger FILE`.
 ///
-/// A thread of its own copies records out of the queues' rings some tens of times a second, so that neither a queue
-/// nor the main thread ever waits for the disk. A full disk, or a limit, is told in the log; what could not be
-/// written is kept and tried again each second, and what the rings lose meanwhile is a line of the file.
+/// A separate thread copies records out of the queues' rings 50 times a second, so that neither a queue nor the main
+/// thread waits for the disk. When a write fails (a full disk, a limit), the log says so, and the write is retried
+/// every second; records that the rings overwrite meanwhile are counted in a line of the file.
 final class LedgerFile: Sendable {
     let path: String
     private let fd: Int32
-    /// Made when the last record is in the rings.
+    /// An eventfd that is set when the last record is in the rings.
     private let stopFD: Int32
-    /// nil, or what could not be written at the end.
+    /// Fulfilled when the writer ends: nil, or why the last records could not be written.
     private let ended = Promise<String?>()
     private let isStarted = Atomic(false)
     private let format = Mutex<LedgerText?>(nil)
 
     private static let pauseMilliseconds: Int32 = 20
     private static let retryMilliseconds: Int32 = 1000
-    /// Records in one go.
+    /// The most records that are formatted and written at a time.
     private static let pieceMax = 1000
-    /// How long the end of the server waits for a disk.
+    /// How long the server waits for the disk when it ends.
     private static let patienceSeconds = 10.0
 
-    /// Makes the file; one that has something in it is not touched.
+    /// Creates the file, or opens an empty one; refuses any other.
     ///
-    /// - Parameter newFiles: gets a file that is made.
+    /// - Parameter newFiles: is told of a file that is created.
     init(path: String, newFiles: NewFiles) throws(DeviceError) {
         self.path = path
         do throws(Errno) { stopFD = try SystemCall.makeEventFD() } catch {
@@ -36,7 +36,7 @@ final class LedgerFile: Sendable {
         if let folder = AbsolutePath.kernelFolder(of: path), unsafe access(path, F_OK) != 0 {
             throw .unsupported("\(path): no file is made below \(folder)")
         }
-        // Not O_EXCL alone: an empty file may have been made with the owner and the mode that somebody wants.
+        // Not O_EXCL alone: the user may have made an empty file with the wanted owner and mode.
         let flags = O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC
         var fd = newFiles.make(path) { unsafe open(path, flags | O_CREAT | O_EXCL, 0o600) }
         if fd < 0, Glibc.errno == EEXIST { fd = unsafe open(path, flags) }
@@ -60,10 +60,10 @@ final class LedgerFile: Sendable {
         if stopFD >= 0 { close(stopFD) }
     }
 
-    /// How records are told from now on.
+    /// Sets the format of records from now on.
     func tell(_ format: LedgerText) { self.format.withLock { $0 = format } }
 
-    /// Begins to write; once.
+    /// Starts the writer's thread; call once.
     func start(_ ledgers: [Ledger], _ lines: LinePipe) throws(DeviceError) {
         do throws(Errno) {
             _ = try OSThread(trying: "ublk-ledger") { self.run(ledgers, lines) }
@@ -71,9 +71,9 @@ final class LedgerFile: Sendable {
         isStarted.store(true, ordering: .relaxed)
     }
 
-    /// Writes what is left.
+    /// Writes the remaining records and ends the thread; call when the queues have ended.
     ///
-    /// - Returns: what could not be written, and why; nil: nothing.
+    /// - Returns: why records are missing in the file; nil: none are.
     func finish() -> String? {
         guard isStarted.exchange(false, ordering: .relaxed) else { return nil }
         var one: UInt64 = 1
@@ -114,6 +114,8 @@ final class LedgerFile: Sendable {
         zip(reader.next, ledgers).contains { $0 < $1.total }
     }
 
+    /// Pauses, unless there is more to write.
+    ///
     /// - Returns: true when the queues have ended.
     private func waits(_ failure: Errno?, isIdle: Bool) -> Bool {
         var event = pollfd(fd: stopFD, events: Int16(POLLIN), revents: 0)
@@ -131,9 +133,9 @@ final class LedgerFile: Sendable {
         return bytes
     }
 
-    /// Writes as much as the file takes.
+    /// Writes as much as possible and removes it from `rest`.
     ///
-    /// - Returns: why it takes no more; nil: it took all.
+    /// - Returns: why not all could be written; nil: all was.
     private func put(_ rest: inout [UInt8]) -> Errno? {
         while !rest.isEmpty {
             let count = unsafe rest.withUnsafeBytes { unsafe write(fd, $0.baseAddress, $0.count) }
@@ -156,14 +158,14 @@ final class LedgerFile: Sendable {
     }
 }
 
-/// The file of a device's ledger, if `add` was given one.
+/// The ledger file, when `add` was given one.
 extension DeviceServer {
     func startLedgerFile() throws(DeviceError) {
         ledgerFile?.tell(ledgerText(isJSON: true))
-        try ledgerFile?.start(seats.map(\.control.ledger), lines)
+        try ledgerFile?.start(contexts.map(\.control.ledger), lines)
     }
 
-    /// The queues have ended.
+    /// Writes the rest of the ledger; call when the queues have ended.
     func finishLedgerFile() {
         if let problem = ledgerFile?.finish() { logger.error("ledger file \(problem)") }
     }

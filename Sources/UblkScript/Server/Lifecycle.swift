@@ -1,40 +1,43 @@
 import Glibc
 import SystemPackage
 
-/// The life of one device, as steps that are taken in order and undone from the last one back.
+/// The lifecycle of one device: steps that are taken in order and undone in reverse.
 ///
 ///     bringUp: every ``Step``; one that fails undoes those before it
 ///     stop:    STOP_DEV while the queues still serve ─► the queues end ─► /dev/ublkcN is closed
 ///     delete:  the names in the state directory go ─► DEL_DEV
-///     leave:   after another program's STOP_DEV or DEL_DEV, what is left of the same
+///     leave:   the rest of the same, after another program's STOP_DEV or DEL_DEV
 ///
-/// ``done`` alone says what there is to undo. A step that fails leaves nothing of itself. The driver's part
-/// is here, all else is the ``LifecycleHost``'s. The main thread.
+/// ``done`` alone says what there is to undo. A step that fails leaves nothing behind. Steps that involve the driver
+/// are done here, all others by the ``LifecycleHost``. Main thread.
 final class Lifecycle {
-    /// What a device has once it was taken, in that order; nothing to undo where nothing is said of it.
+    /// The steps in order; each says what is true once it is taken and, if need be, how it is undone.
     enum Step: Int, CaseIterable, Comparable, Sendable {
         /// ADD_DEV gave a number; undone by DEL_DEV.
         case device
         /// The driver granted what it was asked for.
         case grant
-        /// The number's names in the state directory are this device's; undone by removing all of them, those
-        /// of the three steps with files there included.
+        /// The device owns the file names of its number in the state directory; undone by removing all these files,
+        /// which the steps log, record and socket make.
         case names
+        /// The log is open.
         case log
-        /// SET_PARAMS took them.
+        /// SET_PARAMS accepted the parameters.
         case parameters
+        /// The record is written.
         case record
+        /// The control socket listens.
         case socket
         /// `/dev/ublkcN` is open; undone by closing it.
         case character
-        /// Each queue has a thread that offered its tags; undone by ending those.
+        /// Each queue has a thread that has fetched all tags; undone by ending the threads.
         case queues
-        /// START_DEV made `/dev/ublkbN`, and its partitions are known. STOP_DEV takes the disk away, and so
-        /// does the DEL_DEV of a device that did not come up.
+        /// START_DEV made `/dev/ublkbN`, and its partitions are known. STOP_DEV removes the disk, and so does the
+        /// DEL_DEV of a device that did not come up.
         case disk
-        /// Rules and handlers are asked.
+        /// Faults are armed: rules and handlers decide.
         case faults
-        /// Both nodes are the driver's.
+        /// The nodes of the disk and of the character device are the driver's.
         case nodes
 
         static func < (a: Step, b: Step) -> Bool { a.rawValue < b.rawValue }
@@ -45,7 +48,7 @@ final class Lifecycle {
     private(set) var id = DeviceID(0)
     private(set) var info = DeviceInfo(id: nil, queues: 0, depth: 0, maxIOBytes: 0, features: [])
     let driver: DriverQueries
-    /// Gives the commands that wait in the kernel, in a process of its own.
+    /// Gives the commands that may wait in the kernel, in a separate process.
     let outside: OutsideControl
     private let platform: ServerPlatform
     private let newDevice: NewDevice
@@ -62,9 +65,9 @@ final class Lifecycle {
         outside = try OutsideControl(platform.companion)
     }
 
-    // MARK: Up
+    // MARK: Bringing up
 
-    /// Makes the device; on any failure nothing of it is left.
+    /// Takes all steps; on any failure nothing of the device is left.
     func bringUp(_ host: any LifecycleHost) throws {
         do {
             for step in Step.allCases {
@@ -121,9 +124,9 @@ final class Lifecycle {
         }
     }
 
-    /// START_DEV and the partition scan.
+    /// Gives START_DEV and has the partitions scanned.
     ///
-    /// The scan's reads must be over before faults are armed: one could hang them, and they would count.
+    /// The scan's reads must be over before faults are armed: rules could make them hang, and they would count.
     private func start(_ host: any LifecycleHost) throws(DeviceError) {
         let driverScans = !info.features.contains(.noAutoPartitionScan)
         let scans = !driverScans && host.scansPartitions
@@ -146,22 +149,22 @@ final class Lifecycle {
         recordBytes = bytes
     }
 
-    // MARK: Down
+    // MARK: Taking down
 
-    /// Takes the disk away and ends the queues.
+    /// Removes the disk, ends the queues and closes `/dev/ublkcN`.
     ///
-    /// - Throws: when `servedIOs` does not change for `patienceSeconds`. Nothing is undone then: the STOP is
-    ///   still under way.
+    /// - Throws: when `servedIOs` does not change for `patienceSeconds`. Then nothing is undone, as the STOP is still
+    ///   under way.
     func stop(patienceSeconds: Int, _ host: any LifecycleHost) throws(DeviceError) {
         try outside.stop(id, seconds: patienceSeconds, progress: { host.servedIOs })
         undo(downTo: .character, host)
     }
 
-    /// Gives the number of a stopped device back; that another program was quicker is no failure.
+    /// Deletes a stopped device; it is no error when another program has done so.
     ///
-    /// - Throws: what DEL_DEV said; the device, with its record, is there.
+    /// - Throws: the error of DEL_DEV; then the device and its record still exist.
     func delete(_ host: any LifecycleHost) throws(DeviceError) {
-        // Before DEL: afterwards the number, and with it these names, may be another device's.
+        // Before DEL, because afterwards another device may have the number and these file names.
         undo(downTo: .names, host)
         do throws(DeviceError) { try outside.delete(id) } catch {
             guard error.errno == .operationNotSupportedByDevice else {
@@ -173,14 +176,14 @@ final class Lifecycle {
         done = []
     }
 
-    /// Ends our side of a device that another program has stopped.
+    /// Ends the server's part of a device that another program has stopped.
     ///
-    /// - Returns: true when the device is deleted too; then its names are removed.
+    /// - Returns: true when the device has been deleted too; then its files in the state directory are removed.
     func leave(_ host: any LifecycleHost) -> Bool {
         undo(downTo: .character, host)
-        // A DEL that somebody else began ends soon after we have let go.
+        // A DEL that another program has begun ends soon after the queues have.
         guard driver.waitUntilGone(id, clock: platform.clock) else { return false }
-        // The number may be another device's by now.
+        // Another device may have the number by now.
         if state.readRecord(id) == recordBytes { state.remove(id) }
         done = []
         return true
@@ -208,24 +211,27 @@ final class Lifecycle {
     }
 }
 
-/// Who owns what a device has beside the driver: its plan, log, callers and queues.
+/// The owner of what a device has apart from the driver: plan, log, control socket and queues.
+///
+/// Main thread.
 protocol LifecycleHost: AnyObject {
-    /// What ADD_DEV is asked for.
+    /// The argument of ADD_DEV, given the features that the driver offers.
     func wanted(of offered: Features) -> DeviceInfo
     var params: DeviceParams { get }
     var scansPartitions: Bool { get }
-    /// Changes while the device serves.
+    /// The number of IOs served so far; shows whether the device makes progress.
     var servedIOs: UInt64 { get }
     func openLog(of id: DeviceID) throws
-    /// For the log.
+    /// Logs a remark.
     func note(_ remark: String)
+    /// The encoded ``DeviceRecord``.
     func makeRecord() -> [UInt8]
     func listen(at path: String) throws(DeviceError)
-    /// Returns when all are up; on failure none is left.
+    /// Starts the queue threads and returns when all have fetched their tags; on failure no thread is left.
     func startQueues(_ characterFD: Int32) throws
-    /// Ends their threads and waits for them.
+    /// Ends the queue threads and waits for them.
     func endQueues()
     func armFaults()
-    /// Removes what was made for a device that does not come up.
+    /// Removes the files that were made for a device that does not come up.
     func discardNewFiles()
 }

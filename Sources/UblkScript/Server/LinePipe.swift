@@ -1,18 +1,18 @@
 import Glibc
 import SystemPackage
 
-/// Lines of text from queue threads to the main thread, which writes the log.
+/// A pipe for log lines from queue threads to the main thread, which writes the log.
 ///
-/// A queue must never wait for a terminal or a disk, so the pipe does not block: a line that does
-/// not fit is dropped. A write of up to PIPE_BUF bytes arrives whole. A line of the server's begins with
-/// the byte of its level; one of a script's `log()` has none, nor any other control character (`CLua/values.c`).
+/// A queue must never wait for a terminal or a disk, so the pipe does not block: a line that does not fit is dropped.
+/// Lines are not mixed up, as a write of up to PIPE_BUF bytes is atomic. A line of the server begins with the byte of
+/// its level; one of a script's `log()` has no level, and no control characters at all (`CLua/values.c`).
 final class LinePipe: Sendable {
     let readFD: Int32
-    /// Given to the Lua states too, whose `log()` writes lines itself.
+    /// Also given to the Lua states, whose `log()` writes to it directly.
     let writeFD: Int32
     static let lineBytesMax = 2048
 
-    /// How much a line matters.
+    /// The severity of a line.
     enum Level: UInt8 {
         case info = 1
         case warning = 2
@@ -42,16 +42,16 @@ final class LinePipe: Sendable {
         close(writeFD)
     }
 
-    /// Any thread.
+    /// Sends a line, cut to ``lineBytesMax``, or drops it; any thread.
     func write(_ level: Level, _ line: String) {
         let bytes =
             [level.rawValue] + line.utf8.prefix(Self.lineBytesMax - 2) + [UInt8(ascii: "\n")]
         _ = unsafe bytes.withUnsafeBytes { unsafe Glibc.write(writeFD, $0.baseAddress, $0.count) }
     }
 
-    /// The whole lines that are waiting.
+    /// Takes the complete lines that have arrived.
     ///
-    /// The main thread only.
+    /// Main thread.
     func takeLines() -> [Line] {
         var text: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)
@@ -61,7 +61,7 @@ final class LinePipe: Sendable {
             }
             guard got > 0 else { break }
             text += chunk.prefix(got)
-            // A script that logs without end must not keep the main thread here.
+            // A script that logs endlessly must not keep the main thread here.
             if text.count >= 1 << 20 { break }
         }
         return text.split(separator: UInt8(ascii: "\n")).map { bytes in

@@ -3,12 +3,11 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// Where a server's log lines go: the terminal, or a file of bounded size.
+/// The destination of a server's log: the terminal, or a file of bounded size.
 ///
-/// A file that reaches its limit becomes `NAME.1`, replacing the one before, and a new one is
-/// begun: at most twice the limit is ever used. A line that cannot be written (a full disk, a limit
-/// of the caller's shell on the size of files) is lost, and the next one that can be says how many
-/// were. Any thread.
+/// A file that reaches ``fileBytesMax`` is renamed to `NAME.1`, replacing the previous one, and a new file is begun, so
+/// at most twice the limit is used. A line that cannot be written (full disk, RLIMIT_FSIZE) is lost; the next line that
+/// can be written is preceded by the number of lost ones. Any thread.
 final class LogSink: Sendable {
     static let fileBytesMax = 4 << 20
 
@@ -21,13 +20,13 @@ final class LogSink: Sendable {
     private let path: String?
     private let file: Mutex<File>
 
-    /// A file that is open already: the terminal.
+    /// Logs to a file that is already open: the terminal.
     init(fd: Int32 = STDERR_FILENO) {
         path = nil
         file = Mutex(File(fd: fd))
     }
 
-    /// A new file at `path`.
+    /// Logs to a new file at `path`.
     init(path: String) throws(DeviceError) {
         self.path = path
         file = Mutex(File(fd: try StateDirectory.createFile(path, 0o600)))
@@ -41,14 +40,14 @@ final class LogSink: Sendable {
         file.withLock { file in
             if file.bytes > Self.fileBytesMax { rotate(&file) }
             if file.lost > 0 {
-                // Behind what a write that fell short has left.
+                // On a line of its own, after what a short write may have left.
                 let note =
                     "\n\(SystemCall.timestamp) warning \(file.lost) lines of this log were lost: "
                 guard append(note + "\(file.reason.name)", &file) else { return file.lost += 1 }
                 file.lost = 0
             }
             if append(line, &file) { return }
-            // The caller's limit on the size of a file, less than ours: a new one has room.
+            // RLIMIT_FSIZE may be less than our limit; a new file has room then.
             if file.reason == .fileTooLarge || file.reason == .noSpace, file.bytes > 0 {
                 rotate(&file)
                 if append(line, &file) { return }
@@ -92,7 +91,7 @@ struct LineLogHandler: LogHandler {
     }
 }
 
-/// A log that exists later than those who may have to write to it.
+/// A log that is opened later; lines that are written before are dropped.
 ///
 /// Any thread.
 final class SinkBox: Sendable {

@@ -1,17 +1,16 @@
 import Glibc
 import SystemPackage
 
-/// What the driver is asked for while a device comes up: ADD_DEV, SET_PARAMS, the nodes.
+/// The driver's part of bringing a device up to START_DEV: ADD_DEV, SET_PARAMS, the nodes.
 ///
-/// These two commands may wait in the kernel and are the server's own nevertheless, because it serves
-/// nothing yet: it has no `/dev/ublkcN`, so nobody can wait for it. ADD_DEV waits behind a DEL of
-/// any device, and a kill ends that; SET_PARAMS waits behind commands for a device that has no disk
-/// yet, which are short. See ``LockFreeQueries``.
+/// The two commands may wait in the kernel, but the server itself may give them because it serves nothing yet: it has
+/// not opened `/dev/ublkcN`, so nobody can wait for it. ADD_DEV waits for a DEL of any device, but can be killed;
+/// SET_PARAMS waits for other commands for this device, which are short before it has a disk. See ``LockFreeQueries``.
 struct NewDevice {
     let access: any DriverAccess
     let clock: WaitClock
 
-    /// A node may be late where a program makes it, and udev may hold one for a moment.
+    // A node may appear late where a program makes it, and udev may keep one open for a moment: retry for 3 s.
     private static let pauseMilliseconds: UInt32 = 10
     private static let rounds = 300
 
@@ -21,12 +20,12 @@ struct NewDevice {
         }
     }
 
-    /// The number of a deleted device may stay taken.
+    /// Explains an error of ADD_DEV when the number is still taken by a deleted device.
     private func explained(_ error: DeviceError, _ asked: DeviceInfo) -> DeviceError {
         guard error.errno == .fileExists, let id = asked.id, let control = try? access.control(),
             let known = try? DriverQueries(control).info(of: id), DeviceUsers.isDeleted(id, known)
         else { return error }
-        let story = DeviceUsers(of: id).storyOfDeleted
+        let story = DeviceUsers(of: id).descriptionOfDeleted
         return .unsupported("device \(id) is \(story): wait for that, or choose another -n")
     }
 
@@ -34,7 +33,7 @@ struct NewDevice {
         try ControlDevice(access.control()).setParams(params, of: device)
     }
 
-    /// Opens `/dev/ublkcN`.
+    /// Opens `/dev/ublkcN`, waiting for it up to 3 s.
     func open(_ device: DeviceID) throws(DeviceError) -> Int32 {
         var problem = Errno.noSuchFileOrDirectory
         for _ in 0..<Self.rounds {
@@ -51,9 +50,10 @@ struct NewDevice {
         throw .system(call: "open", path: device.characterPath, problem)
     }
 
-    /// The kernel makes the nodes before START_DEV ends; where a program does it, it may be late.
+    /// Waits, up to 3 s, until both nodes exist, and checks that they are the driver's.
     ///
-    /// What is there in their place stays there, and everything written to it would seem to work.
+    /// The kernel makes them before START_DEV ends; a program that makes them may be later. Any other file in their
+    /// place would accept writes that never reach the device.
     func waitForNodes(of device: DeviceID) throws(DeviceError) {
         for round in 0... {
             do throws(DeviceNode.Problem) {

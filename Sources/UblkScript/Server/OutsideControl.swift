@@ -1,35 +1,35 @@
 import Glibc
 import SystemPackage
 
-/// The server's side of the process that gives the driver those commands which wait in the kernel:
-/// START_DEV with the partition scan, STOP_DEV, DEL_DEV, and the question whether somebody else
-/// stops the device.
+/// The server's side of the process that gives control commands which wait in the kernel: START_DEV with the partition
+/// scan, STOP_DEV, DEL_DEV, and the query whether another program stops the device.
 ///
-/// Each waits for IO of the device or for another command that does: for what the scan reads, for
-/// what filesystems write back. A server that waits for itself cannot be killed (``LockFreeQueries``
-/// says why), so one process beside it does that, started before the device is made and never in
-/// the middle of memory pressure. It serves nothing, so it can wait for as long as it takes
-/// (``OutsideProcess``). The main thread.
+/// Each waits for IO of the device (the scan's reads, the writeback of filesystems), or for another command that does.
+/// A server that waits for itself cannot be killed (``LockFreeQueries`` says why), so a separate process gives these
+/// commands. It serves nothing, so it can wait as long as it takes (``OutsideProcess``). It is started before the
+/// device is made, because under memory pressure a start could fail or wait for the device. Main thread.
 final class OutsideControl {
-    /// The word that makes this program such a process; not for people.
+    /// The command-line word that starts this program as such a process; internal.
     static let word = "outside-control"
 
-    /// How long a stop without progress is waited for, unless something else is asked for.
+    /// Default for how long to wait for a stop that makes no progress, seconds.
     static let patienceSeconds = 10
 
-    /// An answer of the process, or that it has none.
-    private enum Message {
+    /// What was received from the process.
+    private enum Received {
         case answer(OutsideAnswer)
         case nothing
         case end
     }
 
-    /// nil once it has died: somebody killed it and meant us, or the kernel had no memory left.
+    /// The process; nil once it has died (killed by mistake, or by the kernel for want of memory).
     private var process: Companion?
     private var number: UInt64 = 0
     private let newProcess: () throws(DeviceError) -> Companion
 
-    /// - Parameter newProcess: starts the process, now and whenever it has died.
+    /// Starts the process.
+    ///
+    /// - Parameter newProcess: starts it, now and again whenever it has died.
     init(_ newProcess: @escaping () throws(DeviceError) -> Companion) throws(DeviceError) {
         self.newProcess = newProcess
         process = try newProcess()
@@ -37,11 +37,13 @@ final class OutsideControl {
 
     // MARK: Commands
 
-    /// Starts the device, and scans it unless the driver does.
+    /// Gives START_DEV, and then scans the partitions.
     ///
-    /// - Parameter progress: a number that changes while the device serves; the command fails when
-    ///   it has not for the time limit of a command.
-    /// - Returns: a remark for the log, or nothing.
+    /// - Parameters:
+    ///   - scans: false when the driver scans by itself, or no scan is wanted.
+    ///   - progress: the number of IOs served so far; the command fails when this does not change for the time limit
+    ///     of a command.
+    /// - Returns: a remark for the log; "" when there is none.
     func start(
         _ device: DeviceID,
         scans: Bool,
@@ -51,6 +53,8 @@ final class OutsideControl {
         return try run(words, .startDevice, device, ControlDevice.changeSeconds, progress)
     }
 
+    /// Gives STOP_DEV.
+    ///
     /// - Parameter seconds: how long to wait while `progress` does not change.
     func stop(
         _ device: DeviceID,
@@ -60,7 +64,9 @@ final class OutsideControl {
         _ = try run(["stop", "\(device)"], .stopDevice, device, seconds, progress)
     }
 
-    /// - Throws: ENODEV when another program was quicker.
+    /// Gives DEL_DEV.
+    ///
+    /// - Throws: ENODEV when another program has deleted the device.
     func delete(_ device: DeviceID) throws(DeviceError) {
         _ = try run(
             ["delete", "\(device)"],
@@ -101,18 +107,18 @@ final class OutsideControl {
         }
     }
 
-    // MARK: The watch
+    // MARK: Watching for a stop by another program
 
-    /// Readable when ``isStopping()`` may have changed its mind.
+    /// The socket of the process, readable when ``isStopping()`` may have news; -1 while there is no process.
     var fd: Int32 { process?.fd ?? -1 }
 
-    /// Has the process look whether somebody stops the device; ``isStopping()`` tells the outcome.
+    /// Asks the process to find out whether another program stops the device; ``isStopping()`` has the outcome.
     func look(at device: DeviceID) {
-        // Without a process for it the next look tries again.
+        // When the process could not be started, the next call tries again.
         _ = try? send(["look", "\(device)"])
     }
 
-    /// Whether a look has found that somebody stops the device.
+    /// True when a ``look(at:)`` since the last call has found that another program stops the device.
     func isStopping() -> Bool {
         var isStopping = false
         while true {
@@ -123,22 +129,24 @@ final class OutsideControl {
         }
     }
 
-    // MARK: Letters
+    // MARK: Messages
 
+    /// Sends a request, to a new process when the old one has died.
+    ///
     /// - Returns: the number that the answer will have.
     private func send(_ words: [String]) throws(DeviceError) -> UInt64 {
         number += 1
-        let letter = ([String(number)] + words).joined(separator: " ")
-        if process?.send(letter) == true { return number }
+        let message = ([String(number)] + words).joined(separator: " ")
+        if process?.send(message) == true { return number }
         let new = try newProcess()
-        guard new.send(letter) else {
+        guard new.send(message) else {
             throw .unsupported("the process that gives control commands died at once")
         }
         process = new
         return number
     }
 
-    private func receive(milliseconds: Int32) -> Message {
+    private func receive(milliseconds: Int32) -> Received {
         switch process?.receive(milliseconds: milliseconds) ?? .end {
         case .text(let text): return OutsideAnswer(text).map { .answer($0) } ?? .nothing
         case .nothing: return .nothing
@@ -149,13 +157,13 @@ final class OutsideControl {
     }
 }
 
-/// What the other process answers: `NUMBER + TEXT`, `NUMBER - ERRNO TEXT` or `NUMBER ! ` for a stop
-/// that was seen.
+/// An answer of the other process, as a message: `NUMBER SIGN ERRNO TEXT`, where the sign is `+` (done), `-` (failed)
+/// or `!` (a stop was seen).
 struct OutsideAnswer: Equatable {
     let number: UInt64
     var isOK = true
     var isStopSeen = false
-    /// The driver's, if it answered with one.
+    /// The errno of the driver's answer; 0: none.
     var errno: Int32 = 0
     var text = ""
 
@@ -163,8 +171,8 @@ struct OutsideAnswer: Equatable {
 }
 
 extension OutsideAnswer {
-    init?(_ letter: String) {
-        let parts = letter.split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false)
+    init?(_ message: String) {
+        let parts = message.split(separator: " ", maxSplits: 3, omittingEmptySubsequences: false)
         guard parts.count == 4, let number = UInt64(parts[0]), let errno = Int32(parts[2]) else {
             return nil
         }
@@ -175,9 +183,9 @@ extension OutsideAnswer {
         text = String(parts[3])
     }
 
-    var letter: String { "\(number) \(isStopSeen ? "!" : isOK ? "+" : "-") \(errno) \(text)" }
+    var message: String { "\(number) \(isStopSeen ? "!" : isOK ? "+" : "-") \(errno) \(text)" }
 
-    /// The remark, or the error as the driver meant it.
+    /// The remark of a command that is done, or throws its error.
     func result(
         _ kind: ControlCommand.Kind,
         _ device: DeviceID

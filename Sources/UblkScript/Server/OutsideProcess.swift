@@ -2,36 +2,36 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// The process that gives a server's control commands, and waits for them in the kernel.
+/// The process that gives a server's control commands and waits for them in the kernel.
 ///
-/// It has nothing of the server but a socket, and ends when that closes. Each command has a thread
-/// of its own, as any of them may wait; the main thread reads letters and watches.
-/// A command that never ends keeps this process from ending, and harms nobody.
+/// It shares nothing with the server but a socket (``Companion``), and ends when that closes. Each command has a thread
+/// of its own, as any of them may wait; the main thread reads messages and watches for stops. A command that never ends
+/// keeps this process from ending, which harms nobody.
 @safe
 final class OutsideProcess: Sendable {
-    // Safety: only atomics and a socket, on which each letter is one call.
+    // Safety: only atomics and a socket, on which each message is one system call.
 
-    /// The driver's answer is waited for as long as it takes: who asked us sees whether IO moves.
+    /// Commands have no time limit here: the server watches whether IO makes progress.
     private static let forever = 1 << 30
     private let socket: Int32
     private let driver: any DriverAccess
     private let silenceSeconds: Double
-    /// A question to the driver that waits behind a STOP has no answer yet.
+    /// A GET_PARAMS has not been answered yet: it may be waiting for a STOP.
     private let isAsking = Atomic<Bool>(false)
 
-    /// Becomes that process, when the command line asks for it; otherwise returns.
+    /// Runs and exits when the command line is that of such a process; otherwise returns.
     static func runIfAsked(_ arguments: [String]) {
         guard arguments.count > 1, arguments[1] == OutsideControl.word else { return }
         SystemCall.setThreadName("ublk-script")
         signal(SIGPIPE, SIG_IGN)
-        // It must not keep a mount busy.
+        // So that this process does not keep a mount busy.
         unsafe chdir("/")
         OutsideProcess(socket: ChildProcess.answerFD, KernelDriver()).run()
         _exit(0)
     }
 
-    /// - Parameter silenceSeconds: how long a question may wait before somebody is stopping the device: no
-    ///   other command keeps the device's mutex for so long, while this process runs.
+    /// - Parameter silenceSeconds: how long a GET_PARAMS may wait before this means that the device is being stopped;
+    ///   no other command keeps the device's mutex for so long, while this process is scheduled.
     init(socket: Int32, _ driver: any DriverAccess, silenceSeconds: Double = 3) {
         self.socket = socket
         self.driver = driver
@@ -46,8 +46,8 @@ final class OutsideProcess: Sendable {
             var event = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
             _ = unsafe poll(&event, 1, look == nil ? -1 : TimeLimit.stepMilliseconds)
             if event.revents != 0 {
-                guard let letter = Companion.read(socket) else { return }
-                let words = letter.split(separator: " ").map(String.init)
+                guard let message = Companion.read(socket) else { return }
+                let words = message.split(separator: " ").map(String.init)
                 guard words.count > 2, let number = UInt64(words[0]), let id = UInt32(words[2])
                 else { return }
                 if words[1] == "look" {
@@ -59,7 +59,7 @@ final class OutsideProcess: Sendable {
                 }
             }
             guard let current = look else { continue }
-            // A STOP takes the disk out of the system before it waits for IO, but after writeback.
+            // A STOP removes the disk from /sys/block after writeback, before it waits for IO.
             if !driver.hasDisk(current.device)
                 || isAsking.load(ordering: .acquiring) && silence.isOver()
             {
@@ -73,15 +73,16 @@ final class OutsideProcess: Sendable {
         }
     }
 
-    private func send(_ answer: OutsideAnswer) { _ = Companion.write(answer.letter, to: socket) }
+    private func send(_ answer: OutsideAnswer) { _ = Companion.write(answer.message, to: socket) }
 
-    // MARK: The watch
+    // MARK: Watching for a stop by another program
 
-    /// STOP and DEL hold the device's mutex until the last IO is over, and GET_PARAMS waits for it.
+    /// Gives a GET_PARAMS, unless one is waiting: it needs the device's mutex, which STOP and DEL hold until the last
+    /// IO is over.
     private func askUnlessAsked(_ device: DeviceID) {
         guard !isAsking.exchange(true, ordering: .acquiringAndReleasing) else { return }
         OSThread(name: "ublk-look") {
-            // An error is an answer.
+            // An error is an answer too.
             if let control = try? self.driver.control() {
                 _ = try? ControlDevice(control).getParams(of: device, seconds: Self.forever)
             }
@@ -122,7 +123,7 @@ final class OutsideProcess: Sendable {
         return ""
     }
 
-    /// A scan that is refused (somebody holds the disk already) is no reason to fail.
+    /// Scans the partitions; a scan that is refused (the disk is open exclusively) is a remark, not a failure.
     private func scanPartitions(_ device: DeviceID) -> String {
         do throws(Errno) { try driver.scanPartitions(device) } catch {
             return "no partition scan: \(error.name)"

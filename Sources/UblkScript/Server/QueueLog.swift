@@ -1,12 +1,12 @@
 import Synchronization
 import SystemPackage
 
-/// What a queue has to say, on its way to the log: each complaint once in full, then counted.
+/// Logs what a queue reports, without flooding the log: each error once in full, then only its count.
 ///
-/// A handler that raises does so for every IO; the log says where and for which IO the first time,
-/// and then at 10, 100, 1000 ... how often. Queue thread only; nothing of it is on the usual path.
+/// A handler that raises an error may do so for every IO. The log says where and for which IO the first time, and gives
+/// the count at 10, 100, 1000 and so on. One per queue; queue thread, off the usual path of an IO.
 final class QueueLog: QueueReport {
-    /// Different complaints that are remembered; more are mostly one text with changing numbers.
+    /// The most different errors that are counted; more are usually one text with changing numbers.
     private static let textsMax = 64
 
     private let lines: LinePipe
@@ -35,7 +35,7 @@ final class QueueLog: QueueReport {
         complain("\(who): \(Errno(rawValue: errno).name)\(note)", io)
     }
 
-    /// The main thread looks at it whenever a line arrives.
+    /// Asks the main thread to stop the device; the log line wakes it up.
     func wantsStop() {
         control.wantsStop.store(true, ordering: .relaxed)
         lines.write(.error, "on_error = \"stop\": the device is stopped")

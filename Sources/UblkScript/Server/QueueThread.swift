@@ -1,56 +1,58 @@
 import Glibc
 import SystemPackage
 
-/// Everything a queue's thread needs to know, gathered before it starts.
-struct QueueSeat: Sendable {
+/// Everything that a queue's thread needs, gathered by the main thread before it starts the thread.
+struct QueueContext: Sendable {
     let queue: QueueID
     let plan: LoadedScript.Plan
     let sizeBytes: UInt64
     let backings: DeviceStores<FileStore>
+    /// The open `/dev/ublkcN`.
     let characterFD: Int32
+    /// An eventfd that wakes the queue's thread up.
     let wakeupFD: Int32
     let memory: TagBuffers
-    /// The CPUs of the queue, as the driver answers.
+    /// The CPUs of the queue, as the mask that GET_QUEUE_AFFINITY returns.
     let affinity: [UInt8]
     let shared: SharedObjects
     let ruleCounters: RuleCounters
     let control: QueueControl
     let lines: LinePipe
-    /// Told once whether the queue came up: nil, or why not.
+    /// Fulfilled once the queue is up (nil) or has failed (why).
     let ready: Promise<String?>
 }
 
-/// The life of a queue's thread: pin, load the script, offer the tags, serve, end.
+/// The body of a queue's thread: pin it to its CPUs, load the script, fetch all tags, serve, end.
 enum QueueThread {
-    static func run(_ seat: QueueSeat) {
+    static func run(_ context: QueueContext) {
         do {
-            try serve(seat)
+            try serve(context)
         } catch {
-            seat.ready.fulfil("queue \(seat.queue.rawValue): \(error)")
+            context.ready.fulfil("queue \(context.queue.rawValue): \(error)")
         }
     }
 
-    private static func serve(_ seat: QueueSeat) throws {
-        do throws(Errno) { try SystemCall.setAffinity(seat.affinity) } catch {
-            seat.lines.write(
+    private static func serve(_ context: QueueContext) throws {
+        do throws(Errno) { try SystemCall.setAffinity(context.affinity) } catch {
+            context.lines.write(
                 .warning,
-                "queue \(seat.queue.rawValue) could not be pinned to its CPUs: \(error.name)"
+                "queue \(context.queue.rawValue) could not be pinned to its CPUs: \(error.name)"
             )
         }
-        let config = seat.plan.config
-        let loaded = try seat.plan.load(
-            queue: seat.queue,
-            shared: seat.shared,
-            counters: seat.ruleCounters,
-            ledger: seat.control.ledger,
-            logFD: seat.lines.writeFD
+        let config = context.plan.config
+        let loaded = try context.plan.load(
+            queue: context.queue,
+            shared: context.shared,
+            counters: context.ruleCounters,
+            ledger: context.control.ledger,
+            logFD: context.lines.writeFD
         )
         var transport = try DriverTransport(
-            queue: seat.queue,
-            memory: seat.memory,
-            characterFD: seat.characterFD,
-            wakeupFD: seat.wakeupFD,
-            backingFDs: seat.backings.files.map(\.fd)
+            queue: context.queue,
+            memory: context.memory,
+            characterFD: context.characterFD,
+            wakeupFD: context.wakeupFD,
+            backingFDs: context.backings.files.map(\.fd)
         )
         transport.fetchAll()
         transport.sendFetches()
@@ -58,22 +60,22 @@ enum QueueThread {
             transport: transport,
             loaded: loaded,
             configuration: QueueConfiguration(
-                queue: seat.queue,
+                queue: context.queue,
                 depth: Int(config.depth),
-                sizeBytes: seat.sizeBytes,
+                sizeBytes: context.sizeBytes,
                 maxIOBytes: Int(config.maxIOBytes),
-                stores: seat.backings.views,
+                stores: context.backings.views,
                 config: config,
-                rules: seat.plan.rules,
-                seed: seat.plan.seed
+                rules: context.plan.rules,
+                seed: context.plan.seed
             ),
-            shared: seat.shared,
-            control: seat.control,
-            report: QueueLog(lines: seat.lines, control: seat.control)
+            shared: context.shared,
+            control: context.control,
+            report: QueueLog(lines: context.lines, control: context.control)
         )
-        seat.control.watchdog?.add(queue.script)
-        seat.ready.fulfil(nil)
+        context.control.watchdog?.add(queue.script)
+        context.ready.fulfil(nil)
         queue.run()
-        seat.control.watchdog?.remove(queue.script)
+        context.control.watchdog?.remove(queue.script)
     }
 }

@@ -2,41 +2,45 @@ import Glibc
 import Logging
 import SystemPackage
 
-/// What a server's main thread does while the queues serve: log lines, signals, admin requests, and
-/// the watch for a stop that somebody else asked the driver for.
+/// The poll loop of a server's main thread while the queues serve: log lines, signals, admin requests, and the watch
+/// for another program that stops the device.
 struct ServerLoop {
     /// Why the loop ended.
     enum Ending: Equatable {
-        /// The device is gone, everything is cleaned up.
+        /// The device is deleted, and everything is cleaned up.
         case deleted
-        /// Stopped; its number and record remain until `del`.
+        /// The device is stopped; its number and record remain until `del`.
         case stopped
-        /// A signal's stop did not end in time: the process has to end at once (``Aftermath``).
+        /// The stop after a signal did not end in time: the process has to end at once (``Aftermath``).
         case givenUp
     }
 
     private let server: DeviceServer
     private let signalFD: Int32
     private let requests: AdminRequests
+    /// When to look for a stop again, nanoseconds.
     private var nextWatch: UInt64 = 0
-    /// Somebody else was seen stopping the device.
-    private var hasLetGo = false
-    /// The script wanted a stop, and got it.
+    /// Another program is stopping the device, so all held IOs have been released.
+    private var hasDrained = false
+    /// The script asked for a stop, which was begun.
     private var hasStopped = false
 
-    /// How often to look whether IOs wait while somebody else stops the device.
+    /// Interval of looking for a stop by another program while IOs wait.
     private static let watchMilliseconds: Int32 = 1000
 
-    /// How often to look for trigger files, when there are rules with one.
+    /// Interval of looking for trigger files, when rules have any.
     private static let triggerMilliseconds: Int32 = 100
 
     static let stopSignals: [Int32] = [SIGINT, SIGTERM, SIGHUP]
 
-    /// Blocks the stop signals in this thread and all threads it starts from now on.
+    /// Blocks the stop signals in this thread and all threads that it starts, and ignores those that mean a failed
+    /// write.
     ///
     /// Call before any thread is started.
+    ///
+    /// - Returns: a signalfd for the stop signals.
     static func blockSignals() throws(Errno) -> Int32 {
-        // What these tell, the write that failed tells too; the second comes of a limit on CPU time.
+        // A write that fails returns the error too; SIGXCPU comes from a limit on CPU time.
         for ignored in [SIGPIPE, SIGXFSZ, SIGXCPU] { signal(ignored, SIG_IGN) }
         return try SystemCall.makeSignalFD(stopSignals)
     }
@@ -47,7 +51,7 @@ struct ServerLoop {
         requests = AdminRequests(server)
     }
 
-    /// Runs until the device is stopped or deleted, from whatever side.
+    /// Runs until the device is stopped or deleted, by whoever.
     mutating func run() -> Ending {
         while true {
             var events = [server.readableLines, signalFD, server.endedFD, server.outside.fd].map {
@@ -99,18 +103,19 @@ struct ServerLoop {
         }
     }
 
-    // MARK: Stops from elsewhere
+    // MARK: Other stops
 
-    /// Finds out, once a second while IOs wait, whether somebody is stopping the device.
+    /// Finds out, once a second while IOs wait, whether another program is stopping the device, and then releases
+    /// them.
     ///
-    /// Another process looks (``OutsideProcess``), because the look may wait in the kernel. Holding
-    /// on would wedge whoever stops the device.
+    /// The other program would wait forever for a held IO. The query may wait in the kernel, so ``OutsideProcess``
+    /// makes it.
     private mutating func watchForStop() {
-        // Always, as this is also how the end of that process is noticed.
+        // Unconditionally, as this also notices the end of that process.
         let isStopping = server.outside.isStopping()
-        guard !hasLetGo else { return }
+        guard !hasDrained else { return }
         if isStopping {
-            hasLetGo = true
+            hasDrained = true
             server.logger.warning(
                 "another program is stopping device \(server.id): releasing held IOs, faults are off"
             )
@@ -122,9 +127,9 @@ struct ServerLoop {
         server.outside.look(at: server.id)
     }
 
-    /// A handler raised, and the script wants to be stopped then; its log stays until `del`.
+    /// Stops the device after a handler raised an error, with `on_error = "stop"`; the log stays until `del`.
     ///
-    /// Once: a stop that did not end in time is still under way, and asks nobody any more.
+    /// Only once, as a stop that did not end in time is still under way.
     private mutating func stopForScript() -> Ending? {
         guard !hasStopped else { return nil }
         hasStopped = true
@@ -141,8 +146,8 @@ struct ServerLoop {
         }
     }
 
-    /// The driver took all tags back although nobody asked us: another program stopped or deleted
-    /// the device.
+    /// Ends the server after another program stopped or deleted the device: the queues have ended because the driver
+    /// aborted all tags.
     private func endedFromOutside() -> Ending {
         logLines()
         server.logger.warning("device \(server.id) was stopped by another program")

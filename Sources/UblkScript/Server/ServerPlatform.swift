@@ -1,4 +1,4 @@
-/// What a server stands on: the kernel, and programs of ours beside it; a test's stand-ins.
+/// What a server depends on from outside: driver, clock, companion process, queue threads; tests replace them.
 struct ServerPlatform {
     var access: any DriverAccess = KernelDriver()
     var clock = WaitClock.machine
@@ -6,6 +6,6 @@ struct ServerPlatform {
     var companion: () throws(DeviceError) -> Companion = { () throws(DeviceError) in
         try Companion([OutsideControl.word])
     }
-    /// The life of a queue's thread.
-    var queue: @Sendable (QueueSeat) -> Void = { QueueThread.run($0) }
+    /// The body of a queue's thread.
+    var queue: @Sendable (QueueContext) -> Void = { QueueThread.run($0) }
 }

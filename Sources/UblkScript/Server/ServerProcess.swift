@@ -1,8 +1,8 @@
 import Glibc
 
-/// The process that serves a device, seen from another one.
+/// The server process of a device, as other processes see it in `/proc`.
 enum ServerProcess {
-    /// True while the process runs and is one of ours: pids are used again.
+    /// True while the process runs and has this program's name, as a pid may have been reused.
     static func isAlive(_ pid: Int32) -> Bool {
         guard pid > 0 else { return false }
         let fd = unsafe open("/proc/\(pid)/comm", O_RDONLY | O_CLOEXEC)
@@ -14,13 +14,13 @@ enum ServerProcess {
         return name.hasPrefix("ublk-script") && !isZombie(pid)
     }
 
-    /// True for one with the command line of a server, not one that starts a device or looks at it.
+    /// True when the process has the command line of a server.
     static func isServer(_ pid: String) -> Bool {
         let words = arguments(pid)
         return words.contains("serve") || words.contains("add")
     }
 
-    /// True for the server that was started for the device of that cookie.
+    /// True for the server of the device with that cookie.
     static func isServer(_ pid: String, cookie: UInt64) -> Bool {
         arguments(pid).contains("--cookie=\(cookie)")
     }
@@ -36,8 +36,8 @@ enum ServerProcess {
         }
     }
 
-    /// What the kernel says a process does: `T` stands still (SIGSTOP), `D` waits in the kernel; nil when
-    /// there is none.
+    /// The state of a process as in `/proc/PID/stat`: `T` is stopped, `D` waits in the kernel, `Z` is a zombie; nil
+    /// when there is no such process.
     static func state(_ pid: Int32) -> Character? {
         let fd = unsafe open("/proc/\(pid)/stat", O_RDONLY | O_CLOEXEC)
         guard fd >= 0 else { return nil }
@@ -49,13 +49,13 @@ enum ServerProcess {
         return text[end...].dropFirst(2).first
     }
 
-    /// A killed server that its parent has not waited for serves nothing.
+    /// True for a process that has ended, even if its parent has not reaped it.
     private static func isZombie(_ pid: Int32) -> Bool {
         let state = state(pid)
         return state == nil || state == "Z"
     }
 
-    /// Waits until the process is gone; false when it is not after `seconds`.
+    /// Waits until the process has ended; false when it has not after `seconds`.
     static func waitForExit(_ pid: Int32, seconds: Int) -> Bool {
         for _ in 0..<(seconds * 100) {
             if !isAlive(pid) { return true }

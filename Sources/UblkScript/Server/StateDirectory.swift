@@ -1,13 +1,13 @@
 import Glibc
 import SystemPackage
 
-/// `/run/ublk-script`: a record, an admin socket and a log per device.
+/// `/run/ublk-script`: the record, control socket and log of each device.
 ///
-/// The record is the mark of ownership: a device without one is not ours. It is written to a
-/// temporary name and renamed, so that a reader never sees half of it.
+/// The record marks ownership: a device without one is not ours. It is written under a temporary name and renamed, so
+/// that readers never see half of it.
 ///
-/// What is in it decides what root kills and removes, so it is used only while nobody else can change it
-/// (``check()``), and no file in it is reached through a link.
+/// Records decide which processes and devices root kills and deletes, so the folder is used only while nobody else can
+/// write to it (``check()``), and its files are never opened through a symbolic link. Any thread.
 struct StateDirectory: Sendable {
     static let standard = StateDirectory(path: "/run/ublk-script")
 
@@ -17,7 +17,7 @@ struct StateDirectory: Sendable {
     func socketPath(_ id: DeviceID) -> String { "\(path)/\(id).sock" }
     func logPath(_ id: DeviceID) -> String { "\(path)/\(id).log" }
 
-    /// Makes the directory when it is not there.
+    /// Makes the folder unless it exists, and checks it.
     func create() throws(DeviceError) {
         guard unsafe mkdir(path, 0o755) == 0 || Glibc.errno == EEXIST else {
             throw .system(call: "mkdir", path: path, Errno(rawValue: Glibc.errno))
@@ -25,9 +25,7 @@ struct StateDirectory: Sendable {
         try check()
     }
 
-    /// Refuses a directory that others than root, and whoever runs this, may write to.
-    ///
-    /// One that is not there is fine: it says nothing.
+    /// Refuses a folder that anybody but root and the caller may write to; a missing one is fine.
     func check() throws(DeviceError) {
         var status = stat()
         guard unsafe lstat(path, &status) == 0 else { return }
@@ -45,7 +43,7 @@ struct StateDirectory: Sendable {
         }
     }
 
-    /// Makes a file anew, whatever has its name.
+    /// Creates a file, replacing whatever has its name, and opens it for appending.
     static func createFile(_ path: String, _ mode: mode_t) throws(DeviceError) -> Int32 {
         unsafe unlink(path)
         let flags = O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_NOFOLLOW | O_CLOEXEC
@@ -56,6 +54,8 @@ struct StateDirectory: Sendable {
         return fd
     }
 
+    /// Writes the record of a device, or replaces it.
+    ///
     /// - Parameter json: the encoded ``DeviceRecord``.
     func writeRecord(_ json: [UInt8], of id: DeviceID) throws(DeviceError) {
         let temporary = "\(path)/.\(id).json.tmp"
@@ -70,10 +70,12 @@ struct StateDirectory: Sendable {
         throw .system(call: "write", path: recordPath(id), errno)
     }
 
-    /// - Returns: why not all of it was written.
+    /// Writes all bytes.
+    ///
+    /// - Returns: why not all could be written; nil: all were.
     static func write(_ bytes: [UInt8], to fd: Int32) -> Errno? {
         var rest = bytes[...]
-        // A write that fell short is a full disk, or a limit, that has not said so yet.
+        // After a short write the next one returns the error: a full disk, or a limit.
         while !rest.isEmpty {
             let written = unsafe rest.withUnsafeBytes {
                 unsafe Glibc.write(fd, $0.baseAddress, $0.count)
@@ -94,14 +96,14 @@ struct StateDirectory: Sendable {
         return got >= 0 ? Array(bytes.prefix(got)) : nil
     }
 
-    /// Takes away everything that is left of a deleted device.
+    /// Removes all files of a device.
     func remove(_ id: DeviceID) {
         for path in [recordPath(id), socketPath(id), logPath(id), logPath(id) + ".1"] {
             unsafe unlink(path)
         }
     }
 
-    /// Ids with a record, in order.
+    /// The ids of all devices with a record, in ascending order.
     func recordedIDs() -> [DeviceID] {
         DirectoryListing.names(path)
             .compactMap { name in

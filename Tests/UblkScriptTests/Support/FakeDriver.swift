@@ -273,7 +273,7 @@ final class FakeDriver: DriverAccess, Sendable {
     }
 }
 
-/// Two ends of a line of letters.
+/// The two ends of a socket for messages.
 func socketPair() -> (Int32, Int32) {
     var ends: [Int32] = [-1, -1]
     let result = unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | O_CLOEXEC, 0, &ends)

@@ -147,24 +147,24 @@ final class FakeQueues: Sendable {
     var running: Int { count.load(ordering: .acquiring) }
     var drains: Int { drained.load(ordering: .acquiring) }
 
-    func run(_ seat: QueueSeat) {
+    func run(_ context: QueueContext) {
         count.add(1, ordering: .acquiringAndReleasing)
         defer { count.subtract(1, ordering: .acquiringAndReleasing) }
         // The partition scan.
-        seat.control.counters.add(.read)
-        if let problem = problem.value, seat.queue.rawValue == seat.plan.config.queues - 1 {
-            return seat.ready.fulfil(problem)
+        context.control.counters.add(.read)
+        if let problem = problem.value, context.queue.rawValue == context.plan.config.queues - 1 {
+            return context.ready.fulfil(problem)
         }
-        if holds.value { seat.control.counters.add(.heldNow) }
-        seat.ready.fulfil(nil)
-        while driver.serves(seat.characterFD) {
-            var event = pollfd(fd: seat.wakeupFD, events: Int16(POLLIN), revents: 0)
+        if holds.value { context.control.counters.add(.heldNow) }
+        context.ready.fulfil(nil)
+        while driver.serves(context.characterFD) {
+            var event = pollfd(fd: context.wakeupFD, events: Int16(POLLIN), revents: 0)
             if unsafe poll(&event, 1, 5) > 0 {
                 var count: UInt64 = 0
-                _ = unsafe read(seat.wakeupFD, &count, 8)
+                _ = unsafe read(context.wakeupFD, &count, 8)
             }
-            if isBusy.value { seat.control.counters.add(.read) }
-            for message in seat.control.takeMessages() {
+            if isBusy.value { context.control.counters.add(.read) }
+            for message in context.control.takeMessages() {
                 switch message {
                 case .quit: return
                 case .drain:

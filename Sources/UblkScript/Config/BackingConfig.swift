@@ -9,7 +9,7 @@ struct BackingConfig: Sendable, Equatable {
     /// File and line of the declaration.
     let origin: String
 
-    /// The same bytes, wherever it was declared.
+    /// True when file and size are the same; the origin does not matter.
     func isSame(as other: BackingConfig) -> Bool {
         file == other.file && sizeBytes == other.sizeBytes
     }

@@ -2,14 +2,14 @@
 /// filled in.
 struct DeviceConfig: Sendable, Equatable {
     enum BackingKind: String, Sendable { case null, memory, file }
-    /// What happens to an IO whose handler raised.
+    /// What happens to an IO whose handler raised an error.
     enum ErrorPolicy: String, Sendable, CaseIterable { case fail, pass, stop }
 
     /// Size of the device in bytes; nil: the size of ``file``.
     var sizeBytes: UInt64?
     var file: String?
     var backing = BackingKind.memory
-    /// What `backing{}` declared.
+    /// The backings declared by `backing{}`, in file order.
     var backings: [BackingConfig] = []
     /// Number of the declared backing that holds the device's own bytes, from 1; 0: none of them does.
     var ownBacking = 0
@@ -39,8 +39,9 @@ struct DeviceConfig: Sendable, Equatable {
     /// Number of records that the ledger of a queue keeps.
     var ledgerRecords = Ledger.usualCapacity
 
-    /// The script declares that its handlers say where data is, rather than only what happens to it: by a
-    /// `backing{}`, or by `backing = "null"`, which has no data of its own.
+    /// The script is a block target: its handlers decide where data is stored, rather than only what happens to it.
+    ///
+    /// It says so by a `backing{}`, or by `backing = "null"`, which stores nothing itself.
     var isTarget: Bool { !backings.isEmpty || backing == .null }
 
     /// The parameters for the driver.
@@ -63,7 +64,7 @@ struct DeviceConfig: Sendable, Equatable {
         return params
     }
 
-    /// Keys `device{}` takes, in the order docs/scripting.md lists them.
+    /// The keys of `device{}`, in the order of docs/scripting.md.
     static let keys = [
         "size", "file", "backing", "queues", "depth", "max_io", "logical_block_size",
         "physical_block_size", "io_min", "io_opt", "chunk_size", "cache", "fua", "discard",
@@ -76,10 +77,10 @@ struct DeviceConfig: Sendable, Equatable {
 extension DeviceConfig {
     /// The largest device: 1 EiB, so that sums of a byte offset and a length stay within 63 bits.
     static let sizeMax: UInt64 = 1 << 60
-    /// A user-copy offset has 25 bits for the offset inside a request, so 32 MiB is the driver's
-    /// limit for any mode.
+    /// The largest `max_io`: a user-copy offset has 25 bits for the offset inside a request, so 32 MiB is the driver's
+    /// limit in any mode.
     static let maxIOMax: UInt64 = 32 << 20
-    /// A record takes less than 200 bytes, of each queue.
+    /// The range of `ledger_size`; a record takes less than 200 bytes, and each queue has its own records.
     static let ledgerRange: ClosedRange<Int64> = 16...1_048_576
 
     /// Checks settings and fills in defaults.
@@ -133,7 +134,7 @@ extension DeviceConfig {
         if let setting = settings["partitions"] { scansPartitions = try setting.bool() }
     }
 
-    /// `backing = b`: the device's bytes are in a declared backing.
+    /// Reads `backing = b`: the device's own store is a declared backing.
     private mutating func useBacking(
         _ number: Int,
         origin: String,
@@ -201,7 +202,7 @@ extension DeviceConfig {
         }
     }
 
-    /// Some backing is a file, so that there is something to flush.
+    /// Some store is a file, so that a flush has something to do.
     var hasFile: Bool { backing == .file || backings.contains { $0.file != nil } }
 
     private mutating func readCache(_ settings: [String: Setting]) throws(ConfigError) {
@@ -212,8 +213,7 @@ extension DeviceConfig {
         hasFUA = hasVolatileCache && hasFile
         guard let setting = settings["fua"] else { return }
         hasFUA = try setting.bool()
-        // The driver looks at FUA only together with a volatile cache and ignores it otherwise,
-        // without a word.
+        // The driver silently ignores FUA without a volatile cache.
         if hasFUA, !hasVolatileCache { throw setting.refused("cache = \"volatile\" beside it") }
     }
 
@@ -222,10 +222,9 @@ extension DeviceConfig {
         writeZeroes = try limits(settings["write_zeroes"])
     }
 
-    /// `true`, `false` or `{ granularity = ..., max = ... }`.
+    /// Reads `true`, `false` or `{ granularity = ..., max = ... }`; nil when the operation is off.
     private func limits(_ setting: Setting?) throws(ConfigError) -> DeviceParams.Limits? {
-        // The driver counts in 32 bits of sectors; 1 GiB at a time keeps one request's work
-        // bounded.
+        // The driver's limits are 32-bit numbers of sectors; 1 GiB keeps the work of one request bounded.
         var limits = DeviceParams.Limits(
             granularityBytes: max(logicalBlockBytes, 4096),
             maxBytes: 1 << 30
@@ -298,14 +297,14 @@ extension DeviceConfig {
 }
 
 extension DeviceConfig {
-    /// The machine's page: the smallest max_io, the largest logical block.
+    /// The machine's page size: the smallest `max_io` and the largest `logical_block_size`.
     static var pageBytes: UInt64 { UInt64(SystemPage.bytes) }
 }
 
 extension Setting {
-    /// The key `seed`.
+    /// The value of the key `seed`.
     func seed() throws(ConfigError) -> UInt64 { UInt64(try integer(0...Int64.max)) }
 
-    /// The key `memory`: what a Lua state may hold.
+    /// The value of the key `memory`: the memory limit of a Lua state, bytes.
     func scriptMemory() throws(ConfigError) -> UInt64 { try bytes((256 << 10)...(64 << 30)) }
 }

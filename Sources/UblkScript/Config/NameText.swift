@@ -1,23 +1,23 @@
 import CLua
 
-/// What rules, ranges, counters, buckets, dicts, marks and states may be called: a word, as it can be written in a line
-/// of a workload, a label of the ledger and on a terminal.
+/// The rule for names of rules, ranges, counters, buckets, dicts, marks and states: 1 to US_NAME_BYTES_MAX bytes
+/// of UTF-8 without blanks and control characters, so that workload files, the ledger and terminals can show them.
 ///
 /// Pure functions, any thread.
 enum NameText {
-    /// It is a name of printable ASCII, as nearly all are: told without a copy, as handlers name marks while they run.
+    /// True for a name of printable ASCII; does not allocate, as handlers name marks on the IO path.
     static func isPlain(_ name: UnsafeRawBufferPointer) -> Bool {
         guard (1...US_NAME_BYTES_MAX).contains(name.count) else { return false }
         return unsafe name.allSatisfy { (0x21...0x7e).contains($0) }
     }
 
-    /// As ``flaw(_:)``, of a text that may be of any length.
+    /// The same as ``flaw(_:)``, without copying a text that is too long.
     static func flaw(bytes name: UnsafeRawBufferPointer) -> String? {
         guard name.count <= US_NAME_BYTES_MAX else { return "it has \(name.count) bytes" }
         return flaw(unsafe Array(name))
     }
 
-    /// Why it is no such name, as in "byte 2 is a blank"; nil: it is one.
+    /// The reason why the text is not a name, such as "byte 2 is a blank"; nil when it is one.
     static func flaw(_ name: [UInt8]) -> String? {
         guard !name.isEmpty, name.count <= US_NAME_BYTES_MAX else {
             return "it has \(name.count) bytes"
@@ -33,14 +33,14 @@ enum NameText {
         return nil
     }
 
-    /// What a character is that no name has; nil: names may have it.
+    /// A description of a character that names must not have; nil for others.
     private static func characterFlaw(_ text: [UInt8]) -> String? {
         if text[0] == UInt8(ascii: " ") { return "a blank" }
         if text[0] < UInt8(ascii: " ") || text[0] == 0x7f { return "a control character" }
         if text[0] == 0xc2, text[1] < 0xa0 { return "a control character" }  // C1
-        // What Swift makes of bytes that are no text.
+        // U+FFFD, which Swift puts in place of invalid bytes.
         if text == [0xef, 0xbf, 0xbd] { return "no UTF-8" }
-        // No-break space, the spaces and line ends of U+2000 to U+202F, the ideographic one.
+        // No-break space, ideographic space, and the spaces and line separators of U+2000 to U+202F.
         if text == [0xc2, 0xa0] || text == [0xe3, 0x80, 0x80] { return "a blank" }
         if text.count == 3, text[0] == 0xe2, text[1] == 0x80,
             text[2] <= 0x8f || (0xa8...0xaf).contains(text[2])
@@ -51,9 +51,9 @@ enum NameText {
     }
 }
 
-/// Characters of UTF-8.
+/// Decoding of UTF-8.
 enum UTF8Text {
-    /// How many bytes the first character has; 0: they are none.
+    /// The number of bytes of the first character; 0 when it is not well-formed.
     ///
     /// - Parameter text: at least one byte.
     static func length(_ text: some RandomAccessCollection<UInt8>) -> Int {
@@ -70,7 +70,7 @@ enum UTF8Text {
         guard length > 1 else { return length }
         for place in 1..<length {
             guard let byte = rest.next(), byte & 0xc0 == 0x80 else { return 0 }
-            // Overlong, a surrogate, or past the last character.
+            // Overlong, a surrogate, or beyond U+10FFFF.
             if place == 1,
                 (first == 0xe0 && byte < 0xa0) || (first == 0xed && byte > 0x9f)
                     || (first == 0xf0 && byte < 0x90) || (first == 0xf4 && byte > 0x8f)

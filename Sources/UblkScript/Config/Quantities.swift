@@ -8,7 +8,7 @@ enum Quantity {
     /// Reads `50ms`, `1.5s`, `200us`; nil for anything else.
     static func nanoseconds(_ text: String) -> UInt64? { QuantityText(text.utf8)?.nanoseconds }
 
-    /// The number of an errno that the block layer tells apart, nil for any other name.
+    /// The number of an errno that the block layer distinguishes; nil for any other name.
     static func blockErrno(named name: String) -> Int32? {
         unsafe withUTF8(name) { text, length in
             guard let entry = unsafe us_errno_by_name(text, length) else { return nil }
@@ -16,7 +16,7 @@ enum Quantity {
         }
     }
 
-    /// Every name ``blockErrno(named:)`` takes.
+    /// All names that ``blockErrno(named:)`` accepts.
     static var blockErrnoNames: [String] {
         (0..<us_errno_count()).compactMap { index in
             guard let entry = unsafe us_errno_at(index) else { return nil }
@@ -52,10 +52,10 @@ enum Quantity {
         }
     }
 
-    /// The rule for names, as the end of a refusal.
+    /// The rule for names, as part of an error text.
     static let nameRule = US_NAME_RULE
 
-    /// The reason why the text cannot name a rule, a mark, a state or a set: "byte 2 is a blank"; nil: it can.
+    /// The reason why the text is not a name (``NameText``), such as "byte 2 is a blank"; nil when it is one.
     static func nameFlaw(_ text: String) -> String? {
         NameText.flaw(Array(text.utf8))
     }

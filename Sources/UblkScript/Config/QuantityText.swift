@@ -1,27 +1,27 @@
 /// A size or a time as people write it: digits, perhaps a fraction, and a unit.
 ///
-/// Computed in integers: the fraction is kept as digits over a power of ten and must come out whole in the base unit
-/// (bytes, nanoseconds), so nothing is ever rounded behind the user's back. A pure value; any thread. Scripts, rules
-/// and the command line all come through here.
+/// Computed in integers: the fraction is kept as digits over a power of ten, and the result must be a whole number of
+/// the base unit (bytes, nanoseconds), so nothing is silently rounded. Used for scripts, rules and the command line. A
+/// value; any thread.
 struct QuantityText {
     private var whole: UInt64 = 0
     private var fraction: UInt64 = 0
     private var scale: UInt64 = 1
-    /// What stands behind the number; 0: nothing.
+    /// The unit, encoded by ``code(_:_:)``; 0: none.
     private var unit: UInt32 = 0
 
-    /// More digits of fraction than this cannot come out whole in any unit that fits 63 bits of practice.
+    /// The most digits of a fraction; more cannot be a whole number in any unit.
     private static let fractionDigitsMax = 18
 
     private enum Part { case whole, fraction, unit }
 
-    /// nil for text that does not begin with a number: no signs, no blanks.
+    /// Splits the text; fails when it does not begin with a number without sign and blanks.
     ///
-    /// Allocates nothing: handlers name sizes while they run.
+    /// Allocates nothing, as handlers parse sizes on the IO path.
     init?(_ text: some Sequence<UInt8>) {
         var part = Part.whole
         var digits = 0
-        // Zeroes at the end of a fraction say nothing and may be many.
+        // Trailing zeroes of a fraction have no meaning, and do not count against the limit.
         var (fractionDigits, zeroes) = (0, 0)
         for byte in text {
             let digit = UInt64(byte) &- UInt64(UInt8(ascii: "0"))
@@ -52,7 +52,7 @@ struct QuantityText {
         guard digits > 0 else { return nil }
     }
 
-    /// A unit of up to three bytes as a number, the first one lowest; longer ones are all the same.
+    /// Appends a byte to an encoded unit: up to three bytes, the first one lowest; all longer units are `.max`.
     private static func code(_ unit: UInt32, _ byte: UInt8) -> UInt32 {
         let length = (32 - unit.leadingZeroBitCount + 7) / 8
         return length < 3 && byte != 0 ? unit | UInt32(byte) << UInt32(length * 8) : .max
@@ -64,7 +64,7 @@ struct QuantityText {
         }
     }
 
-    /// In the base unit; nil when it is no whole number below 2^63.
+    /// The value times `factor`; nil when that is not a whole number below 2^63.
     private func scaled(by factor: UInt64) -> UInt64? {
         let (part, rest) = (UInt128(fraction) * UInt128(factor)).quotientAndRemainder(
             dividingBy: UInt128(scale)
@@ -73,17 +73,17 @@ struct QuantityText {
         return rest == 0 && total <= UInt128(Int64.max) ? UInt64(total) : nil
     }
 
-    /// "4096", "4K", "4KiB", "4k", "1.5M", "2G", "1T", "1P", "8s" (512-byte sectors).
+    /// The size in bytes; nil unless it reads as "4096", "4K", "4KiB", "4k", "1.5M", "2G", "1T", "1P", "8s" (sectors).
     ///
-    /// K, M, ... are powers of 1024, in either case, alone or as "KiB"; "s" only in lower case, as dmsetup and sfdisk
-    /// write sectors.
+    /// K, M, ... are powers of 1024, in either case, alone or as "KiB". Sectors have 512 bytes; their "s" is lower case
+    /// only, as in dmsetup and sfdisk.
     var bytes: UInt64? {
         switch unit {
         case 0: return scaled(by: 1)
         case Self.code("s"): return scaled(by: 512)
         default: break
         }
-        // Either case of the letter, alone or before iB.
+        // The letter in either case, alone or before "iB".
         guard unit >> 8 == 0 || unit >> 8 == Self.code("iB") else { return nil }
         let power: UInt64
         switch UInt8(truncatingIfNeeded: unit) & ~0x20 {
@@ -97,9 +97,9 @@ struct QuantityText {
         return scaled(by: 1 << (10 * power))
     }
 
-    /// "10ns", "50us", "50ms", "1.5s", "2sec", "3m", "3min", "1h", and "0".
+    /// The time in nanoseconds; nil unless it reads as "10ns", "50us", "50ms", "1.5s", "2sec", "3m", "3min", "1h", "0".
     ///
-    /// A bare number other than 0 has no unit and is refused.
+    /// A number without a unit is refused, except 0.
     var nanoseconds: UInt64? {
         switch unit {
         case 0: return whole == 0 && fraction == 0 ? 0 : nil

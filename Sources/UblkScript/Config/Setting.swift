@@ -1,7 +1,6 @@
-/// One value of `device{}`, of `rule{}` or of the command line, with the place it was written at.
+/// A key and value of `device{}`, of `rule{}` or of the command line, with its origin.
 ///
-/// Every check names that place, so that a refusal can be traced: `faulty.lua:3: depth = 9999:
-/// ...`.
+/// Every check throws a ``ConfigError`` that names the origin: `faulty.lua:3: depth = 9999: ...`.
 struct Setting: Sendable {
     indirect enum Value: Sendable, Equatable {
         case bool(Bool)
@@ -23,7 +22,7 @@ struct Setting: Sendable {
 
     let key: String
     let value: Value
-    /// `faulty.lua:3` or `option --depth`.
+    /// Where the setting was written, such as `faulty.lua:3` or `option --depth`.
     let origin: String
 
     init(key: String, value: Value, origin: String) {
@@ -32,7 +31,7 @@ struct Setting: Sendable {
         self.origin = origin
     }
 
-    /// `key=value`, as typed; dashes in the key are underscores.
+    /// Parses `key=value`; dashes in the key become underscores.
     init(argument text: String) throws(ConfigError) {
         guard let equals = text.firstIndex(of: "="), equals != text.startIndex else {
             throw ConfigError(origin: "argument \(text)", text: "key=value is expected")
@@ -42,7 +41,7 @@ struct Setting: Sendable {
         origin = "argument \(text)"
     }
 
-    /// Several `key=value`, as typed, each key once.
+    /// Parses several `key=value`; each key may occur once.
     static func arguments(_ words: [String]) throws(ConfigError) -> [Setting] {
         var settings: [Setting] = []
         for word in words { settings.append(try Setting(argument: word)) }
@@ -81,7 +80,7 @@ struct Setting: Sendable {
         )
     }
 
-    /// The value as the command line writes it.
+    /// The value as it would be written on the command line.
     var plainText: String {
         if case .string(let text) = value { text } else { Self.describe(value) }
     }
@@ -104,7 +103,7 @@ struct Setting: Sendable {
     }
 }
 
-/// A setting that is refused: where it stands, what is wrong, what is accepted.
+/// The error for a setting that is refused: its origin, what is wrong, and what is accepted.
 struct ConfigError: Error, CustomStringConvertible, Equatable {
     let origin: String
     let text: String
@@ -112,9 +111,7 @@ struct ConfigError: Error, CustomStringConvertible, Equatable {
 }
 
 extension Setting {
-    /// A switch.
-    ///
-    /// The command line writes it as `true` / `false`.
+    /// The value as a boolean; the command line may also write 1 and 0.
     func bool() throws(ConfigError) -> Bool {
         switch value {
         case .bool(let flag): return flag
@@ -124,7 +121,7 @@ extension Setting {
         }
     }
 
-    /// A whole number in `range`.
+    /// The value as a whole number in `range`.
     func integer(_ range: ClosedRange<Int64>) throws(ConfigError) -> Int64 {
         let number: Int64? =
             switch value {
@@ -138,7 +135,7 @@ extension Setting {
         return number
     }
 
-    /// A size in `range`: bytes, or text with a unit.
+    /// The value as a size in bytes in `range`: a number, or text with a unit.
     func bytes(_ range: ClosedRange<UInt64>) throws(ConfigError) -> UInt64 {
         let bytes: UInt64? =
             switch value {
@@ -154,7 +151,7 @@ extension Setting {
         return bytes
     }
 
-    /// A size that is a power of two in `range`.
+    /// The value as a size in bytes that is a power of two in `range`.
     func powerOfTwo(_ range: ClosedRange<UInt64>) throws(ConfigError) -> UInt32 {
         guard let bytes = try? bytes(range), bytes.nonzeroBitCount == 1 else {
             let low = Quantity.text(bytes: range.lowerBound)
@@ -164,7 +161,7 @@ extension Setting {
         return UInt32(bytes)
     }
 
-    /// A time up to `maximum` nanoseconds.
+    /// The value as a time in nanoseconds in `range`: a number, or text with a unit.
     func nanoseconds(_ range: ClosedRange<UInt64>) throws(ConfigError) -> UInt64 {
         let time: UInt64? =
             switch value {
@@ -180,13 +177,13 @@ extension Setting {
         return time
     }
 
-    /// A number in `range`, whole or not.
+    /// The value as a number in `range`.
     func number(_ range: ClosedRange<Double>) throws(ConfigError) -> Double {
         let number: Double? =
             switch value {
             case .integer(let number): Double(number)
             case .number(let number): number
-            // Double() would read up to a NUL.
+            // Double() would ignore what follows a NUL.
             case .string(let text): text.utf8.contains(0) ? nil : Double(text)
             default: nil
             }
@@ -196,14 +193,13 @@ extension Setting {
         return number
     }
 
-    /// The values of a list, or the one value there is, each as a setting.
+    /// The values of a list, or the single value, each as a setting.
     var items: [Setting] {
         guard case .list(let values) = value else { return [self] }
         return values.map { Setting(key: key, value: $0, origin: origin) }
     }
 
-    /// The entries of a table whose keys are all among `names`, in that order, `window.from` in messages;
-    /// nil for anything else.
+    /// The entries of a table as settings, in the order of `names`; nil when the value is no table, or has other keys.
     func parts(named names: [String]) -> [Setting]? {
         guard case .table(let table) = value, table.keys.allSatisfy(names.contains) else {
             return nil
@@ -221,7 +217,7 @@ extension Setting {
         return text
     }
 
-    /// Text that is not empty and has no NUL.
+    /// The value as text that is not empty and has no NUL.
     func text() throws(ConfigError) -> String {
         guard case .string(let text) = value, !text.isEmpty, !text.contains("\0") else {
             throw refused("text that is not empty")

@@ -2,23 +2,23 @@ import CUring
 import Glibc
 import SystemPackage
 
-/// Registered files of the ring, by index.
+/// Indices of the ring's registered files.
 private enum FixedFile {
     static let device: Int32 = 0
     static let firstBacking: Int32 = 1
 }
 
-/// The real driver behind a queue: the mapped descriptors of `/dev/ublkcN`, a buffer a tag, and a
-/// ring.
+/// The transport of a queue to the ublk driver: the mapped IO descriptors of `/dev/ublkcN`, a buffer per tag, and an
+/// io_uring.
 ///
-/// Made on the queue's thread, because the driver binds a tag to the thread that fetches it and the
-/// ring allows one issuer. Copy mode: the driver copies write data into the tag's buffer before a
-/// request arrives, and read data out of it at the commit. It frees nothing that the kernel may
-/// still write to: that is ``TagBuffers``'.
+/// Made and used on the queue's thread, because the driver binds a tag to the thread that fetches it and the ring
+/// allows one issuer. Copy mode: the driver copies a write's data into the tag's buffer before the request arrives, and
+/// a read's data out of it at the commit. Memory that the kernel may still write to after the end of the transport is
+/// owned by ``TagBuffers``.
 @safe
 struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
-    // Safety: the mapping lives as long as this value, `buffers` and `wakeupValue` longer, as whoever joins the
-    // thread keeps them, and no reference to that is counted here; tags are checked against `depth`.
+    // Safety: the mapping lives as long as this value. `buffers` and `wakeupValue` are in TagBuffers, which whoever
+    // joins the thread keeps alive longer; no reference is held here. Tags are checked against `depth`.
     private var ring: KernelRing<Kernel>
     private let queue: QueueID
     private let depth: Int
@@ -30,12 +30,14 @@ struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
     private let wakeupFD: Int32
     private(set) var now: Instant
 
+    /// Makes the ring and maps the descriptors; the caller keeps owning all files.
+    ///
     /// - Parameters:
-    ///   - memory: of the queue's depth; whoever joins this thread keeps it until then.
-    ///   - characterFD: the open `/dev/ublkcN`; stays the caller's.
-    ///   - wakeupFD: an eventfd that other threads write to; stays the caller's.
-    ///   - backingFDs: of file backings, in their order; stay the caller's.
-    ///   - kernel: the other side of the ring.
+    ///   - memory: the buffers, which must outlive this thread.
+    ///   - characterFD: the open `/dev/ublkcN`.
+    ///   - wakeupFD: an eventfd that other threads write to.
+    ///   - backingFDs: the files, in the order of ``FileStore/View/file``.
+    ///   - kernel: the kernel side of the ring, which tests replace.
     /// - Throws: ``DeviceError`` when the ring or a mapping cannot be made.
     init(
         queue: QueueID,
@@ -71,8 +73,8 @@ struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
         _ kernel: Kernel
     ) throws(DeviceError) -> KernelRing<Kernel> {
         do {
-            // Room for all that can be under way: the command of each tag, or a transfer of each to every file; the
-            // rest is the wakeup's. The kernel gives twice as many completions, and at most so many entries.
+            // Room for everything that can be in flight: for each tag its command or a transfer to every file, and the
+            // read of the wakeup. The completion ring has twice as many entries; 32768 is the kernel's limit.
             let each = min(max(files.count - 1, 1), IOPlan.transfersMax)
             let ring = try KernelRing(
                 entries: UInt32(min(depth * each + 8, 32768)),
@@ -84,12 +86,12 @@ struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
         } catch { throw .noUring(error) }
     }
 
-    /// The kernel does not write to the descriptors through this mapping, and keeps the device open
-    /// as long as it is there.
+    // The kernel does not write through this mapping, so it can go at once; it would keep the device open.
     deinit { unsafe munmap(UnsafeMutableRawPointer(mutating: descriptors), descriptorBytes) }
 
-    /// The driver takes only its own stride (of the largest depth), exactly this length, and
-    /// read-only.
+    /// Maps the queue's descriptors.
+    ///
+    /// The driver accepts only an offset of whole strides of its largest depth, exactly this length, and PROT_READ.
     private static func mapDescriptors(
         queue: QueueID,
         bytes: Int,
@@ -117,15 +119,13 @@ struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
         return unsafe UnsafePointer(mapping.assumingMemoryBound(to: ublk_io_desc.self))
     }
 
-    /// Offers every tag to the driver and listens for wakeups.
-    ///
-    /// They are sent at the first wait.
+    /// Queues a fetch for every tag and the read of the wakeup; they are sent by ``sendFetches()`` or the first wait.
     mutating func fetchAll() {
         for index in 0..<depth { submitRequest(UBLK_IO_FETCH_REQ, Tag(UInt16(index)), result: 0) }
         armWakeup()
     }
 
-    /// Sends the fetches without waiting for a request, so that START_DEV can go on.
+    /// Sends the fetches without waiting for a completion, so that START_DEV can proceed.
     mutating func sendFetches() { ring.submit() }
 
     mutating func wait(until deadline: Instant?) {
@@ -147,8 +147,7 @@ struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
         switch userData.kind {
         case .request:
             if result == 0 { return .fetched(tag) }
-            // A command that the driver rejects is a request lost until the device goes: our bug,
-            // stop loudly.
+            // When the driver rejects a command, the request is lost until the device goes. That is a bug here.
             precondition(
                 result == -Errno.operationNotSupportedByDevice.rawValue
                     || result == -Errno.canceled.rawValue,
@@ -235,7 +234,7 @@ struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
 }
 
 extension DriverTransport where Kernel == LinuxKernel {
-    /// On the kernel that this program runs on.
+    /// Makes a transport to the running kernel.
     init(
         queue: QueueID,
         memory: TagBuffers,

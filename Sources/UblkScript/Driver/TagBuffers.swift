@@ -1,13 +1,13 @@
 import Glibc
 import SystemPackage
 
-/// What the kernel writes to for one queue: an IO buffer and scratch room a tag, and the number that
-/// a wakeup reads.
+/// The memory of one queue that the kernel writes to: for each tag an IO buffer and scratch space, and the value that
+/// the read of the eventfd returns.
 ///
-/// Not the transport's, because closing a ring ends nothing at once: the kernel takes parked
-/// commands and reads back some time later, and may write to their memory until then. When the
-/// thread that gave them has ended it cannot any more. So whoever joins the queue's thread owns this,
-/// and lets go of it afterwards. Used by the queue's thread alone.
+/// Not owned by the transport, because closing a ring ends nothing at once: the kernel cancels pending commands and
+/// reads some time later, and may write to their memory until then. Once the thread that submitted them has ended it
+/// cannot any more. So the owner is whoever joins the queue's thread, and frees this afterwards. Used by the queue's
+/// thread alone.
 @safe
 final class TagBuffers: Sendable {
     // Safety: one mapping, made in init, unmapped in deinit; only raw memory is handed out.
@@ -17,11 +17,16 @@ final class TagBuffers: Sendable {
     /// Distance between the buffers of two tags.
     let stride: Int
 
-    /// - Throws: when there is no room for them.
+    /// Maps the memory.
+    ///
+    /// - Parameters:
+    ///   - depth: number of tags.
+    ///   - maxIOBytes: the largest IO.
+    /// - Throws: ``DeviceError`` when there is no memory.
     init(depth: Int, maxIOBytes: Int) throws(DeviceError) {
         self.depth = depth
         stride = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
-        // The last page is the wakeup's.
+        // The last page is for the eventfd's value.
         memoryBytes = depth * stride + SystemPage.bytes
         let mapping = unsafe mmap(
             nil,

@@ -1,8 +1,8 @@
 /// All stores of a device, by number; 0 is the device's own.
 ///
-/// Made once, before the queues, by the server and the simulator alike: they differ in what a file is. Keeps memory
-/// and files alive for the queues, which work on ``views``. A new kind of store is a line in ``Owner`` and in
-/// ``Store``, and its file.
+/// Made once, before the queues, by the server or the simulator, which differ only in what a `File` is. Keeps memory
+/// and files alive for the queues, which work on ``views``. A new kind of store is a case of ``Owner``, a case of
+/// ``Store``, and a file of its own. Immutable after init; any thread.
 struct DeviceStores<File> {
     private enum Owner: Sendable {
         case null
@@ -19,7 +19,7 @@ struct DeviceStores<File> {
     }
 
     private var owners: [Owner] = []
-    /// In the order of ``FileStore/View/file``.
+    /// The files, indexed by ``FileStore/View/file``.
     private(set) var files: [File] = []
     /// Size of the device in bytes.
     private(set) var sizeBytes: UInt64 = 0
@@ -29,15 +29,15 @@ struct DeviceStores<File> {
         let path: String
         /// Size of the store in bytes; nil: the size of the file.
         let sizeBytes: UInt64?
-        /// What the device needs of it; 0: no matter.
+        /// The least size that the device needs; 0: any.
         let leastBytes: UInt64
     }
 
-    /// Opens what the configuration asks for.
+    /// Makes the stores that the configuration asks for.
     ///
-    /// - Parameter open: gives a file, and how many bytes it has.
-    /// - Throws: what `open` does, ``MemoryStore/NoMemory``, ``FileStore/Problem``. What `open` made is its caller's
-    ///   to take away.
+    /// - Parameter open: opens or makes a file, and returns it with its size.
+    /// - Throws: any error of `open`, ``MemoryStore/NoMemory``, ``FileStore/Problem``. The caller removes the files
+    ///   that `open` has made.
     init(
         _ config: DeviceConfig,
         open: (FileRequest) throws -> (file: File, sizeBytes: UInt64)
@@ -61,10 +61,10 @@ struct DeviceStores<File> {
         sizeBytes = try deviceSize(config, own)
     }
 
-    /// What queues work on, by number: no owners inside.
+    /// The stores for queues, by number, which hold no references.
     var views: [Store] { owners.map(\.view) }
 
-    /// Where the device's own bytes are when they are in a file.
+    /// The file that has the device's own bytes; nil when they are not in a file.
     var ownFile: File? {
         if case .file(let view) = owners[0] { files[Int(view.file)] } else { nil }
     }
@@ -112,9 +112,9 @@ struct DeviceStores<File> {
 extension DeviceStores: Sendable where File: Sendable {}
 
 extension DeviceStores<FileStore> {
-    /// The stores of a real device: its files are opened, or made.
+    /// Makes the stores of a real device: opens its files, or makes them.
     ///
-    /// - Parameter newFiles: gets what is made. Nothing that existed is changed.
+    /// - Parameter newFiles: is told of files that are made. Existing files are not changed.
     init(_ config: DeviceConfig, newFiles: NewFiles) throws {
         try self.init(config) { request in
             let file = try FileStore(

@@ -1,23 +1,23 @@
 import SystemPackage
 
-/// A file as a queue works on it: which operations a transfer takes, and what their results mean.
+/// A file as a queue works on it: the operations that a transfer needs, and their results.
 ///
 /// Makes no system call: the caller submits the operations. Queue thread.
 extension FileStore {
-    /// The value that queues use; it has no owner inside.
+    /// A file, for one queue; a value that holds no reference.
     struct View {
-        /// Every write is durable before it completes: the device says it has no cache.
+        /// Every write must be durable before it completes, because the device has no volatile cache.
         let writesThrough: Bool
         /// Index among the device's files.
         let file: Int32
         let sizeBytes: UInt64
-        /// Bytes of an IO's data that can be written at once.
+        /// Size of an IO's buffer.
         let dataBytes: UInt64
-        /// The best way to zero that the file has not refused yet.
+        /// The best way to zero that the file has not refused.
         var zeroing = Zeroing.zeroRange
     }
 
-    /// Ways to zero a file's bytes, best first.
+    /// The ways to zero a file's bytes, best first.
     enum Zeroing: UInt8, Comparable {
         case zeroRange
         case punchHole
@@ -27,13 +27,14 @@ extension FileStore {
 }
 
 extension FileStore.View {
+    /// Begins a transfer: see ``Store/begin(_:_:)``.
     mutating func begin(_ transfer: inout Transfer, _ data: IOData) -> StoreStep {
-        // fallocate has no flag for what has to be on the medium.
+        // fallocate() has no flag for durability, so zeroes with FUA are written.
         transfer.zeroing = isDurable(transfer) ? .writing : firstZeroing(transfer)
         return .submit(operation(transfer, data))
     }
 
-    /// An operation is over: go on with the rest, fall back, or be done.
+    /// Takes the result of an operation: continues with the rest, falls back, or ends the transfer.
     mutating func finished(
         _ transfer: inout Transfer,
         _ result: Int32,
@@ -45,7 +46,7 @@ extension FileStore.View {
                 return .submit(operation(transfer, data))
             }
             if fallsBack(errno, &transfer) { return .submit(operation(transfer, data)) }
-            // A discard promises nothing about the data.
+            // A discard is a hint, so one that the file cannot do has succeeded.
             if transfer.op == .discard, Self.isRefusal(errno) { return .done }
             return .failed(errno: errno.rawValue, note: "")
         }
@@ -60,7 +61,7 @@ extension FileStore.View {
         return transfer.done < transfer.length ? .submit(operation(transfer, data)) : .done
     }
 
-    /// The next operation of the transfer, after the bytes that are done.
+    /// The next operation of the transfer, for the bytes that are not done.
     private func operation(_ transfer: Transfer, _ data: IOData) -> FileOperation {
         let write: FileOperation.Kind = isDurable(transfer) ? .writeDurably : .write
         switch transfer.op {
@@ -91,7 +92,7 @@ extension FileStore.View {
         )
     }
 
-    /// Zeroes by plain writes, the last resort: the IO's own buffer, zeroed, written as often as it takes.
+    /// Zeroes by plain writes, as a last resort: writes the IO's own buffer, zeroed, as often as needed.
     private func zeroesByHand(
         _ kind: FileOperation.Kind,
         _ transfer: Transfer,
@@ -118,8 +119,7 @@ extension FileStore.View {
         }
     }
 
-    /// The first way to zero that is worth trying: what this file refused once is not asked again, and a hole is no
-    /// answer to who wants to keep the blocks.
+    /// The first way to zero to try: none that this file has refused, and no hole when blocks are to be kept (NOUNMAP).
     private func firstZeroing(_ transfer: Transfer) -> FileStore.Zeroing {
         zeroing == .punchHole && transfer.keepsBlocks ? .writing : zeroing
     }

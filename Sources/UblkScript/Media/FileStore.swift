@@ -1,9 +1,9 @@
 import Glibc
 import SystemPackage
 
-/// A device's bytes in a file or on a block device.
+/// The owner of an open backing file or block device.
 ///
-/// Opened once; queues reach it through their rings.
+/// Opened once, before the queues, which do IO on it through their rings (``View``). Immutable; any thread.
 final class FileStore: Sendable {
     let path: String
     let fd: Int32
@@ -47,11 +47,11 @@ final class FileStore: Sendable {
         }
     }
 
-    /// Opens `path`, or makes it `sizeBytes` long (sparse) when it does not exist.
+    /// Opens `path`, or makes a sparse file of `sizeBytes` when it does not exist.
     ///
-    /// An existing file is never changed here: one that is too small is refused.
+    /// An existing file is never changed, and refused when it is too small.
     ///
-    /// - Parameter newFiles: gets a file that is made.
+    /// - Parameter newFiles: is told of a file that is made.
     init(
         path: String,
         sizeBytes wanted: UInt64?,
@@ -83,12 +83,11 @@ final class FileStore: Sendable {
 
     /// Opens an existing file or block device; nil when there is none.
     ///
-    /// What it is, is known before it is opened: a fifo would wait for a writer, and other devices do
-    /// something when they are opened. Nobody else may use the backing, two devices on one file would
-    /// corrupt it: a lock that goes with the server, and for a block device the kernel's exclusive open,
-    /// which a mounted filesystem holds too; readers share it. IO has to go through the exclusive
-    /// descriptor itself: to write zeroes the kernel claims the device, which fails with EBUSY beside
-    /// another's claim (`blkdev_fallocate`).
+    /// The type is checked before the file is opened, because opening a fifo would wait for a writer, and opening some
+    /// devices has side effects. Two devices on one file would corrupt it, so the file is locked (flock, which ends
+    /// with the server), and a block device is opened exclusively, as a mounted filesystem does; readers share it. IO
+    /// must use the exclusive descriptor itself: to write zeroes the kernel claims the device, which fails with EBUSY
+    /// while another descriptor holds the claim (`blkdev_fallocate`).
     private static func open(_ path: String, readOnly: Bool) throws(Problem) -> Int32? {
         let place: Int32
         do throws(Errno) { place = try SystemCall.findFile(path) } catch {
@@ -137,7 +136,7 @@ final class FileStore: Sendable {
         return fd
     }
 
-    /// A name below `/dev` has to be a device, and a ublk one that device of the driver's.
+    /// Refuses a regular file below `/dev`, and a `/dev/ublkbN` that is not the driver's device.
     private static func checkIdentity(_ file: stat, path: String) throws(Problem) {
         do throws(DeviceNode.Problem) { try DeviceNode.check(path) } catch {
             throw .notTheDevice(error)

@@ -1,12 +1,11 @@
 import Glibc
 import SystemPackage
 
-/// A device's bytes in anonymous memory, mapped whole and populated by the kernel on first write.
+/// The owner of a store in anonymous memory, mapped whole and populated by the kernel on first write.
 ///
-/// One large MAP_NORESERVE mapping instead of a directory of pages of our own: holes, sharing
-/// between queues and giving back are then the kernel's work, without a lock or an allocation on
-/// the IO path. Racing writes to the same bytes are the application's business, as on a disk. Any
-/// thread.
+/// One large MAP_NORESERVE mapping instead of a page directory of our own: the kernel then does holes, sharing between
+/// queues and freeing, without a lock or an allocation on the IO path. Concurrent writes to the same bytes may mix, as
+/// on a disk. Any thread.
 @safe
 final class MemoryStore: Sendable {
     // Safety: the mapping lives as long as this object; every access is checked against
@@ -46,14 +45,12 @@ final class MemoryStore: Sendable {
 
     deinit { unsafe munmap(base, Int(sizeBytes)) }
 
-    /// The value that queues use; it counts no references.
-    ///
-    /// Valid while the store lives.
+    /// The store for queues: a value that holds no reference, valid while the store lives.
     var view: View { unsafe View(base: base, sizeBytes: sizeBytes) }
 
     @safe
     struct View {
-        // Safety: as the store's; each method checks its range.
+        // Safety: the store's mapping; each method checks its range.
         fileprivate let base: UnsafeMutableRawPointer
         let sizeBytes: UInt64
 
@@ -64,7 +61,7 @@ final class MemoryStore: Sendable {
 
         func isSame(as other: View) -> Bool { unsafe base == other.base }
 
-        /// Does the whole transfer.
+        /// Does a whole transfer.
         @inline(__always)
         func perform(_ transfer: Transfer, _ data: IOData) -> StoreStep {
             let offset = transfer.offset
@@ -88,7 +85,7 @@ final class MemoryStore: Sendable {
             unsafe at(offset, length).copyMemory(from: buffer, byteCount: Int(length))
         }
 
-        /// Reads zero afterwards; whole pages go back to the kernel.
+        /// Zeroes the bytes; whole pages are given back to the kernel.
         func clear(at offset: UInt64, length: UInt64) {
             let start = unsafe at(offset, length)
             let page = UInt64(SystemPage.bytes)

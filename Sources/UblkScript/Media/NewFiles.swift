@@ -10,12 +10,12 @@ final class NewFiles: Sendable {
 
     /// Makes a file and lists it.
     ///
-    /// - Parameter make: gives its descriptor, or a negative number; has to fail for a file that exists.
-    /// - Returns: what `make` gave.
+    /// - Parameter make: returns the descriptor or a negative number; must fail when the file exists.
+    /// - Returns: the result of `make`.
     func make(_ path: String, _ make: () -> Int32) -> Int32 {
         paths.withLock {
             let fd = make()
-            // Absolute: a server changes its folder.
+            // Absolute, because a server changes its working directory.
             if fd >= 0 { $0.append(AbsolutePath.of(path)) }
             return fd
         }
@@ -37,6 +37,6 @@ final class NewFiles: Sendable {
         }
     }
 
-    /// Ends the process with somebody else to remove them; none is made any more.
+    /// Ends the process, leaving it to `end` to have the files removed; no file can be made meanwhile.
     func handOver(_ end: ([String]) -> Never) -> Never { paths.withLock { end($0) } }
 }

@@ -1,4 +1,4 @@
-/// A store of nothing: reads leave the data as it is, writes vanish.
+/// A store without bytes: reads leave the IO's buffer unchanged, writes are dropped.
 ///
-/// For devices whose handlers answer every read, and for measuring what a queue costs.
+/// For devices whose handlers redirect or answer every read, and for measuring the cost of a queue.
 struct NullStore {}

@@ -1,15 +1,15 @@
-/// Where the bytes of a device live, as one queue works on them.
+/// A store of a device, as one queue works on it.
 ///
-/// A value without owners inside, so that a queue can switch over it for each IO without reference counting;
-/// ``DeviceStores`` keeps it alive longer than the queues. A new kind of store is a case here, its file, and a line
-/// there.
+/// A value that holds no references, so that a queue can switch over it for each IO without reference counting;
+/// ``DeviceStores`` keeps memory and files alive longer than the queues. Queue thread. A new kind of store is a case
+/// here, a case there, and a file of its own.
 enum Store {
     case null(NullStore)
     case memory(MemoryStore.View)
     /// A file or a block device, through the queue's own ring.
     case file(FileStore.View)
 
-    /// Size of the store; nil: any offset can be used.
+    /// Size of the store in bytes; nil: there is no limit.
     var sizeBytes: UInt64? {
         switch self {
         case .null: nil
@@ -18,11 +18,11 @@ enum Store {
         }
     }
 
-    /// Begins a transfer, from its first byte.
+    /// Begins a transfer.
     ///
     /// - Parameters:
-    ///   - transfer: within ``sizeBytes``; what it says of its progress is the store's.
-    ///   - data: the IO's; mapped, for a store that copies.
+    ///   - transfer: must be within ``sizeBytes``; the store keeps its progress there.
+    ///   - data: the IO's data, which must be mapped for a memory store.
     @inline(__always)
     mutating func begin(_ transfer: inout Transfer, _ data: IOData) -> StoreStep {
         switch self {
@@ -34,9 +34,9 @@ enum Store {
         }
     }
 
-    /// Goes on with a transfer one of whose operations is over.
+    /// Continues a transfer after one of its operations has ended.
     ///
-    /// - Parameter result: bytes, 0, or a negative errno.
+    /// - Parameter result: number of bytes, 0, or a negative errno.
     mutating func finished(
         _ transfer: inout Transfer,
         _ result: Int32,
@@ -53,30 +53,33 @@ enum Store {
 
 /// The next step of a transfer.
 enum StoreStep {
+    /// The transfer is complete.
     case done
-    /// The queue's ring does this; its end goes to ``Store/finished(_:_:_:)``.
+    /// The queue submits this operation and passes its result to ``Store/finished(_:_:_:)``.
     case submit(FileOperation)
-    /// - Parameter note: for the log, behind the IO and the errno: ": why".
+    /// The transfer has failed.
+    ///
+    /// - Parameter note: text for the log, after the errno: ": why", or "".
     case failed(errno: Int32, note: StaticString)
 }
 
-/// One segment of an IO on its way between the IO's data and a store.
+/// A segment of an IO in transfer between the IO's data and a store, with its progress.
 struct Transfer {
     /// The operation on the bytes; after a ``IOOp/discard`` their content is undefined.
     var op: IOOp
-    /// On the medium before it is over: FUA.
+    /// The bytes must be durable before the transfer completes (FUA).
     var isDurable = false
-    /// Zeroes take the space of their blocks: NOUNMAP.
+    /// Zeroing must not deallocate the blocks (NOUNMAP).
     var keepsBlocks = false
     /// The way in which the file store zeroes the bytes at present.
     var zeroing = FileStore.Zeroing.zeroRange
     /// Number of the store.
     var store: UInt32
-    /// First byte in the IO's data.
+    /// Offset in the IO's data, bytes.
     var at: UInt64
-    /// Bytes; 0 for a flush.
+    /// Number of bytes; 0 for a flush.
     var length: UInt64
-    /// First byte in the store.
+    /// Offset in the store, bytes.
     var offset: UInt64
     /// Number of bytes that are done; set by the store.
     var done: UInt64 = 0
@@ -91,18 +94,18 @@ struct Transfer {
     }
 }
 
-/// Where an IO's data is.
+/// The location of an IO's data.
 @safe
 enum IOData {
-    // Safety: the room is as long as the queue's largest IO, and what lies behind it; see ``QueueTransport/data(_:)``.
-    /// Nobody has asked for it, or the IO has none.
+    // Safety: the buffer is at least as long as the queue's largest IO; see ``QueueTransport/data(_:)``.
+    /// The data has not been asked for, or the IO has none.
     case absent
-    /// In memory of ours, which begins here.
+    /// The data is in our memory, at this address.
     case mapped(UnsafeMutableRawPointer)
-    /// With the kernel, in this buffer of the ring's.
+    /// The data is in the kernel, in this registered buffer of the ring.
     case registered(UInt16)
 
-    /// For stores and effects that look at bytes: who plans for them asks for mapped data.
+    /// The address of mapped data; a precondition, as whoever reads or changes data must have asked for it before.
     @inline(__always)
     var bytes: UnsafeMutableRawPointer {
         guard case .mapped(let first) = self else {

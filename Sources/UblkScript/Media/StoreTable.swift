@@ -1,6 +1,6 @@
-/// The stores of a device as one queue works on them, by number: 0 is the device's own.
+/// One queue's stores, by number; 0 is the device's own.
 ///
-/// At fixed addresses, so that choosing one for an IO is a load. Queue thread only.
+/// At fixed addresses, so that choosing a store for an IO is one load. Queue thread only.
 @safe
 struct StoreTable: ~Copyable {
     // Safety: `count` entries, freed in deinit; numbers are checked against it.

@@ -1,25 +1,26 @@
 import CLua
 
-/// What the load phase declared, turned into checked configuration and compiled rules.
+/// The declarations of a script's load phase, as settings and compiled rules.
 struct Declarations {
     /// The settings of `device{}`; empty when the script has none.
     var device: [Setting] = []
-    /// What `params{}` lets the command line say, with the defaults, by name.
+    /// The parameters of `params{}` with their defaults, by name.
     var parameters: [Setting] = []
+    /// The rules, in file order.
     var rules: [Rule] = []
-    /// `backing{}`, in file order.
+    /// The `backing{}` declarations, in file order.
     var backings: [BackingConfig] = []
     /// The label of each rule.
     var labels: [RuleLabel] = []
-    /// Its keys and values, as the script writes them.
+    /// The keys and values of each rule, as the script writes them.
     var ruleTexts: [String] = []
 }
 
 extension Script {
     /// Reads `device{}`, `params{}`, `backing{}` and `rule{}`.
     ///
-    /// - Throws: the first rule that is refused, with its file and line. `device{}` is checked
-    ///   later, together with the command line.
+    /// - Throws: the first declaration that is refused, with file and line. `device{}` is checked later, together with
+    ///   the command line.
     func declarations() throws(ConfigError) -> Declarations {
         var result = Declarations()
         for index in 0..<(unsafe us_script_declaration_count(handle)) {
@@ -73,7 +74,7 @@ extension Script {
         return result
     }
 
-    /// On the command line one word means one thing.
+    /// Refuses parameters named as a key of `device{}`: on the command line `key=value` can mean only one of them.
     private static func parameters(_ settings: [Setting]) throws(ConfigError) -> [Setting] {
         for setting in settings where DeviceConfig.keys.contains(setting.key) {
             throw ConfigError(

@@ -1,14 +1,16 @@
-/// The settings that a reload goes by: those that the device runs with, and new ones.
+/// The settings of a reload: those that the device runs with, and new ones.
 struct ReloadSettings {
+    /// The settings given to this reload.
     let new: [Setting]
-    /// For the plan of the script.
+    /// The settings for the plan of the script.
     let planned: [Setting]
-    /// For the next reload; of each key the latest.
+    /// The settings that the next reload starts from, each key once.
     let remembered: [Setting]
 
     /// - Parameters:
-    ///   - isOther: the script is another one than the running: of that one's settings those of `device{}` stay.
-    ///   - sizeBytes: the device's, for a shipped script, whose own is only a proposal.
+    ///   - isOther: the script is replaced by another one; then only settings of `device{}` are kept.
+    ///   - running: the settings that the device runs with.
+    ///   - sizeBytes: the device's size, which replaces the default size of a shipped script.
     init(
         _ source: ScriptSource,
         isOther: Bool,
@@ -27,8 +29,9 @@ struct ReloadSettings {
     }
 }
 
-/// What a reload may not change: everything the driver was told, where the data is, and the seed, which
-/// the ledger and the state file name for the whole life of the device.
+// What a reload may not change: the driver's parameters, the stores, and the seed, which the ledger and the record name
+// for the whole life of the device.
+
 extension DeviceConfig {
     /// A key whose value differs from that of the running device.
     struct Difference {
@@ -37,11 +40,11 @@ extension DeviceConfig {
         let wanted: String
     }
 
-    /// The first key in which a running device would have to become another one; nil: there is none.
+    /// The first key that differs from the running device and that a reload may not change; nil when there is none.
     ///
-    /// What may change is `on_error`, `budget`, `memory` and `ledger`.
+    /// `on_error`, `budget`, `memory` and `ledger` may change.
     ///
-    /// - Parameter isAsked: whether a key is looked at.
+    /// - Parameter isAsked: false for keys that are ignored.
     func difference(
         from running: DeviceConfig,
         where isAsked: (_ key: String) -> Bool = { _ in true }
@@ -53,7 +56,7 @@ extension DeviceConfig {
         return nil
     }
 
-    /// The running device's, but for what may change.
+    /// The running configuration, with the values of this one for the keys that may change.
     func fitted(to running: DeviceConfig) -> DeviceConfig {
         var result = running
         result.onError = onError

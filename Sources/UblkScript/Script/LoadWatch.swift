@@ -1,27 +1,29 @@
 import Glibc
 import Synchronization
 
-/// Ends a process that waits for a load phase which nothing can end: stuck in a C function of Lua's, where hooks do not
-/// reach.
+/// A watchdog of one load phase: ends the process when the script is stuck in a C function of Lua's library, where
+/// hooks cannot interrupt it.
 ///
-/// For processes that have nothing to lose: the commands, which load every script before a server does, and a server
-/// that has no device yet. One thread a load, while there is somebody to tell.
+/// For processes that serve nothing: the commands, which load every script before a server does, and a server that has
+/// no device yet. One thread per load, only while ``setOnStuck(_:)`` has set a function.
 struct LoadWatch: ~Copyable {
-    /// Told why; expected not to return.
-    ///
-    /// nil: nobody is watched.
+    /// Called with the reason when a load is stuck, and expected not to return; nil: loads are not watched.
     private static let onStuck = Mutex<(@Sendable (String) -> Void)?>(nil)
 
+    /// Sets what to do when a load is stuck, for all loads that begin from now on; any thread.
     static func setOnStuck(_ onStuck: (@Sendable (String) -> Void)?) {
         Self.onStuck.withLock { $0 = onStuck }
     }
 
-    /// CPU time after which a load phase is stuck: hooks end one within half as much again as its limit.
+    /// The CPU time after which a load phase is taken to be stuck; hooks end others within one and a half limits.
     static func nanosecondsMax(limit: UInt64) -> UInt64 { limit + limit / 2 + 500_000_000 }
 
     private let ended = Promise<Bool>()
     private var thread: OSThread?
 
+    /// Starts watching the calling thread, if loads are watched.
+    ///
+    /// - Parameter limitNanoseconds: the limit of the load phase; 0: none.
     init(_ name: String, limitNanoseconds: UInt64) {
         guard limitNanoseconds > 0, let onStuck = Self.onStuck.withLock({ $0 }) else { return }
         let ended = ended
@@ -36,21 +38,23 @@ struct LoadWatch: ~Copyable {
         }
     }
 
+    /// Ends the watch; the load phase is over.
     mutating func end() {
         ended.fulfil(true)
         guard let thread = thread.take() else { return }
         thread.join()
     }
 
+    /// The error text of a stuck load.
     static func text(_ name: String, limitNanoseconds: UInt64) -> String {
         "\(name): the load phase is over its \(Quantity.text(nanoseconds: limitNanoseconds)), stuck in a C function that cannot be interrupted: "
             + "a pattern of string.find, match, gmatch or gsub that takes for ever?"
     }
 }
 
-/// The CPU time of a thread since it made this; any thread may look while that one lives.
+/// The CPU time of the thread that made this, since then; any thread may read it while that thread lives.
 ///
-/// It stands still where the machine does, so a busy machine is nobody's fault.
+/// CPU time, so that a thread is not blamed for the time in which it was not scheduled.
 struct ThreadClock: Sendable {
     private let clock: clockid_t
     private let start: UInt64

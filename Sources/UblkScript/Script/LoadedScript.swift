@@ -1,12 +1,10 @@
-/// From a script's text to what a queue runs, in two steps.
+/// A script loaded for one queue; made from its text in two steps.
 ///
-/// A script says itself how large its device is, how much memory it may have and which seed it
-/// wants, so it runs once to be asked (the plan) and then once per queue for good. Both runs see
-/// the same text and the same seed. Servers, the simulator and `check` all come through here, so
-/// what one accepts the others accept. A `~Copyable` cannot be in a tuple: `Queue(script:
-/// loaded.script, rules: loaded.rules, ...)` takes a loaded script apart.
+/// A script itself declares the size of its device, its memory limit and its seed. So it is run once to find these out
+/// (``Plan``), and then once per queue to be used. All runs see the same text and the same seed. Servers, the simulator
+/// and `check` all load scripts this way, so what one accepts the others accept too. Queue thread.
 ///
-///     plan(source, overrides) ─► Plan: configuration, seed, what there is ─► LoadedScript, one a queue
+///     plan(source, overrides) ─► Plan: configuration, seed, rules ─► LoadedScript, one per queue
 struct LoadedScript: ~Copyable {
     let script: Script
     var rules: RuleSet
@@ -34,7 +32,7 @@ struct LoadedScript: ~Copyable {
         let findings: [ScriptFinding]
         /// The ledger's number of the first rule; a reload continues after the rules of the previous script.
         var firstRule: Int32 = 0
-        /// Where objects without a name are: 0 or 1, in turn from one reload to the next.
+        /// The bank of objects without a name (``SharedObjects``): 0 or 1, in turn from one reload to the next.
         var bank = 0
         /// The origin of each setting of the device, by key.
         let origins: [String: String]
@@ -53,12 +51,12 @@ struct LoadedScript: ~Copyable {
         /// Loads the script for one queue, on the thread that will run it.
         ///
         /// - Parameters:
-        ///   - queue: which one.
-        ///   - shared: the device's, made for all of its queues.
-        ///   - counters: the device's, made for ``ruleCount`` rules.
-        ///   - ledger: the queue's.
-        ///   - logFD: where `log()` writes its lines; -1: nowhere.
-        ///   - now: on the device's clock.
+        ///   - queue: the queue's number.
+        ///   - shared: the device's shared objects, made for all of its queues.
+        ///   - counters: the device's counters, made for ``ruleCount`` rules.
+        ///   - ledger: the queue's ledger.
+        ///   - logFD: the file that `log()` writes to; -1: none.
+        ///   - now: the time on the device's clock.
         func load(
             queue: QueueID,
             shared: SharedObjects,
@@ -80,8 +78,8 @@ struct LoadedScript: ~Copyable {
 
         /// Loads the script once more, for one of its tests.
         ///
-        /// - Parameter shared: the device's, which has loaded the script before: named objects are one for both,
-        ///   those without a name are its own.
+        /// - Parameter shared: the objects of a device that has loaded the script already. The test shares the named
+        ///   ones, and has unnamed ones of its own.
         func loadTests(shared: SharedObjects, logFD: Int32) throws(ScriptProblem) -> Script {
             let options = Script.Options(
                 memoryBytes: config.scriptMemoryBytes,
@@ -99,8 +97,8 @@ struct LoadedScript: ~Copyable {
     /// Runs `source` on private objects, its log muted, and checks what it declares.
     ///
     /// - Parameters:
-    ///   - overrides: replace keys of `device{}`; every other key is a parameter of the script.
-    ///   - usualSeed: the seed when neither says one; nil: a random one.
+    ///   - overrides: values for keys of `device{}`; every other key is a parameter of the script.
+    ///   - usualSeed: the seed when neither the script nor `overrides` has one; nil: a random one.
     static func plan(
         _ source: ScriptSource,
         overrides: [Setting] = [],
@@ -119,12 +117,12 @@ struct LoadedScript: ~Copyable {
         return plan
     }
 
-    /// The options of the first run, which are those of the command line, as `device{}` has not been read yet.
+    /// The options of the first run, taken from the command line alone, as `device{}` is not known yet.
     private static func firstOptions(
         _ overrides: [Setting],
         _ usualSeed: UInt64?
     ) throws(ScriptProblem) -> Script.Options {
-        // Short enough to be read out and typed again.
+        // 32 bits, short enough for a person to type again.
         let seed = usualSeed ?? UInt64(UInt32.random(in: 1 ... .max))
         var options = Script.Options(seed: seed)
         for setting in overrides {
@@ -282,7 +280,7 @@ struct LoadedScript: ~Copyable {
         do throws(ConfigError) {
             let declarations = try script.declarations()
             let list = declarations.rules
-            // to() names backings by their number.
+            // Verdicts refer to backings by number.
             guard declarations.backings.elementsEqual(backings, by: { $0.isSame(as: $1) }) else {
                 throw ConfigError(
                     origin: script.sourceName,
@@ -290,8 +288,7 @@ struct LoadedScript: ~Copyable {
                         "declares its backings differently from run to run; pairs() has no order, ipairs() has one"
                 )
             }
-            // Counters are indexed by rule, so a script that changes its mind between two runs is
-            // stopped here.
+            // Counters are indexed by rule, so all runs must declare the same number of rules.
             guard list.count == count else {
                 throw ConfigError(
                     origin: script.sourceName,
@@ -317,7 +314,7 @@ enum ScriptProblem: Error, CustomStringConvertible, Equatable {
 }
 
 extension RuleSet {
-    /// Tells the rules how large the device is, before the first IO.
+    /// Gives the rules the device's size and the history tables they need; called before the first IO.
     ///
     /// - Throws: when there is no memory for the tables that `age` and `seen` keep per 4 KiB.
     mutating func attach(

@@ -1,9 +1,9 @@
 import CLua
 
-/// One Lua state with a script loaded: what it declared, and its handlers.
+/// A Lua state with a script loaded: its declarations and its handlers.
 ///
-/// Belongs to one thread at a time. Everything that can raise happens in C below `lua_pcall`; here
-/// there are only status codes and plain structures.
+/// Used by one thread at a time. Everything that can raise a Lua error happens in C below `lua_pcall`; this side sees
+/// only status codes and plain structs.
 @safe
 struct Script: ~Copyable {
     // Safety: made in init, freed in deinit, used by one thread at a time.
@@ -16,26 +16,25 @@ struct Script: ~Copyable {
 
     struct Options {
         var memoryBytes: UInt64 = 64 << 20
-        /// How long the load phase may run.
+        /// CPU time limit of the load phase.
         var loadLimitNanoseconds: UInt64 = 5_000_000_000
         var seed: UInt64 = 0
         var queue = QueueID(0)
-        /// Where objects without a name are: 0 or 1, in turn from one load to the next on the same
-        /// shared objects.
+        /// The bank of objects without a name (``SharedObjects``): 0 or 1, in turn from one load to the next.
         var bank = 0
         /// The result of `now()` while the script loads.
         var now = Instant(nanoseconds: 0)
-        /// Where `log()` writes its lines; -1: nowhere.
+        /// The file that `log()` writes to; -1: none.
         var logFD: Int32 = -1
         /// The values that the command line gives to the parameters of `params{}`.
         var arguments: [String: String] = [:]
         /// The values that the command line gives to keys of `device{}`, which returns them.
         var settings: [String: String] = [:]
-        /// `test()` keeps its function; see ``ScriptTest``.
+        /// Keep the functions given to `test()`; see ``ScriptTest``.
         var keepsTests = false
     }
 
-    /// Loads `source`: runs its text once.
+    /// Makes a Lua state and runs the script's text once.
     init(
         _ source: ScriptSource,
         shared: SharedObjects,
@@ -101,7 +100,7 @@ struct Script: ~Copyable {
     /// The script's name in the ledger.
     var sourceShortName: String { source.shortName }
 
-    /// The absolute path for a path that the script names.
+    /// A path that the script names, made absolute.
     func resolve(_ path: String) -> String { source.resolve(path) }
 
     /// The script's global functions with their lines, by name.
@@ -115,12 +114,11 @@ struct Script: ~Copyable {
     var hasCtl: Bool { unsafe us_script_has_ctl(handle) }
     var memoryUsedBytes: Int { unsafe us_script_memory_used(handle) }
 
-    /// Asks the handler of the IO's op.
+    /// Calls the handler of the IO's op.
     ///
     /// - Precondition: ``handlers`` has the op's bit.
     /// - Parameter segments: room for US_SEGMENTS_MAX.
-    /// - Returns: US_OK with `decision` filled; otherwise it is untouched and ``lastError(_:)``
-    ///   tells.
+    /// - Returns: US_OK with `decision` set; otherwise `decision` is unchanged, and ``lastError(_:)`` has the error.
     @inline(__always)
     func decide(
         _ io: UnsafePointer<us_io>,
@@ -132,9 +130,11 @@ struct Script: ~Copyable {
         return unsafe us_script_decide(handle, io, &decision, segments)
     }
 
-    /// Goes on with the tag's handler, which waited for data.
+    /// Resumes the tag's handler, which has waited for data that it reads.
     ///
-    /// - Parameter errno: 0, or why there is no data.
+    /// - Parameters:
+    ///   - errno: 0, or the error of the read.
+    ///   - data: the data that was read.
     func resume(
         _ io: UnsafePointer<us_io>,
         now: Instant,
@@ -166,7 +166,7 @@ struct Script: ~Copyable {
 
     /// Runs the script's `ctl(...)`.
     ///
-    /// - Returns: what it returned, as text or as a JSON array.
+    /// - Returns: the values that it returned, as text or as a JSON array.
     func ctl(_ words: [String], asJSON: Bool = false, now: Instant) throws(ScriptError) -> String {
         unsafe us_script_set_now(handle, now.nanoseconds)
         var result: UnsafePointer<CChar>?
@@ -184,7 +184,7 @@ struct Script: ~Copyable {
         _ words: [String],
         _ body: (UnsafePointer<UnsafePointer<CChar>?>?) -> R
     ) -> R {
-        // All words in one block of C strings, so that there is one lifetime to care for.
+        // All words are in one block, so that there is one lifetime to manage.
         var block: [CChar] = []
         var starts: [Int] = []
         for word in words {
@@ -200,11 +200,11 @@ struct Script: ~Copyable {
     }
 }
 
-/// A script that does not load, or raised.
+/// The error of a script that does not load, or of a function that raised.
 struct ScriptError: Error, CustomStringConvertible, Equatable {
     enum Status: Sendable { case syntax, runtime, memory, budget }
     let status: Status
-    /// With file and line, as Lua gives them.
+    /// The message, with file and line as Lua gives them.
     let text: String
     var description: String { text }
 
@@ -217,7 +217,7 @@ struct ScriptError: Error, CustomStringConvertible, Equatable {
         )
     }
 
-    /// Rules with `seen` or `age` keep a number for each 4 KiB of the device.
+    /// There is no address space for the tables of `seen` and `age`.
     static func noMemoryForHistory(source: String, deviceBytes: UInt64) -> ScriptError {
         ScriptError(
             status: .memory,
@@ -239,7 +239,7 @@ struct ScriptError: Error, CustomStringConvertible, Equatable {
             case US_BUDGET: .budget
             default: .runtime
             }
-        // A script may raise anything; what reaches a log or a terminal is text.
+        // A script may raise any bytes; a log or a terminal gets only printable text.
         text = Printable.text(unsafe String(cString: us_script_error(handle)))
     }
 }

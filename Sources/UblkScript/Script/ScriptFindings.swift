@@ -1,23 +1,23 @@
 import CLua
 import Glibc
 
-/// Something that a script says and that can never come to anything.
+/// A warning of `check`: a declaration that can never have an effect.
 struct ScriptFinding: Codable, Equatable, Sendable {
-    /// File and line.
+    /// File and line of the declaration.
     let origin: String
     let text: String
 }
 
-/// Finds what of a script can never act on the device it declares.
+/// Finds rules, functions and files of a script that can never have an effect on the device it declares.
 ///
-/// Only what is sure: what a person may still change with `ctl`, a mark or a state, is not told of.
+/// Reports only what is certain, not what may still change by `ctl`, a mark or a state. Made while a plan is made.
 struct ScriptFindings {
     private(set) var list: [ScriptFinding] = []
     private let config: DeviceConfig
     private let source: ScriptSource
-    /// Of the device; nil: nobody can tell yet.
+    /// Size of the device; nil when it is not known yet.
     private let sizeBytes: UInt64?
-    /// The line of the rule behind which no IO of that op comes.
+    /// The line of the first rule that ends the search for every IO of an op.
     private var settledBy: [IOOp: Int32] = [:]
 
     init(_ config: DeviceConfig, _ source: ScriptSource) {
@@ -32,6 +32,7 @@ struct ScriptFindings {
 
     // MARK: The device
 
+    /// Checks the number of queues and the files.
     mutating func lookAtDevice(queues origin: String?) {
         if config.queues > SystemCall.cpus {
             list.append(
@@ -52,7 +53,7 @@ struct ScriptFindings {
         }
     }
 
-    /// As the server opens it.
+    /// Checks whether the server will be able to open or make a file.
     private mutating func lookAtFile(_ file: String, _ wanted: UInt64?, origin: String) {
         func add(_ text: String) {
             list.append(ScriptFinding(origin: origin, text: "file = \"\(file)\": \(text)"))
@@ -75,7 +76,7 @@ struct ScriptFindings {
         }
     }
 
-    /// Of a file that is not there.
+    /// The reason why a file that does not exist cannot be made; nil when it can.
     private static func reasonAgainstMaking(
         _ path: String,
         _ errno: Int32,
@@ -93,14 +94,14 @@ struct ScriptFindings {
         return unsafe access(folder, F_OK) == 0 ? nil : "there is no folder \(folder) to make it in"
     }
 
-    /// nil for what is neither a file nor a block device.
+    /// The size of a file or block device; nil for anything else.
     private static func bytes(of path: String) -> UInt64? {
         var status = stat()
         guard unsafe stat(path, &status) == 0 else { return nil }
         switch status.st_mode & S_IFMT {
         case S_IFREG: return UInt64(status.st_size)
         case S_IFBLK:
-            // In sectors. One that sysfs does not tell of is large enough.
+            // In sectors. A device that sysfs does not list is taken to be large enough.
             let number = DeviceNode.number(status.st_rdev)
             let sectors = DeviceNode.word("/sys/dev/block/\(number)/size").flatMap { UInt64($0) }
             return sectors.map { $0 * 512 } ?? .max
@@ -110,7 +111,7 @@ struct ScriptFindings {
 
     // MARK: Rules
 
-    /// In file order.
+    /// Checks a rule; to be called in file order.
     mutating func lookAtRule(_ rule: Rule, _ label: RuleLabel) {
         let ops = IOOp.allCases.filter { rule.ops & $0.bit != 0 }
         if ops.allSatisfy({ settledBy[$0] != nil }),
@@ -135,7 +136,7 @@ struct ScriptFindings {
         return reasonAgainst(rule.conditions, offered) ?? reasonAgainstRange(rule)
     }
 
-    /// Why no IO of that op arrives; nil: some do.
+    /// The reason why no IO of that op arrives; nil when some may.
     private func missing(_ op: IOOp) -> String? {
         switch op {
         case .read: nil
@@ -217,10 +218,10 @@ struct ScriptFindings {
         return "its range begins at \(hull.start), and the device ends at \(size)"
     }
 
-    /// Of a rule that may act.
+    /// Checks the actions of a rule that may act.
     private mutating func lookAtActions(_ rule: Rule) {
         if let size = sizeBytes, let hull = rule.range?.hull, hull.end > size,
-            // A script that protects all there is says so with a range that is larger.
+            // A range that starts at 0 and is larger than the device is meant to cover all of it.
             hull.start > 0
         {
             add(
@@ -241,9 +242,11 @@ struct ScriptFindings {
 
     // MARK: Functions
 
+    /// Checks handlers, and functions whose name is nearly that of a handler.
+    ///
     /// - Parameters:
     ///   - handlers: bits of ``IOOp``.
-    ///   - functions: every global one.
+    ///   - functions: all global functions.
     mutating func lookAtFunctions(
         handlers: UInt32,
         hasControl: Bool,
@@ -274,7 +277,7 @@ struct ScriptFindings {
         }
     }
 
-    /// One letter more, less, another one, or two that changed places; or other capitals.
+    /// True when the names differ in case, by one letter added, removed or replaced, or by two neighbours swapped.
     static func isNearly(_ name: String, _ other: String) -> Bool {
         let (a, b) = (Array(name), Array(other))
         if name == other.lowercased() { return true }
@@ -292,7 +295,7 @@ struct ScriptFindings {
 }
 
 extension Rule {
-    /// Every IO of its ops ends here.
+    /// True when the rule ends the search for every IO of its ops.
     fileprivate var isUnconditional: Bool {
         isTerminal && range == nil && !hasConditions && !history.isGiven
             && skip | nth | times == 0 && every <= 1 && chance == nil

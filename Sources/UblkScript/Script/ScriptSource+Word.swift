@@ -1,7 +1,8 @@
-/// A script as one word of a request, so that a server runs the text that the command read.
-///
-/// Words hold no NUL and are UTF-8, which a script need not be: other bytes than ASCII are `%XX`.
+// A script as words of a request, so that a server runs the text that the command read.
+
 extension ScriptSource {
+    /// The text as one word: words are UTF-8 without NUL, which a script need not be, so `%`, NUL and all bytes that
+    /// are not ASCII are written as `%XX`.
     var textAsWord: String {
         var word: [UInt8] = []
         word.reserveCapacity(text.count)
@@ -19,7 +20,7 @@ extension ScriptSource {
         value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
     }
 
-    /// The bytes of ``textAsWord``; nil for a word that is none.
+    /// Decodes ``textAsWord``; nil when the word is not well-formed.
     static func text(ofWord word: String) -> [UInt8]? {
         var text: [UInt8] = []
         text.reserveCapacity(word.utf8.count)
@@ -41,10 +42,10 @@ extension ScriptSource {
         Character(UnicodeScalar(digit)).hexDigitValue.map { UInt8($0) }
     }
 
-    /// The words by which a request names it: origin, where it is found again, name, text.
+    /// The words of a request: origin, recorded path, path, text.
     var asWords: [String] { [origin.rawValue, recordedPath, path, textAsWord] }
 
-    /// Reads the words; nil when they are others.
+    /// Parses the words of ``asWords``; fails for any others.
     init?(words: some Collection<String>) {
         let words = Array(words)
         guard words.count == 4, let origin = Origin(rawValue: words[0]),

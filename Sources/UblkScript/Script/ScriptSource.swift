@@ -1,44 +1,45 @@
 import Glibc
 import SystemPackage
 
-/// The text of a script, read once: what is checked is what runs, however often the file changes
-/// meanwhile.
+/// The text of a script with its name and origin.
+///
+/// The text is read once, so that what is checked is what runs, even when the file changes meanwhile. A value; any
+/// thread.
 struct ScriptSource: Sendable {
     /// Where the text came from.
     enum Origin: String, Codable, Sendable {
-        /// A file, which a reload reads again.
+        /// A regular file, which a reload can read again.
         case file
-        /// This program.
+        /// A script inside this program.
         case shipped
-        /// Standard input, a pipe or the command line: there is nothing to read again.
+        /// Standard input, a pipe or the command line, which cannot be read again.
         case text
     }
 
-    /// As given on the command line; of a shipped one its name.
+    /// The path as given on the command line, or the name of a shipped script.
     let path: String
     let text: [UInt8]
-    /// What relative paths of the script are relative to: the folder that the command was given in.
-    ///
-    /// Wherever a path comes from, the script's text or the command line, it means the same.
+    /// The folder to which relative paths in the script and on the command line are relative: the working directory of
+    /// the command.
     var directory = ScriptSource.workingDirectory
     let origin: Origin
-    /// For the record of a device: where a reload finds the script again, if it does.
+    /// The path in the device's record: absolute for a file, so that a reload finds it again.
     let recordedPath: String
 
-    /// Larger files are not scripts.
+    /// The longest script.
     static let bytesMax = 16 << 20
 
-    /// Longer names Lua would cut somewhere.
+    /// The longest name; Lua would truncate a longer one.
     private static let nameBytesMax = 56
 
     var isShipped: Bool { origin == .shipped }
 
-    /// Name in the ledger and in `stats`, which have one line for many things: without the folder.
+    /// Name in the ledger and in `stats`, whose lines have little room: without the folder.
     var shortName: String {
         isShipped ? name : path.split(separator: "/").last.map(String.init) ?? path
     }
 
-    /// Name in messages: the path, of a very long one its end.
+    /// Name in messages: the path, or the end of a very long one.
     var name: String {
         if isShipped { return path + ".lua" }
         var name = path[...]
@@ -49,7 +50,7 @@ struct ScriptSource: Sendable {
         return String(name)
     }
 
-    /// What the first comment says of a run of `simulate` that shows what the script does: its words.
+    /// The words of a command line for `simulate` that the script's first comment suggests; empty when it has none.
     ///
     ///     -- Simulate: --rate 20 --time 1h size=64M
     var suggestedRun: [String] {
@@ -64,7 +65,7 @@ struct ScriptSource: Sendable {
         return line.dropFirst(label.count).split(separator: " ").map(String.init)
     }
 
-    /// - Parameter recordedPath: nil: the absolute one of a file.
+    /// - Parameter recordedPath: nil: `path`, made absolute for a file.
     init(path: String, text: [UInt8], origin: Origin = .file, recordedPath: String? = nil) {
         self.path = path
         self.text = text
@@ -76,10 +77,9 @@ struct ScriptSource: Sendable {
         self.init(path: shipped.name, text: Array(shipped.text.utf8), origin: .shipped)
     }
 
-    /// The script that a word of the command line means: a file, `-` for standard input, or a shipped
-    /// one of that name.
+    /// Reads the script that a word of the command line names: a file, `-` for standard input, or a shipped script.
     ///
-    /// - Parameter whenSilent: told, once, what has given nothing for a while and is waited for.
+    /// - Parameter whenSilent: called once, with the name of the input, when that has delivered nothing for a while.
     init(named word: String, whenSilent: (String) -> Void) throws(ConfigError) {
         if word == "-" {
             try self.init(path: "stdin") { () throws(WholeFile.Problem) in
@@ -96,7 +96,7 @@ struct ScriptSource: Sendable {
         }
     }
 
-    /// Whatever is there, but no directory: `delay/` is not in the way of `delay`.
+    /// True when the path exists and is no folder: a folder `delay` does not hide the shipped script of that name.
     private static func isFile(_ path: String) -> Bool {
         var status = stat()
         return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFDIR
@@ -109,12 +109,12 @@ struct ScriptSource: Sendable {
         return unsafe String(cString: path)
     }
 
-    /// What a path that the script names means in any folder.
+    /// A path that the script names, made absolute.
     func resolve(_ path: String) -> String {
         path.hasPrefix("/") || directory.isEmpty ? path : "\(directory)/\(path)"
     }
 
-    /// A script whose lines are on the command line.
+    /// Makes a script of lines that were given on the command line.
     init(lines: [String]) {
         let text = lines.joined(separator: "\n") + "\n"
         self.init(path: "(command line)", text: Array(text.utf8), origin: .text)

@@ -1,19 +1,18 @@
 import CLua
 
-/// A script that is inside the program: `add flakey` needs no file.
+/// A script that is embedded in the program, so that `add flakey` needs no file.
 ///
-/// Constants of the program; any thread. Their text is `scripts/faults/*.lua` and `scripts/targets/*.lua`, put in by
-/// `shipped.c`.
+/// Constants; any thread. The texts are `scripts/faults/*.lua` and `scripts/targets/*.lua`, embedded by `shipped.c`.
 struct ShippedScript: Sendable {
-    /// The folder: disks that fail, and disks made out of others.
+    /// The folder of the script: disks that fail, or disks made of others.
     enum Kind: String, Codable, CaseIterable, Sendable { case faults, targets }
 
     let kind: Kind
-    /// As it is called on the command line, without `.lua`.
+    /// The name on the command line, without `.lua`.
     let name: String
     let text: String
 
-    /// All of them, by kind and name.
+    /// All shipped scripts, ordered by kind and name.
     static let all: [ShippedScript] = (0..<us_shipped_count()).compactMap { index in
         guard let entry = unsafe us_shipped_at(index),
             let kind = unsafe Kind(rawValue: String(cString: entry.pointee.folder))
@@ -25,7 +24,7 @@ struct ShippedScript: Sendable {
         )
     }
 
-    /// The one of that name, nil when there is none.
+    /// The script of that name; nil when there is none.
     static func named(_ name: String) -> ShippedScript? { all.first { $0.name == name } }
 
     /// The comment that the text begins with, without its dashes.
@@ -36,7 +35,7 @@ struct ShippedScript: Sendable {
             .joined(separator: "\n")
     }
 
-    /// What the manual's first line says after the name.
+    /// The first line of the manual, without the name.
     var summary: String {
         let first = manual.prefix { $0 != "\n" }
         guard let colon = first.firstIndex(of: ":") else { return String(first) }

@@ -62,7 +62,7 @@ import Testing
             ),
             shared: shared,
             control: control,
-            report: SimulationLog(bells: [], controls: [control])
+            report: SimulationLog(wakeups: [], controls: [control])
         )
         queue.run()
     }

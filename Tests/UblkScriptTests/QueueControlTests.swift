@@ -12,7 +12,7 @@ import Testing
     }
 
     @Test func `messages arrive in the order they were sent, each once`() {
-        let control = QueueControl(ring: {})
+        let control = QueueControl(wake: {})
         for pauses in [true, true, false] { control.send(.pause(pauses)) }
         #expect(pauses(control.takeMessages()) == [true, true, false])
         #expect(control.takeMessages().isEmpty)
@@ -20,16 +20,16 @@ import Testing
         #expect(pauses(control.takeMessages()) == [true])
     }
 
-    @Test func `each message rings`() {
-        let rings = Atomic<Int>(0)
-        let control = QueueControl(ring: { rings.add(1, ordering: .relaxed) })
+    @Test func `each message wakes the queue up`() {
+        let wakeups = Atomic<Int>(0)
+        let control = QueueControl(wake: { wakeups.add(1, ordering: .relaxed) })
         control.send(.drain)
         control.send(.quit)
-        #expect(rings.load(ordering: .relaxed) == 2)
+        #expect(wakeups.load(ordering: .relaxed) == 2)
     }
 
     @Test func `nothing is lost when several threads send while the queue reads`() {
-        let control = QueueControl(ring: {})
+        let control = QueueControl(wake: {})
         let perThread = 2000
         var threads = ThreadList()
         for number in 0..<3 {

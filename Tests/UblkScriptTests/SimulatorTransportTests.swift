@@ -10,7 +10,7 @@ import Testing
         depth: Int = 2,
         interventions: [SimulatedTransport.Intervention] = []
     ) -> SimulatedTransport {
-        let bell = Doorbell()
+        let wakeup = QueueWakeup()
         let stream = RequestStream(
             Workload(requests, depth: depth),
             config: DeviceConfig.empty,
@@ -26,14 +26,14 @@ import Testing
                 keepsFinished: true
             ),
             files: [],
-            controls: [QueueControl { bell.ring() }],
+            controls: [QueueControl { wakeup.signal() }],
             seed: 1
         )
         return SimulatedTransport(
             machine,
             depth: depth,
             maxIOBytes: 65536,
-            bell: bell,
+            wakeup: wakeup,
             interventions: interventions
         )
     }

@@ -100,8 +100,8 @@ struct Benchmark {
     ) throws -> Round {
         let shared = SharedObjects(queues: 1)
         let counters = RuleCounters(count: plan.ruleCount)
-        let bell = Doorbell()
-        let control = QueueControl { bell.ring() }
+        let wakeup = QueueWakeup()
+        let control = QueueControl { wakeup.signal() }
         let loaded = try plan.load(
             queue: QueueID(0),
             shared: shared,
@@ -125,7 +125,7 @@ struct Benchmark {
             ),
             shared: shared,
             control: control,
-            report: SimulationLog(bells: [bell], controls: [control])
+            report: SimulationLog(wakeups: [wakeup], controls: [control])
         )
         let allocated = counter?.count ?? 0
         let start = SystemCall.threadCPUNanoseconds

@@ -240,8 +240,8 @@ struct DeviceRemoval {
                     "device \(id) was gone; the one that has its number now is another program's and is left alone"
                 )
             }
-            // Kernels before 6.15 notice a death with every IO held only at the 30 s request
-            // timeout.
+            // Kernels before 6.15 notice the death of a server that holds every IO only at the
+            // request timeout of 30 s.
             try control.delete(id, seconds: 75)
         } catch {
             if error.errno == .operationNotSupportedByDevice { return state.remove(id) }

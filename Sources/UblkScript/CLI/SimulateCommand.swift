@@ -263,7 +263,7 @@ struct SimulateCommand: ParsableCommand {
                 outcome.failure.map { "FAIL - \(outcome.name): \($0)" } ?? "ok - \(outcome.name)",
                 painted: outcome.failure == nil ? .good : .bad
             )
-            // At once: whoever waits sees what there is.
+            // So that each result is shown as soon as there is one.
             try? Output.flush()
         }
         progress.finish()

@@ -41,31 +41,31 @@ final class QueueControl: Sendable {
     let watchdog: Watchdog?
     /// A handler raised and `on_error` is `"stop"`: the main thread is to stop the device.
     let wantsStop = Atomic<Bool>(false)
-    private let newest = Mutex<Letter?>(nil)
-    private let ring: @Sendable () -> Void
+    private let newest = Mutex<Pending?>(nil)
+    private let wake: @Sendable () -> Void
 
-    /// - Parameter ring: wakes the queue's thread.
+    /// - Parameter wake: wakes the queue's thread.
     init(
         ledger: Ledger = Ledger(queue: QueueID(0)),
         watchdog: Watchdog? = nil,
-        ring: @escaping @Sendable () -> Void
+        wake: @escaping @Sendable () -> Void
     ) {
         self.ledger = ledger
         self.watchdog = watchdog
-        self.ring = ring
+        self.wake = wake
     }
 
     /// Faults happen from now on; the queue's timers start.
     func arm() {
         armed.store(true, ordering: .relaxed)
-        ring()
+        wake()
     }
 
-    /// A message that waits, with the ones before it.
-    private final class Letter: Sendable {
+    /// A message that has not been taken, linked to the one before it.
+    private final class Pending: Sendable {
         let message: QueueMessage
-        let earlier: Letter?
-        init(_ message: QueueMessage, after earlier: Letter?) {
+        let earlier: Pending?
+        init(_ message: QueueMessage, after earlier: Pending?) {
             self.message = message
             self.earlier = earlier
         }
@@ -77,13 +77,13 @@ final class QueueControl: Sendable {
         var earlier = newest.withLock { $0 }
         while true {
             let expected = earlier
-            let letter = Letter(message, after: expected)
+            let pending = Pending(message, after: expected)
             earlier = newest.withLock { newest in
                 let seen = newest
-                if seen === expected { newest = letter }
+                if seen === expected { newest = pending }
                 return seen
             }
-            if earlier === expected { return ring() }
+            if earlier === expected { return wake() }
         }
     }
 
@@ -91,14 +91,14 @@ final class QueueControl: Sendable {
     ///
     /// - Returns: what was sent since the last time, in that order.
     func takeMessages() -> [QueueMessage] {
-        var letter = newest.withLock { newest in
+        var pending = newest.withLock { newest in
             defer { newest = nil }
             return newest
         }
         var messages: [QueueMessage] = []
-        while let current = letter {
+        while let current = pending {
             messages.append(current.message)
-            letter = current.earlier
+            pending = current.earlier
         }
         return messages.reversed()
     }

@@ -2,7 +2,7 @@ import CLua
 import Glibc
 import Synchronization
 
-/// A named number that all queues of a device share: a counter, a mark, or the state of its state machine.
+/// A named number that all queues of a device share: a counter, a mark, or the number of the device's state.
 ///
 /// One atomic at a fixed address that lives as long as the shared objects, so a rule keeps the cell and reads it
 /// without a lock or a lookup. Any thread.

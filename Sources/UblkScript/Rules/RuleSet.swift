@@ -129,7 +129,7 @@ struct RuleSet: ~Copyable {
     ///   - op: the IO's operation.
     ///   - inFlight: IOs in flight on the queue, this one included.
     ///   - segments: room for US_SEGMENTS_MAX.
-    ///   - heals: gets a bit for each heal rule that matched, for ``heal(_:offset:length:)``.
+    ///   - heals: gets a bit for each heal rule that matched, for ``heal(_:_:now:)``.
     ///   - data: the data of a write; nil when there is none.
     /// - Returns: true when a rule decided the outcome, so that the script's handler is not called.
     @inline(__always)

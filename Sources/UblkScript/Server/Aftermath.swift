@@ -52,8 +52,8 @@ struct Aftermath: Sendable {
                 guard let info = try? control.info(of: id), info.cookie == cookie else { continue }
                 // Before DEL, because afterwards another device may have the number and these file names.
                 state.remove(id)
-                // Kernels before 6.15 notice a death with every IO held only at the 30 s request
-                // timeout.
+                // Kernels before 6.15 notice the death of a server that holds every IO only at the
+                // request timeout of 30 s.
                 try control.delete(id, seconds: 75)
                 _ = control.waitUntilGone(id, clock: clock)
                 return

@@ -310,7 +310,7 @@ extension DeviceServer: LifecycleHost {
             control: QueueControl(
                 ledger: Ledger(queue: queue, capacity: plan.config.ledgerRecords),
                 watchdog: watchdog,
-                ring: {
+                wake: {
                     var one: UInt64 = 1
                     _ = unsafe write(wakeup, &one, 8)
                 }

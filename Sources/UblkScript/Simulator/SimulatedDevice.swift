@@ -46,18 +46,18 @@ struct SimulatedDevice: ~Copyable {
         let queues = options.queues ?? Int(plan.config.queues)
         let stores = try DeviceStores(plan.config, fileFaults: options.faults, seed: plan.seed)
         let keepsData = if case .null = stores.views[0] { false } else { true }
-        let bells = (0..<queues).map { _ in Doorbell() }
-        let controls = bells.enumerated().map { number, bell in
+        let wakeups = (0..<queues).map { _ in QueueWakeup() }
+        let controls = wakeups.enumerated().map { number, wakeup in
             let ledger = Ledger(
                 queue: QueueID(UInt16(number)),
                 capacity: options.ledgerCapacity ?? plan.config.ledgerRecords
             )
-            return QueueControl(ledger: ledger, watchdog: options.watchdog) { bell.ring() }
+            return QueueControl(ledger: ledger, watchdog: options.watchdog) { wakeup.signal() }
         }
         let shared = SharedObjects(queues: queues)
         let counters = RuleCounters(count: plan.ruleCount)
         counters.lookForTriggers(plan.rules)
-        let log = SimulationLog(bells: bells, controls: controls)
+        let log = SimulationLog(wakeups: wakeups, controls: controls)
         let machine = SimulatedMachine(
             application: application(queues * Int(plan.config.depth), keepsData),
             files: stores.files,
@@ -75,7 +75,7 @@ struct SimulatedDevice: ~Copyable {
             log: log
         )
         for control in controls { control.armed.store(options.isArmed, ordering: .relaxed) }
-        let lanes = try bells.enumerated().map { try Self.lane($0, $1, parts) }
+        let lanes = try wakeups.enumerated().map { try Self.lane($0, $1, parts) }
         // Only now: what throws must not leave half of a value that cannot be copied.
         self.plan = plan
         sizeBytes = Self.sizeBytes(plan)
@@ -101,7 +101,7 @@ struct SimulatedDevice: ~Copyable {
 
     private static func lane(
         _ number: Int,
-        _ bell: Doorbell,
+        _ wakeup: QueueWakeup,
         _ parts: Parts
     ) throws -> SimulatedLane {
         let id = QueueID(UInt16(number))
@@ -119,7 +119,7 @@ struct SimulatedDevice: ~Copyable {
             queue: number,
             depth: Int(config.depth),
             maxIOBytes: Int(config.maxIOBytes),
-            bell: bell,
+            wakeup: wakeup,
             interventions: parts.options.interventions
         )
         let queue = try Queue(

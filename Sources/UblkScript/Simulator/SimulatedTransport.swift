@@ -37,7 +37,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private var batchNext = 0
     private var commits: [(tag: Tag, result: Int32)] = []
     private var interventions: [Intervention]
-    private let bell: Doorbell
+    private let wakeup: QueueWakeup
     private var control: QueueControl { machine.controls[queue] }
     /// When the wait for a moment is over; see ``wait(nanoseconds:)``.
     private(set) var alarm: Instant?
@@ -78,13 +78,13 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         queue: Int = 0,
         depth: Int,
         maxIOBytes: Int,
-        bell: Doorbell,
+        wakeup: QueueWakeup,
         interventions: [Intervention]
     ) {
         self.machine = machine
         self.queue = queue
         self.depth = depth
-        self.bell = bell
+        self.wakeup = wakeup
         self.interventions = interventions.filter { $0.queue == queue }.sorted { $0.at < $1.at }
         bufferBytes = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
         unsafe buffers = .allocate(byteCount: depth * bufferBytes, alignment: SystemPage.bytes)
@@ -107,7 +107,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         batchNext = 0
         machine.isStuck = false
         takeCommits()
-        if hearsBell() || hasEnded() { return }
+        if takeWakeup() || hasEnded() { return }
         let own = nextOwnEvent
         let next = [deadline, own].compactMap { $0 }.min()
         guard let next, machine.pass(to: next, isForEvent: own != nil) else {
@@ -121,7 +121,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
             control.send(first.message)
         }
         if queue == 0 { machine.sayWhatIsDue() }
-        _ = hearsBell()
+        _ = takeWakeup()
     }
 
     /// When something comes to the queue by itself.
@@ -134,7 +134,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     /// When a wait would be over; nil: never by itself.
     func endOfWait(until deadline: Instant?) -> Instant? {
-        if bell.isRung || machine.isOver { return now }
+        if wakeup.isPending || machine.isOver { return now }
         return [deadline, nextOwnEvent].compactMap { $0 }.min()
     }
 
@@ -289,7 +289,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     /// The driver sees commits only when the ring is entered.
     mutating func takeCommits() {
-        if bell.wantsStop { machine.isStopping = true }
+        if wakeup.wantsStop { machine.isStopping = true }
         for (tag, result) in commits {
             let request = slots[tag.index].request
             unsafe machine.application.ended(
@@ -321,8 +321,8 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         batch.append(.operation(over.tag, transfer: over.transfer, result: result))
     }
 
-    private mutating func hearsBell() -> Bool {
-        guard bell.answered() else { return false }
+    private mutating func takeWakeup() -> Bool {
+        guard wakeup.take() else { return false }
         batch.append(.wakeup)
         return true
     }
@@ -344,6 +344,6 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private mutating func stopWhatIsHeld() {
         machine.stopWhatIsHeld()
         guard machine.heldForEver != nil else { return }
-        precondition(hearsBell(), "the queue's bell is not the transport's")
+        precondition(takeWakeup(), "the queue's wakeup is not the transport's")
     }
 }

@@ -10,19 +10,19 @@ final class SimulationLog: QueueReport {
 
     private static let textsMax = 10
     private let state = Mutex(State())
-    private let bells: [Doorbell]
+    private let wakeups: [QueueWakeup]
     private let controls: [QueueControl]
 
     /// - Parameters:
-    ///   - bells: of the queues.
+    ///   - wakeups: of the queues.
     ///   - controls: of the same.
-    init(bells: [Doorbell], controls: [QueueControl]) {
-        self.bells = bells
+    init(wakeups: [QueueWakeup], controls: [QueueControl]) {
+        self.wakeups = wakeups
         self.controls = controls
     }
 
     private func stop() {
-        for bell in bells { bell.stop() }
+        for wakeup in wakeups { wakeup.stop() }
         for control in controls { control.send(.drain) }
     }
 

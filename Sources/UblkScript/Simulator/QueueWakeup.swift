@@ -3,21 +3,21 @@ import Synchronization
 /// The wakeup of a simulated queue: in place of the eventfd and the STOP_DEV of a real device.
 ///
 /// Any thread.
-final class Doorbell: Sendable {
-    private let isRinging = Atomic<Bool>(false)
+final class QueueWakeup: Sendable {
+    private let isSignalled = Atomic<Bool>(false)
     private let isStopped = Atomic<Bool>(false)
 
     /// Wakes the queue, which has a message.
-    func ring() { isRinging.store(true, ordering: .relaxed) }
+    func signal() { isSignalled.store(true, ordering: .relaxed) }
 
     /// Asks for the end of the device: no further request arrives.
     func stop() { isStopped.store(true, ordering: .relaxed) }
 
-    /// - Returns: true once per ``ring()``.
-    func answered() -> Bool { isRinging.exchange(false, ordering: .relaxed) }
+    /// - Returns: true once per ``signal()``.
+    func take() -> Bool { isSignalled.exchange(false, ordering: .relaxed) }
 
-    /// The next ``answered()`` is true.
-    var isRung: Bool { isRinging.load(ordering: .relaxed) }
+    /// The next ``take()`` is true.
+    var isPending: Bool { isSignalled.load(ordering: .relaxed) }
 
     var wantsStop: Bool { isStopped.load(ordering: .relaxed) }
 }

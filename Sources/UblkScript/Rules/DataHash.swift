@@ -1,7 +1,6 @@
 import CLua
 
-/// The 64-bit hash of data that `io:hash()` and a rule's `content = { hash = ... }` use, and that hash tables of names
-/// use too.
+/// The 64-bit hash of data for `io:hash()` and for `content = { hash = ... }` of a rule; also used by hash tables.
 ///
 /// A pure function, any thread. FNV-1a over 8 bytes at a time, with the halves of the product mixed; it does not
 /// resist crafted collisions.

@@ -4,9 +4,9 @@ import Glibc
 /// A distribution of times, as `dist.*` makes it in a script.
 ///
 /// `dist_lua.c` makes and checks the parameters; they are in the script's memory, immutable, and live as long as the
-/// script. Sampling allocates nothing and cannot fail. A sample takes one or two uniform random numbers (inversion,
-/// Box-Muller), however they turn out, so that runs stay reproducible; exp, log and cos are the C library's, whose
-/// last digit may differ between versions. Any thread.
+/// script. Sampling allocates nothing and cannot fail. Each kind takes one or two uniform random numbers (inversion,
+/// Box-Muller), never a number of them that depends on their values; exp, log and cos are the C library's, whose last
+/// digit may differ between versions. Any thread.
 @safe
 struct Distribution: Sendable {
     // Safety: in memory of the script, which outlives the rules.

@@ -1,6 +1,6 @@
 import CLua
 
-/// Hands the table of functions over through which the Lua functions in C reach the objects that scripts hold
+/// Hands over the table of functions through which the Lua functions in C reach the objects that scripts hold
 /// (`CLua/include/objects.h`).
 ///
 /// None of the functions calls Lua, so Lua never unwinds through Swift. The IO path uses the Swift types directly.

@@ -105,9 +105,12 @@ t_a_script_from_standard_input_is_served_and_cannot_be_read_again() {
   [ -b $dev ] || fail "$dev is no block device"
   ublk-script ctl ranges bad add 0 4K
   expect_equal error "$(read_errno $dev 0 4096)" ENODATA
+  cmp faulty.lua "$state_directory/0.lua"
   expect_status 1 ublk-script reload 0
   expect_output "the script of device 0 came from stdin, and cannot be read again" "reload 0 SCRIPT"
   expect_status 0 ublk-script reload 0 -e 'rule { name = "new", op = "read", error = "EILSEQ" }'
+  grep -q EILSEQ "$state_directory/0.1.lua"
+  [ ! -e "$state_directory/0.lua" ] || fail "the script of before is still there"
   expect_equal error "$(read_errno $dev 0 4096)" EILSEQ
   expect_status 1 ublk-script reload 0
   expect_output "came from (command line)"

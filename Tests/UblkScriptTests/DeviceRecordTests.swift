@@ -1,4 +1,5 @@
 import CUring
+import Glibc
 import Testing
 
 @testable import UblkScript
@@ -31,11 +32,48 @@ import Testing
         #expect(driver.depth == 1 && driver.maxIOBytes == 4096)
         #expect(Features(rawValue: driver.features) == server.info.features)
         #expect(driver.params == server.params && driver.params.sizeBytes == 1 << 20)
+        #expect(record.loadedScript == world.state.scriptPath(DeviceID(0), bank: 0))
         #expect(record.script == server.request.source.recordedPath && record.origin == .file)
         #expect(record.backing == "file" && record.file == world.disk)
         #expect(record.ledgerFile == world.ledger && record.patienceSeconds == 5)
         #expect(record.seed == server.seed && record.settings == ["seed=7"])
         #expect(record.directory == ScriptSource.workingDirectory)
+        try server.takeDown(deletes: true, patienceSeconds: 5)
+    }
+
+    @Test func `the script that runs lies beside the record, whatever becomes of its file`() throws
+    {
+        let world = ServerWorld()
+        let server = try world.server()
+        var record = try server.bringUp()
+        #expect(contents(of: try #require(record.loadedScript)) == world.script)
+        // a reload writes the other name before the record, and takes the old one away after it
+        let next = world.state.scriptPath(DeviceID(0), bank: 1)
+        record.loadedScript = next
+        try server.lifecycle.keep(
+            StoredRecord(json: JSON.encode(record), script: Array("-- new".utf8), bank: 1)
+        )
+        #expect(contents(of: next) == "-- new")
+        #expect(contents(of: world.state.scriptPath(DeviceID(0), bank: 0)) == nil)
+        try server.takeDown(deletes: true, patienceSeconds: 5)
+        #expect(world.leftovers() == world.leftFiles)
+    }
+
+    @Test func `a record that cannot be written leaves the script that it tells of`() throws {
+        let world = ServerWorld()
+        let server = try world.server()
+        let record = try server.bringUp()
+        let id = DeviceID(0)
+        // a folder in its place cannot be replaced by a file
+        let path = world.state.recordPath(id)
+        #expect(unsafe rename(path, path + ".away") == 0 && mkdir(path, 0o755) == 0)
+        #expect(throws: DeviceError.self) {
+            try server.lifecycle.keep(
+                StoredRecord(json: JSON.encode(record), script: Array("-- new".utf8), bank: 1)
+            )
+        }
+        #expect(contents(of: try #require(record.loadedScript)) == world.script)
+        #expect(unsafe rmdir(path) == 0 && rename(path + ".away", path) == 0)
         try server.takeDown(deletes: true, patienceSeconds: 5)
     }
 

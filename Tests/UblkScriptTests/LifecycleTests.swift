@@ -186,7 +186,9 @@ import struct SystemPackage.Errno
         )
         #expect(record.id == 0 && record.cookie == world.cookie && record.serverPID == getpid())
         #expect(
-            DirectoryListing.names(world.state.path).sorted() == ["0.json", "0.log", "0.sock"]
+            DirectoryListing.names(world.state.path).sorted() == [
+                "0.json", "0.log", "0.lua", "0.sock",
+            ]
         )
         #expect(world.queues.running == 2 && world.driver.hasOpenNode && world.driver.scans == 1)
         #expect(server.contexts.allSatisfy { $0.control.armed.load(ordering: .relaxed) })
@@ -213,7 +215,7 @@ import struct SystemPackage.Errno
         }
         try server.takeDown(deletes: true, patienceSeconds: 5)
         let (stop, delete) = (seen.value[.stopDevice], seen.value[.deleteDevice])
-        #expect(stop?.isOpen == true && stop?.names == ["0.json", "0.log", "0.sock"])
+        #expect(stop?.isOpen == true && stop?.names == ["0.json", "0.log", "0.lua", "0.sock"])
         #expect(delete?.isOpen == false && delete?.names == [])
     }
 
@@ -226,7 +228,11 @@ import struct SystemPackage.Errno
             server.lifecycle.done == [.device, .grant, .names, .log, .parameters, .record, .socket]
         )
         #expect(world.driver.presentIDs() == [DeviceID(0)])
-        #expect(DirectoryListing.names(world.state.path).sorted() == ["0.json", "0.log", "0.sock"])
+        #expect(
+            DirectoryListing.names(world.state.path).sorted() == [
+                "0.json", "0.log", "0.lua", "0.sock",
+            ]
+        )
         #expect(world.queues.running == 0 && !world.driver.hasOpenNode)
         try server.takeDown(deletes: true, patienceSeconds: 5)
         #expect(world.leftovers() == world.leftFiles)
@@ -322,6 +328,7 @@ import struct SystemPackage.Errno
         let problem = problem(server, patienceSeconds: 5)
         #expect(problem == "DEL_DEV_ASYNC of device 0 failed: Interrupted system call (EINTR)")
         #expect(world.state.readRecord(DeviceID(0)) == before && before != nil)
+        #expect(contents(of: world.state.scriptPath(DeviceID(0), bank: 0)) == world.script)
         #expect(world.driver.presentIDs() == [DeviceID(0)] && world.queues.running == 0)
         try server.takeDown(deletes: true, patienceSeconds: 5)
         #expect(world.leftovers() == world.leftFiles)

@@ -145,13 +145,29 @@ import Testing
         #expect(state.recordedIDs().map(\.rawValue) == [0, 9, 10, 100, 1_048_575])
     }
 
-    @Test func `removing takes record, socket and logs, and nothing of others`() throws {
-        for name in ["3.json", "3.sock", "3.log", "3.log.1", "33.json", "4.log"] {
+    @Test func `removing takes record, scripts, socket and logs, and nothing of others`() throws {
+        let own = ["3.json", "3.lua", "3.1.lua", "3.sock", "3.log", "3.log.1"]
+        for name in own + ["33.json", "4.log", "4.lua"] {
             scratch.write(name, "x")
         }
         state.remove(DeviceID(3))
-        #expect(DirectoryListing.names(scratch.path).sorted() == ["33.json", "4.log"])
+        #expect(DirectoryListing.names(scratch.path).sorted() == ["33.json", "4.log", "4.lua"])
         state.remove(DeviceID(3))
+    }
+
+    @Test func `a script is its owner's to read, and is put back with the record`() throws {
+        try state.writeScript(Array("-- \u{e9}\n".utf8), of: DeviceID(3), bank: 1)
+        try state.writeRecord(Array("{}".utf8), of: DeviceID(3))
+        var status = stat()
+        #expect(unsafe stat(state.scriptPath(DeviceID(3), bank: 1), &status) == 0)
+        #expect(status.st_mode & 0o777 == 0o600)
+        let kept = state.copy(of: DeviceID(3))
+        state.remove(DeviceID(3))
+        #expect(DirectoryListing.names(scratch.path).isEmpty)
+        state.putBack(kept, of: DeviceID(3))
+        #expect(DirectoryListing.names(scratch.path).sorted() == ["3.1.lua", "3.json"])
+        #expect(contents(of: scratch.file("3.1.lua")) == "-- \u{e9}\n")
+        #expect(state.readRecord(DeviceID(3)) == Array("{}".utf8))
     }
 
     @Test func `nothing is there before the first record`() {

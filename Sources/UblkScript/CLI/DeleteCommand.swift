@@ -230,6 +230,7 @@ struct DeviceRemoval {
     /// Deletes a device whose server has died, with its files in the state directory.
     private static func deleteOrphan(_ id: DeviceID, _ record: DeviceRecord) throws {
         let state = StateDirectory.standard
+        let kept = state.copy(of: id)
         do throws(DeviceError) {
             let control = try ControlDevice()
             let isOurs = try control.info(of: id).cookie == record.cookie
@@ -245,7 +246,7 @@ struct DeviceRemoval {
             try control.delete(id, seconds: 75)
         } catch {
             if error.errno == .operationNotSupportedByDevice { return state.remove(id) }
-            try? state.writeRecord(JSON.encode(record), of: id)
+            state.putBack(kept, of: id)
             throw Failure(error)
         }
     }

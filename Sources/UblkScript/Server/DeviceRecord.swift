@@ -1,8 +1,8 @@
 /// The record of a device in the state directory, as JSON: what the driver does not know of it.
 ///
-/// Written before the queues come up, removed when the device is deleted. It has all that is needed to serve the device
-/// again, except the text of a script that was neither a file nor shipped. Keys that a later format added may be
-/// missing; a record of a format newer than ``newestFormat`` is not read, as its keys may mean something else.
+/// Written before the queues come up, removed when the device is deleted. With the script's text beside it, it has all
+/// that is needed to serve the device again. Keys that a later format added may be missing; a record of a format newer
+/// than ``newestFormat`` is not read, as its keys may mean something else.
 struct DeviceRecord: Codable, Sendable, Equatable {
     static let newestFormat = 2
 
@@ -16,6 +16,10 @@ struct DeviceRecord: Codable, Sendable, Equatable {
     var script: String
     /// Kind of ``script``; nil in the first format, where it is a file or a shipped script.
     var origin: ScriptSource.Origin?
+    /// Absolute path of a copy of the script's text as it was loaded, whatever has become of its file.
+    ///
+    /// nil in a record of an older server.
+    var loadedScript: String?
     /// `memory`, `null` or `file`.
     var backing: String
     /// Absolute path of the backing file.
@@ -53,4 +57,14 @@ struct DeviceRecord: Codable, Sendable, Equatable {
             self.params = params
         }
     }
+}
+
+/// What a server leaves in the state directory for whoever serves its device again.
+struct StoredRecord: Sendable {
+    /// The encoded ``DeviceRecord``.
+    var json: [UInt8]
+    /// The text of ``DeviceRecord/loadedScript``.
+    var script: [UInt8]
+    /// ``LoadedScript/Plan/bank``, for its name: a reload takes the other one.
+    var bank: Int
 }

@@ -155,6 +155,7 @@ extension DeviceServer {
         guard var record else { return }
         record.script = plan.source.recordedPath
         record.origin = plan.source.origin
+        record.loadedScript = request.state.scriptPath(id, bank: plan.bank)
         record.settings = overrides.map { "\($0.key)=\($0.plainText)" }
         do throws(DeviceError) { try keep(record) } catch {
             logger.warning("the record of the device could not be written: \(error)")

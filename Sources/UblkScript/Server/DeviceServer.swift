@@ -120,9 +120,14 @@ final class DeviceServer {
     /// Removes the files that were made for a device that did not come up.
     func removeNewFiles() { request.newFiles.removeAll() }
 
+    /// Replaces the record, and the script beside it by the one that runs.
     func keep(_ record: DeviceRecord) throws(DeviceError) {
         self.record = record
-        try lifecycle.keep(record: request.encode(record))
+        try lifecycle.keep(stored(record))
+    }
+
+    private func stored(_ record: DeviceRecord) -> StoredRecord {
+        StoredRecord(json: request.encode(record), script: plan.source.text, bank: plan.bank)
     }
 
     /// Starts the watchdog's thread unless it runs.
@@ -223,13 +228,14 @@ extension DeviceServer: LifecycleHost {
 
     func note(_ remark: String) { logger.info("\(remark)") }
 
-    func makeRecord() -> [UInt8] {
+    func makeRecord() -> StoredRecord {
         let record = DeviceRecord(
             id: id.rawValue,
             serverPID: getpid(),
             cookie: request.cookie,
             script: request.source.recordedPath,
             origin: request.source.origin,
+            loadedScript: request.state.scriptPath(id, bank: plan.bank),
             backing: plan.config.backing.rawValue,
             file: backings.ownFile.map { AbsolutePath.of($0.path) },
             sizeBytes: sizeBytes,
@@ -242,7 +248,7 @@ extension DeviceServer: LifecycleHost {
             patienceSeconds: request.patienceSeconds
         )
         self.record = record
-        return request.encode(record)
+        return stored(record)
     }
 
     func listen(at path: String) throws(DeviceError) {

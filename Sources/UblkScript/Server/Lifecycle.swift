@@ -89,7 +89,7 @@ final class Lifecycle {
         case .names: try state.create()
         case .log: try host.openLog(of: id)
         case .parameters: try newDevice.setParams(host.params, of: id)
-        case .record: try keep(record: host.makeRecord())
+        case .record: try keep(host.makeRecord())
         case .socket: try host.listen(at: state.socketPath(id))
         case .character: characterFD = try newDevice.open(id)
         case .queues: try host.startQueues(characterFD)
@@ -143,10 +143,12 @@ final class Lifecycle {
 
     // MARK: The record
 
-    /// Writes the record, or replaces it.
-    func keep(record bytes: [UInt8]) throws(DeviceError) {
-        try state.writeRecord(bytes, of: id)
-        recordBytes = bytes
+    /// Writes the record and the script it is about, or replaces them; on failure the record is as it was.
+    func keep(_ record: StoredRecord) throws(DeviceError) {
+        try state.writeScript(record.script, of: id, bank: record.bank)
+        try state.writeRecord(record.json, of: id)
+        state.removeScript(of: id, otherThan: record.bank)
+        recordBytes = record.json
     }
 
     // MARK: Taking down
@@ -165,10 +167,11 @@ final class Lifecycle {
     /// - Throws: the error of DEL_DEV; then the device and its record still exist.
     func delete(_ host: any LifecycleHost) throws(DeviceError) {
         // Before DEL, because afterwards another device may have the number and these file names.
+        let kept = state.copy(of: id)
         undo(downTo: .names, host)
         do throws(DeviceError) { try outside.delete(id) } catch {
             guard error.errno == .operationNotSupportedByDevice else {
-                try? state.writeRecord(recordBytes, of: id)
+                state.putBack(kept, of: id)
                 done.append(.names)
                 throw error
             }
@@ -224,8 +227,8 @@ protocol LifecycleHost: AnyObject {
     func openLog(of id: DeviceID) throws
     /// Logs a remark.
     func note(_ remark: String)
-    /// The encoded ``DeviceRecord``.
-    func makeRecord() -> [UInt8]
+    /// The encoded ``DeviceRecord``, and the script it is about.
+    func makeRecord() -> StoredRecord
     func listen(at path: String) throws(DeviceError)
     /// Starts the queue threads and returns when all have fetched their tags; on failure no thread is left.
     func startQueues(_ characterFD: Int32) throws

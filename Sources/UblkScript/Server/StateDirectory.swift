@@ -1,10 +1,10 @@
 import Glibc
 import SystemPackage
 
-/// `/run/ublk-script`: the record, control socket and log of each device.
+/// `/run/ublk-script`: the record, script, control socket and log of each device.
 ///
 /// The record marks ownership: a device without one is not ours. It is written under a temporary name and renamed, so
-/// that readers never see half of it.
+/// that readers never see half of it. The script is written before the record that names it.
 ///
 /// Records decide which processes and devices root kills and deletes, so the folder is used only while nobody else can
 /// write to it (``check()``), and its files are never opened through a symbolic link. Any thread.
@@ -16,6 +16,17 @@ struct StateDirectory: Sendable {
     func recordPath(_ id: DeviceID) -> String { "\(path)/\(id).json" }
     func socketPath(_ id: DeviceID) -> String { "\(path)/\(id).sock" }
     func logPath(_ id: DeviceID) -> String { "\(path)/\(id).log" }
+
+    /// The text of the script as it was loaded.
+    ///
+    /// There are two names: a reload writes to the one that the record does not name.
+    func scriptPath(_ id: DeviceID, bank: Int) -> String {
+        "\(path)/\(id)\(bank == 0 ? "" : ".\(bank)").lua"
+    }
+
+    private func scriptPaths(_ id: DeviceID) -> [String] {
+        [scriptPath(id, bank: 0), scriptPath(id, bank: 1)]
+    }
 
     /// Makes the folder unless it exists, and checks it.
     func create() throws(DeviceError) {
@@ -58,16 +69,25 @@ struct StateDirectory: Sendable {
     ///
     /// - Parameter json: the encoded ``DeviceRecord``.
     func writeRecord(_ json: [UInt8], of id: DeviceID) throws(DeviceError) {
-        let temporary = "\(path)/.\(id).json.tmp"
-        let fd = try Self.createFile(temporary, 0o644)
-        var errno = Self.write(json, to: fd)
+        try replace(recordPath(id), with: json, mode: 0o644)
+    }
+
+    /// Writes the script's text. Only root may read it, as the script's own file may have been readable by root only.
+    func writeScript(_ text: [UInt8], of id: DeviceID, bank: Int) throws(DeviceError) {
+        try replace(scriptPath(id, bank: bank), with: text, mode: 0o600)
+    }
+
+    private func replace(_ file: String, with bytes: [UInt8], mode: mode_t) throws(DeviceError) {
+        let temporary = "\(path)/.\(file.dropFirst(path.utf8.count + 1)).tmp"
+        let fd = try Self.createFile(temporary, mode)
+        var errno = Self.write(bytes, to: fd)
         if close(fd) != 0, errno == nil { errno = Errno(rawValue: Glibc.errno) }
-        if errno == nil, unsafe rename(temporary, recordPath(id)) != 0 {
+        if errno == nil, unsafe rename(temporary, file) != 0 {
             errno = Errno(rawValue: Glibc.errno)
         }
         guard let errno else { return }
         unsafe unlink(temporary)
-        throw .system(call: "write", path: recordPath(id), errno)
+        throw .system(call: "write", path: file, errno)
     }
 
     /// Writes all bytes.
@@ -87,20 +107,50 @@ struct StateDirectory: Sendable {
         return nil
     }
 
-    func readRecord(_ id: DeviceID) -> [UInt8]? {
-        let fd = unsafe open(recordPath(id), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+    func readRecord(_ id: DeviceID) -> [UInt8]? { Self.read(recordPath(id)) }
+
+    /// nil: it cannot be read.
+    private static func read(_ path: String) -> [UInt8]? {
+        let fd = unsafe open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
         guard fd >= 0 else { return nil }
         defer { close(fd) }
-        var bytes = [UInt8](repeating: 0, count: 1 << 20)
-        let got = unsafe bytes.withUnsafeMutableBytes { unsafe read(fd, $0.baseAddress, $0.count) }
+        var status = stat()
+        guard unsafe fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+        var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
+        // Nobody changes a file here, but replaces it.
+        let got = unsafe bytes.withUnsafeMutableBytes {
+            unsafe Glibc.read(fd, $0.baseAddress, $0.count)
+        }
         return got >= 0 ? Array(bytes.prefix(got)) : nil
     }
 
     /// Removes all files of a device.
     func remove(_ id: DeviceID) {
-        for path in [recordPath(id), socketPath(id), logPath(id), logPath(id) + ".1"] {
-            unsafe unlink(path)
+        let paths = [recordPath(id), socketPath(id), logPath(id), logPath(id) + ".1"]
+        for path in paths + scriptPaths(id) { unsafe unlink(path) }
+    }
+
+    /// Removes the script that the record does not name any more.
+    func removeScript(of id: DeviceID, otherThan bank: Int) {
+        unsafe unlink(scriptPath(id, bank: 1 - bank))
+    }
+
+    /// The files that a later process needs, kept in memory to be put back when DEL_DEV fails.
+    struct Kept {
+        fileprivate var record: [UInt8]?
+        fileprivate var scripts: [[UInt8]?]
+    }
+
+    func copy(of id: DeviceID) -> Kept {
+        Kept(record: readRecord(id), scripts: scriptPaths(id).map { Self.read($0) })
+    }
+
+    /// Ignores errors, as a device without a record can still be deleted.
+    func putBack(_ kept: Kept, of id: DeviceID) {
+        for (bank, text) in kept.scripts.enumerated() {
+            if let text { try? writeScript(text, of: id, bank: bank) }
         }
+        if let record = kept.record { try? writeRecord(record, of: id) }
     }
 
     /// The ids of all devices with a record, in ascending order.

@@ -21,6 +21,13 @@ final class ServerWorld {
     var disk: String { files.file("disk.img") }
     var ledger: String { files.file("ledger.jsonl") }
 
+    var script: String {
+        """
+        device { size = "1M", depth = 1, max_io = "4K", file = "\(disk)", queues = 2 }
+        function read(io) end
+        """
+    }
+
     init() { queues = FakeQueues(driver) }
 
     deinit {
@@ -36,10 +43,6 @@ final class ServerWorld {
         patienceSeconds: Int = 5,
         openLog: ((DeviceID) throws -> LogSink)? = nil
     ) throws -> DeviceServer {
-        let script = """
-            device { size = "1M", depth = 1, max_io = "4K", file = "\(disk)", queues = 2 }
-            function read(io) end
-            """
         let state = state
         var request = DeviceServer.Request(
             source: ScriptSource(path: "faulty.lua", text: script),

@@ -149,32 +149,48 @@ extension AdminRequest {
 
 /// A request as sent over the control socket, and the format of the answer.
 struct AdminCall: Sendable {
+    /// The first word, which both ends of the socket know by this.
+    enum Verb: String, Sendable {
+        /// Words of ``ControlWord``, or for the script's own function.
+        case control = "ctl"
+        case controlAsJSON = "ctl-json"
+        case status
+        case reload
+        case ledger
+        case reached
+        case stop
+        case delete = "del"
+    }
+
     let request: AdminRequest
     var asJSON = false
 
     init(words: [String]) throws(AdminRefusal) {
         let arguments = Array(words.dropFirst())
-        switch words.first ?? "" {
-        case "ctl": request = try AdminRequest(control: arguments)
-        case "ctl-json":
+        let word = words.first ?? ""
+        guard let verb = Verb(rawValue: word) else {
+            throw AdminRefusal("unknown request \"\(word)\"")
+        }
+        switch verb {
+        case .control: request = try AdminRequest(control: arguments)
+        case .controlAsJSON:
             request = try AdminRequest(control: arguments, asJSON: true)
             asJSON = true
-        case "status": request = .server(.status)
-        case "reload": request = .server(.reload(try ReloadRequest(words: arguments)))
-        case "ledger": request = .server(.ledger(try LedgerRequest(words: arguments)))
-        case "reached":
+        case .status: request = .server(.status)
+        case .reload: request = .server(.reload(try ReloadRequest(words: arguments)))
+        case .ledger: request = .server(.ledger(try LedgerRequest(words: arguments)))
+        case .reached:
             guard let milestone = Milestone(words: arguments) else {
                 throw AdminRefusal("reached: rule, mark, held or state")
             }
             request = .server(.reached(milestone))
-        case "del", "stop":
+        case .stop, .delete:
             request = .server(
                 .takeDown(
-                    deletes: words[0] == "del",
+                    deletes: verb == .delete,
                     patienceSeconds: arguments.first.flatMap { Int($0) }
                 )
             )
-        case let word: throw AdminRefusal("unknown request \"\(word)\"")
         }
     }
 }

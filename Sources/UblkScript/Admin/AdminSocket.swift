@@ -117,6 +117,14 @@ struct AdminConnection: ~Copyable {
         return (first == UInt8(ascii: "+"), String(decoding: bytes.dropFirst(), as: UTF8.self))
     }
 
+    func ask(
+        _ verb: AdminCall.Verb,
+        _ arguments: [String] = [],
+        shouldContinue: () -> Bool = { true }
+    ) throws(Silence) -> (ok: Bool, text: String) {
+        try ask([verb.rawValue] + arguments, shouldContinue: shouldContinue)
+    }
+
     private func readAll(
         _ limit: inout TimeLimit,
         _ shouldContinue: () -> Bool

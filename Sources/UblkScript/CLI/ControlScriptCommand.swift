@@ -61,18 +61,16 @@ struct ControlScriptCommand: ParsableCommand {
             if json { Output.line("{}") }
             return
         }
-        func ask(_ request: String) throws -> String {
-            try server.ask([request] + words)
-        }
         if words == ["stats"] {
             let statistics = try StatsCommand.ask(server)
             if json { return Output.line(JSON.text([statistics])) }
             return Output.record(StatisticsText(statistics).text)
         }
-        if json { return Output.line(try ask("ctl-json")) }
+        if json { return Output.line(try server.ask(.controlAsJSON, words)) }
         let text =
             ControlWord.hasRows(words)
-            ? try Self.table(of: words[0], try ask("ctl-json"), server) : try ask("ctl")
+            ? try Self.table(of: words[0], try server.ask(.controlAsJSON, words), server)
+            : try server.ask(.control, words)
         if !text.isEmpty { Output.record(text) }
     }
 

@@ -90,7 +90,7 @@ struct DeviceRemoval {
             throw Failure("device \(id) has no server any more. Clean it up: ublk-script del \(id)")
         }
         try checkUnused(id)
-        do { try ask(server, to: "stop") } catch let failure as Failure {
+        do { try ask(server, to: .stop) } catch let failure as Failure {
             // When it is not there to be killed it ended by itself, and writeback may have been lost.
             guard try killServer(record, failure) else { throw failure }
             // The disk goes with the server, except on kernels that notice its end late.
@@ -104,7 +104,7 @@ struct DeviceRemoval {
         try checkUnused(id)
         if ServerProcess.isAlive(record.serverPID) {
             do {
-                try ask(server, to: "del")
+                try ask(server, to: .delete)
                 return try Self.reportUsers(id)
             } catch let failure as Failure {
                 // Another `del` at the same time has deleted it.
@@ -201,7 +201,7 @@ struct DeviceRemoval {
         Output.error(ServerClient.descriptionOfDeleted(id))
     }
 
-    private func ask(_ server: ServerClient, to word: String) throws {
+    private func ask(_ server: ServerClient, to verb: AdminCall.Verb) throws {
         let id = server.id
         let pid = server.record.serverPID
         var patience = Patience(id, server: pid, seconds: patienceSeconds)
@@ -210,15 +210,17 @@ struct DeviceRemoval {
         }
         let answer: (ok: Bool, text: String)
         do throws(AdminConnection.Silence) {
-            answer = try connection.ask([word, "\(patienceSeconds)"]) { patience.shouldContinue() }
+            answer = try connection.ask(verb, ["\(patienceSeconds)"]) {
+                patience.shouldContinue()
+            }
         } catch {
             switch error {
             case .late:
                 throw Failure(
-                    "\(patience.who) did not \(word) it while nothing moved for \(patienceSeconds) s"
+                    "\(patience.who) did not \(verb.rawValue) it while nothing moved for \(patienceSeconds) s"
                 )
             case .ended:
-                throw Failure("the server of device \(id) ended before \(word) was done")
+                throw Failure("the server of device \(id) ended before \(verb.rawValue) was done")
             }
         }
         guard answer.ok else { throw Failure(answer.text) }

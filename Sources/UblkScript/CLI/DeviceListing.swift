@@ -90,7 +90,7 @@ struct DeviceListing: Encodable {
             return
         }
         do throws(AdminConnection.Silence) {
-            let answer = try connection.ask(["status"])
+            let answer = try connection.ask(.status)
             if answer.ok { take(ServerStatus(lines: answer.text)) }
         } catch {
             if case .late = error { isSilent = true }

@@ -93,9 +93,9 @@ struct LedgerCommand: ParsableCommand {
         let isFirst = cursor.isEmpty
         let pid = server.record.serverPID
         if follow, !isFirst, !ServerProcess.isAlive(pid) { return nil }
-        let words = ["ledger", json ? "json" : "text", since ?? "", cursor] + filter
+        let words = [json ? "json" : "text", since ?? "", cursor] + filter
         let answer: String
-        do { answer = try server.ask(words) } catch {
+        do { answer = try server.ask(.ledger, words) } catch {
             // Following ends when the device is being deleted.
             if follow, !isFirst, ServerProcess.waitForExit(pid, seconds: 5) {
                 return nil

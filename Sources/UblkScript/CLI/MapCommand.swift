@@ -133,12 +133,12 @@ struct MapCommand: ParsableCommand {
         with extents: [MappedFile.Extent],
         _ server: ServerClient
     ) throws {
-        var answer = try server.ask(["ctl", "ranges", set, add ? "count" : "clear"])
+        var answer = try server.ask(.control, ["ranges", set, add ? "count" : "clear"])
         for start in stride(from: 0, to: extents.count, by: Self.batch) {
             let words = extents[start..<min(start + Self.batch, extents.count)].flatMap {
                 ["\($0.offset)", "\($0.length)"]
             }
-            answer = try server.ask(["ctl", "ranges", set, "add"] + words)
+            answer = try server.ask(.control, ["ranges", set, "add"] + words)
         }
         Output.line(answer)
     }

@@ -68,8 +68,8 @@ struct ReloadCommand: ParsableCommand {
             }
             try check(source, isOther, server.record, settings)
         } catch { throw Failure(error) }
-        let request = ["reload", isOther ? "other" : "same"] + source.asWords + settings
-        _ = try server.ask(request, seconds: 120)
+        let words = [isOther ? "other" : "same"] + source.asWords + settings
+        _ = try server.ask(.reload, words, seconds: 120)
     }
 
     /// The device's own script, read again.

@@ -67,14 +67,15 @@ struct ServerClient {
     ///
     /// - Parameter shouldContinue: called several times a second; false gives up before the time is over.
     func ask(
-        _ words: [String],
+        _ verb: AdminCall.Verb,
+        _ arguments: [String] = [],
         seconds: Int = questionSeconds,
         shouldContinue: () -> Bool = { true }
     ) throws -> String {
         let connection = try connect(seconds: seconds, shouldContinue: shouldContinue)
         let answer: (ok: Bool, text: String)
         do throws(AdminConnection.Silence) {
-            answer = try connection.ask(words, shouldContinue: shouldContinue)
+            answer = try connection.ask(verb, arguments, shouldContinue: shouldContinue)
         } catch {
             switch error {
             case .late:

@@ -55,7 +55,7 @@ struct StatsCommand: ParsableCommand {
     }
 
     static func ask(_ server: ServerClient) throws -> DeviceStatistics {
-        let answer = try server.ask(["ctl-json", "stats"])
+        let answer = try server.ask(.controlAsJSON, ["stats"])
         guard let statistics = JSON.decode(DeviceStatistics.self, Array(answer.utf8)) else {
             throw server.isOfAnotherVersion
         }

@@ -101,7 +101,7 @@ struct WaitCommand: ParsableCommand {
         _ server: ServerClient,
         shouldContinue: () -> Bool
     ) throws -> Milestone.Report {
-        let answer = try server.ask(["reached"] + words, shouldContinue: shouldContinue)
+        let answer = try server.ask(.reached, words, shouldContinue: shouldContinue)
         guard let report = Milestone.Report(line: answer) else {
             throw server.isOfAnotherVersion
         }

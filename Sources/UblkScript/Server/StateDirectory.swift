@@ -72,7 +72,9 @@ struct StateDirectory: Sendable {
         try replace(recordPath(id), with: json, mode: 0o644)
     }
 
-    /// Writes the script's text. Only root may read it, as the script's own file may have been readable by root only.
+    /// Writes the script's text.
+    ///
+    /// Only root may read it, as the script's own file may have been readable by root only.
     func writeScript(_ text: [UInt8], of id: DeviceID, bank: Int) throws(DeviceError) {
         try replace(scriptPath(id, bank: bank), with: text, mode: 0o600)
     }

@@ -10,6 +10,18 @@ export LC_ALL=C
 state_directory=/run/ublk-script
 tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
+# ---- kernels ----
+
+kernel_is_at_least() { # MAJOR.MINOR
+  local major minor
+  IFS=. read -r major minor _ <<<"$(uname -r)"
+  [ "$major" -gt "${1%.*}" ] || { [ "$major" = "${1%.*}" ] && [ "$minor" -ge "${1#*.}" ]; }
+}
+
+needs_kernel() { # MAJOR.MINOR
+  kernel_is_at_least "$1" || skip "the driver can do this from $1 on"
+}
+
 # ---- running cases ----
 
 run_cases() { # [PART OF A NAME...]

@@ -107,13 +107,6 @@ grid() { # HOLD COMMAND[:DATA] "SIGNAL..." MOMENT...
   done
 }
 
-needs_kernel() { # MAJOR MINOR
-  local major minor
-  IFS=. read -r major minor _ <<<"$(uname -r)"
-  [ "$major" -gt "$1" ] || { [ "$major" = "$1" ] && [ "$minor" -ge "$2" ]; } ||
-    skip "the driver can do this from $1.$2 on"
-}
-
 t_SIGKILL_while_another_program_deletes_the_device_leaves_nothing() {
   grid hold_read DEL_DEV KILL 0 0.6 1.2 2.4
 }
@@ -131,13 +124,13 @@ t_SIGKILL_while_another_program_stops_the_device_leaves_nothing() {
 }
 
 t_SIGKILL_while_another_program_quiesces_the_device_leaves_nothing() {
-  needs_kernel 6 16
+  needs_kernel 6.16
   grid hold_read QUIESCE_DEV:1000 KILL 0.2
 }
 
 # Before, the kernel itself dies of this command for a device whose server has just been killed.
 t_SIGKILL_while_another_program_changes_the_size_leaves_nothing() {
-  needs_kernel 7 2
+  needs_kernel 7.2
   grid hold_read UPDATE_SIZE:65536 KILL 0.2
 }
 

@@ -209,7 +209,13 @@ t_add_prints_its_entry_and_nothing_with_quiet() {
 t_features_names_what_the_driver_offers() {
   expect_status 0 ublk-script features
   expect_output "ublk_drv features: 0x" CMD_IOCTL_ENCODE USER_COPY
-  local json
+  # what it says of kernels is true on this one
+  local json name since has
+  while read -r name since has _; do
+    [ "$has" = yes ] || ! kernel_is_at_least "$since" || [ $name = INTEGRITY ] \
+      || fail "$name is said to be in $since, and this kernel $(uname -r) has it not"
+    [ "$has" = no ] || kernel_is_at_least "$since" || fail "$name is here, and said to come with $since"
+  done < <(ublk-script features | sed 1,2d)
   json=$(ublk-script features --json)
   expect_equal bits $(($(json_value features <<<"$json") & 0x40)) 64
 }

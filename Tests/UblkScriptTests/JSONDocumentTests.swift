@@ -205,7 +205,7 @@ struct JSONDocumentTests {
             extents: [.init(offset: 4096, length: 512, at: 0)]
         )
         try check("map", JSON.text([file]))
-        try check("features", JSON.text(FeaturesCommand.Report(features: 1, names: ["A"])))
+        try check("features", JSON.text(FeaturesCommand.Report([.userCopy])))
         let script = """
             rule { name = "slow", op = "read", p = 0.9, delay = "1ms", error = "EIO" }
             rule { op = "write", hang = "1ms" }

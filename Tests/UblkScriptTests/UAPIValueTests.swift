@@ -6,11 +6,11 @@ import Testing
 /// The values of `UAPI/` that people see or type: features, device names, descriptors.
 @Suite struct UAPIValueTests {
     @Test func `features are named lowest bit first, unknown bits by their number`() {
-        let bits: [UInt64] = [0x1, 0x80, 0x4_0000, 0x8_0000, 0x10_0000, 0x8000_0000_0000_0000]
+        let bits: [UInt64] = [0x1, 0x80, 0x4_0000, 0x8_0000, 0x20_0000, 0x8000_0000_0000_0000]
         let features = Features(rawValue: bits.reduce(0, |))
         #expect(
             features.named.map(\.name) == [
-                "SUPPORT_ZERO_COPY", "USER_COPY", "NO_AUTO_PART_SCAN", "SHMEM_ZC", "UNKNOWN_20",
+                "SUPPORT_ZERO_COPY", "USER_COPY", "NO_AUTO_PART_SCAN", "SHMEM_ZC", "UNKNOWN_21",
                 "UNKNOWN_63",
             ]
         )
@@ -29,6 +29,27 @@ import Testing
         ]
         for (feature, name) in named { #expect(feature.named.map(\.name) == [name]) }
         #expect(Features(rawValue: 0xfffff).named.count == 20, "the mask of kernel 7.2")
+    }
+
+    @Test func `features tells of every flag whether this kernel has it`() {
+        let lines = FeaturesCommand.Report(Features(rawValue: 0x8000_0000_0000_0081)).text
+            .split(separator: "\n").map { $0.split(separator: " ").prefix(3).map(String.init) }
+        #expect(lines.first == ["ublk_drv", "features:", "0x8000000000000081"])
+        #expect(lines[1] == ["flag", "since", "here"])
+        #expect(lines[2] == ["SUPPORT_ZERO_COPY", "6.15", "yes"])
+        #expect(lines[3] == ["URING_CMD_COMP_IN_TASK", "6.0", "no"])
+        #expect(lines[9] == ["USER_COPY", "6.5", "yes"])
+        #expect(lines[22] == ["IO_DESC_SIZE", "7.3", "no"])
+        #expect(Array(lines[23...]) == [["UNKNOWN_63", "later", "yes"]])
+    }
+
+    @Test func `every feature has a name of its own, a kernel and a purpose of one line`() {
+        #expect(Set(Feature.all.map(\.name)).count == Feature.all.count)
+        for feature in Feature.all {
+            let kernel = feature.since.split(separator: ".").compactMap { Int($0) }
+            #expect(kernel.count == 2 && kernel[0] >= 6, "\(feature.name)")
+            #expect((20...80).contains(feature.purpose.count), "\(feature.name)")
+        }
     }
 
     @Test(arguments: [

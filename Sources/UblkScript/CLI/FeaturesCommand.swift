@@ -13,23 +13,50 @@ struct FeaturesCommand: ParsableCommand {
     struct Report: Encodable {
         var features: UInt64
         var names: [String]
+        var flags: [Flag]
+
+        struct Flag: Encodable {
+            var name: String
+            var bit: Int
+            var since: String
+            var purpose: String
+            var isOffered: Bool
+        }
+
+        init(_ features: Features) {
+            self.features = features.rawValue
+            names = features.named.map(\.name)
+            flags = Feature.all.enumerated().map { bit, feature in
+                Flag(
+                    name: feature.name,
+                    bit: bit,
+                    since: feature.since,
+                    purpose: feature.purpose,
+                    isOffered: features.rawValue >> UInt64(bit) & 1 != 0
+                )
+            }
+        }
+
+        /// Every flag, with the kernel that came with it first; what is set without being known comes last.
+        var text: String {
+            var table = TextTable(
+                [.left, .left, .left, .left],
+                heading: ["flag", "since", "here", "what it is for"]
+            )
+            for flag in flags {
+                table.add([flag.name, flag.since, flag.isOffered ? "yes" : "no", flag.purpose])
+            }
+            for name in names.dropFirst(flags.count { $0.isOffered }) {
+                table.add([name, "later", "yes", "this ublk-script does not know it"])
+            }
+            return "ublk_drv features: 0x\(String(features, radix: 16))\n" + table.text
+        }
     }
 
     func run() throws {
         do {
-            let features = try ControlDevice().features()
-            if json {
-                return Output.line(
-                    JSON.text(
-                        Report(features: features.rawValue, names: features.named.map(\.name))
-                    )
-                )
-            }
-            Output.line("ublk_drv features: 0x\(String(features.rawValue, radix: 16))")
-            for (name, bit) in features.named {
-                let padding = String(repeating: " ", count: max(1, 24 - name.count))
-                Output.line("\t\(name)\(padding)0x\(String(bit, radix: 16))")
-            }
+            let report = Report(try ControlDevice().features())
+            if json { Output.line(JSON.text(report)) } else { Output.record(report.text) }
         } catch { throw Failure(error) }
     }
 }

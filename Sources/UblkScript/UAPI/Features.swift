@@ -20,22 +20,13 @@ struct Features: OptionSet, Hashable, Sendable {
     /// START_DEV does not scan for partitions; from 7.0.
     static let noAutoPartitionScan = Features(rawValue: 1 << 18)
 
-    /// Names of the bits, C spelling without `UBLK_F_`, lowest bit first.
-    static let names: [String] = [
-        "SUPPORT_ZERO_COPY", "URING_CMD_COMP_IN_TASK", "NEED_GET_DATA", "USER_RECOVERY",
-        "USER_RECOVERY_REISSUE", "UNPRIVILEGED_DEV", "CMD_IOCTL_ENCODE", "USER_COPY", "ZONED",
-        "USER_RECOVERY_FAIL_IO", "UPDATE_SIZE", "AUTO_BUF_REG", "QUIESCE", "PER_IO_DAEMON",
-        "BUF_REG_OFF_DAEMON", "BATCH_IO", "INTEGRITY", "SAFE_STOP_DEV", "NO_AUTO_PART_SCAN",
-        "SHMEM_ZC",
-    ]
-
     /// Each set bit with its name; a bit this program does not know is `UNKNOWN_n`.
     var named: [(name: String, bit: UInt64)] {
         (0..<64).compactMap { position in
             let bit = UInt64(1) << UInt64(position)
             guard rawValue & bit != 0 else { return nil }
             let name =
-                position < Self.names.count ? Self.names[position] : "UNKNOWN_\(position)"
+                position < Feature.all.count ? Feature.all[position].name : "UNKNOWN_\(position)"
             return (name, bit)
         }
     }

@@ -109,13 +109,14 @@ static bool whole_number(lua_State *L, int index, uint64_t *value) {
 
 uint64_t us_check_bytes(lua_State *L, int index, const char *what) {
     uint64_t value;
-    if (lua_type(L, index) == LUA_TSTRING) {
+    int type = lua_type(L, index);
+    if (type == LUA_TNUMBER && whole_number(L, index, &value))
+        return value;
+    if (type == LUA_TSTRING) {
         size_t length;
         const char *text = lua_tolstring(L, index, &length);
         if (us_objects.unit.bytes(text, length, &value))
             return value;
-    } else if (lua_type(L, index) == LUA_TNUMBER && whole_number(L, index, &value)) {
-        return value;
     }
     luaL_error(L, "bad %s %s: a number of bytes or text such as \"4K\", \"1M\", \"2G\", \"8s\" (sectors) is expected",
         what, us_describe(L, index));

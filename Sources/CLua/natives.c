@@ -7,9 +7,12 @@
 #include <limits.h>
 #include <string.h>
 
-/* The upvalues of a native; its own are behind them (us_own_upvalue). */
-enum { NATIVE = 1, MOST, OWN = US_NATIVE_UPVALUES };
-_Static_assert(MOST == OWN, "a native's own upvalues come after ours");
+/* The first upvalue of a native; its own are behind it (us_own_upvalue). One, as each call reads it. */
+struct bound {
+    const struct us_native *native;
+    int most; /* values on the stack */
+};
+enum { BOUND = US_NATIVE_UPVALUES };
 
 /* How many arguments a signature has. */
 static int count_arguments(const char *signature) {
@@ -36,19 +39,19 @@ static void __attribute__((noinline, cold)) check_rest(lua_State *L, const struc
 }
 
 static int call(lua_State *L) {
-    const struct us_native *native = lua_touserdata(L, lua_upvalueindex(NATIVE));
-    int most = (int)lua_tointeger(L, lua_upvalueindex(MOST));
-    if (__builtin_expect(lua_gettop(L) > most, 0))
-        check_rest(L, native, most);
-    return native->function(L);
+    const struct bound *bound = lua_touserdata(L, lua_upvalueindex(BOUND));
+    if (__builtin_expect(lua_gettop(L) > bound->most, 0))
+        check_rest(L, bound->native, bound->most);
+    return bound->native->function(L);
 }
 
 void us_push_native(lua_State *L, const struct us_native *native, enum us_native_kind kind, int own) {
     int count = count_arguments(native->signature);
-    lua_pushlightuserdata(L, (void *)native);
-    lua_pushinteger(L, count < INT_MAX && kind == US_METHOD ? count + 1 : count);
-    lua_rotate(L, -2 - own, 2);
-    lua_pushcclosure(L, call, OWN + own);
+    struct bound *bound = lua_newuserdatauv(L, sizeof *bound, 0);
+    bound->native = native;
+    bound->most = count < INT_MAX && kind == US_METHOD ? count + 1 : count;
+    lua_insert(L, -1 - own);
+    lua_pushcclosure(L, call, BOUND + own);
 }
 
 const char *us_push_native_name(lua_State *L, const struct us_native *native) {

@@ -36,7 +36,7 @@ struct us_native {
     lua_CFunction function;
 };
 enum us_native_kind { US_FUNCTION, US_METHOD }; /* a method has its object before its arguments */
-enum { US_NATIVE_UPVALUES = 2 };
+enum { US_NATIVE_UPVALUES = 1 };
 /* Of a native's own upvalues the one with that number, from 1. */
 #define us_own_upvalue(number) lua_upvalueindex(US_NATIVE_UPVALUES + (number))
 /* Makes a function of it, with so many upvalues of its own, which it pops. */

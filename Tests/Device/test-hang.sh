@@ -254,6 +254,35 @@ t_stop_with_64_held_IOs_takes_the_disk_and_del_the_rest() {
   no_leftovers
 }
 
+t_a_safe_stop_leaves_a_disk_that_is_open_alone() {
+  needs_kernel 7.0
+  script error <<'LUA'
+    device { size = "16M" }
+    rule { op = "read", range = { "4M", "1M" }, error = "ENODATA" }
+LUA
+  add_device error
+  exec 7<"$dev"
+  expect_status 1 ublk-script stop --safe "$id"
+  expect_output "device $id is in use: nothing was done" "open by $BASHPID bash"
+  expect_equal "state" "$(state_of "$id")" LIVE
+  expect_equal "read" "$(read_errno "$dev" 4M 4096)" ENODATA
+  exec 7<&-
+  expect_status 0 ublk-script stop --safe "$id"
+  [ ! -e "$dev" ] || fail "$dev is still there"
+  expect_equal "state" "$(state_of "$id")" DEAD
+  ublk-script del "$id"
+  no_leftovers
+}
+
+t_a_safe_stop_is_refused_where_the_driver_knows_none() {
+  ! kernel_is_at_least 7.0 || skip "the driver knows it from 7.0 on"
+  hang_script
+  add_device hang
+  expect_status 1 ublk-script stop --safe "$id"
+  expect_output "TRY_STOP_DEV, from 7.0"
+  expect_equal "state" "$(state_of "$id")" LIVE
+}
+
 # sync waits for writeback, which is held; the device goes while the filesystem is mounted.
 t_SIGTERM_ends_held_writes_of_a_mounted_filesystem() {
   script hang <<'LUA'

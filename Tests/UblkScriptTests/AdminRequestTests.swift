@@ -149,6 +149,8 @@ import Testing
             case .server(.status) = try AdminCall(words: ["status"]).request,
             case .server(.takeDown(deletes: true, patienceSeconds: 7)) =
                 try AdminCall(words: ["del", "7"]).request,
+            case .server(.stopIfUnused(patienceSeconds: 9)) =
+                try AdminCall(words: ["stop-if-unused", "9"]).request,
             case .server(.takeDown(deletes: false, patienceSeconds: nil)) =
                 try AdminCall(words: ["stop"]).request,
             case .server(.reached(.rule("bad", times: 3))) =

@@ -73,6 +73,7 @@ struct CommandLineTests {
         (["simulate", "x.lua", "-n", "1"], "a simulated device has none"),
         (["simulate", "x.lua", "--bench", "--ledger"], "--bench does not go with --ledger"),
         (["stop"], "which device?"),
+        (["stop", "--safe", "--force", "1"], "--force does: give one of them"),
         (["stop", "/dev/sda1"], "is no device"),
         (["list", "abc"], "is no device"),
         (["ctl"], "<device>"),

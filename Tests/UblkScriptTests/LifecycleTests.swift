@@ -219,6 +219,40 @@ import struct SystemPackage.Errno
         #expect(delete?.isOpen == false && delete?.names == [])
     }
 
+    @Test func `a safe stop leaves a disk that is open as it was, faults and all`() throws {
+        let world = ServerWorld()
+        let server = try world.server()
+        _ = try server.bringUp()
+        world.driver.setOpeners(DeviceID(0), 1)
+        #expect { try server.stopIfUnused(patienceSeconds: 5) } throws: {
+            "\($0)" == "device 0 is in use: nothing was done"
+        }
+        #expect(server.status.faultsAreOn && server.status.remark.isEmpty)
+        #expect(server.lifecycle.done == Lifecycle.Step.allCases && world.queues.running == 2)
+        world.driver.setOpeners(DeviceID(0), 0)
+        try server.stopIfUnused(patienceSeconds: 5)
+        #expect(world.queues.running == 0 && !world.driver.hasOpenNode)
+        #expect(world.driver.presentIDs() == [DeviceID(0)])
+        #expect(server.lifecycle.done.last == .socket)
+        try server.takeDown(deletes: true, patienceSeconds: 5)
+        #expect(world.leftovers() == world.leftFiles)
+    }
+
+    @Test func `a safe stop that the driver does not know is refused before anything is done`()
+        throws
+    {
+        let world = ServerWorld()
+        let server = try world.server()
+        _ = try server.bringUp()
+        world.driver.offer(Features(rawValue: 0x7fff))
+        #expect { try server.stopIfUnused(patienceSeconds: 5) } throws: {
+            "\($0)".contains("TRY_STOP_DEV, from 7.0")
+        }
+        #expect(!world.driver.given.contains(.tryStopDevice))
+        #expect(server.lifecycle.done == Lifecycle.Step.allCases && world.queues.running == 2)
+        try server.takeDown(deletes: true, patienceSeconds: 5)
+    }
+
     @Test func `a device that is stopped keeps its number, its record and its log`() throws {
         let world = ServerWorld()
         let server = try world.server()

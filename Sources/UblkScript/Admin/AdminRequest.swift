@@ -21,6 +21,17 @@ enum ServerRequest: Sendable {
     ///
     /// - Parameter patienceSeconds: how long to wait while it makes no progress; nil: as the server was started with.
     case takeDown(deletes: Bool, patienceSeconds: Int?)
+    /// Stops the device unless somebody has its disk open.
+    case stopIfUnused(patienceSeconds: Int?)
+
+    /// Whether the device is deleted by it; nil: the server goes on.
+    var endsWithDelete: Bool? {
+        switch self {
+        case .takeDown(let deletes, _): deletes
+        case .stopIfUnused: false
+        case .statistics, .status, .reload, .ledger, .reached: nil
+        }
+    }
 }
 
 /// The error for words that are no valid request, and for a request that is refused.
@@ -159,6 +170,8 @@ struct AdminCall: Sendable {
         case ledger
         case reached
         case stop
+        /// A word of its own: a server that does not know it refuses, where it might ignore an argument.
+        case stopIfUnused = "stop-if-unused"
         case delete = "del"
     }
 
@@ -184,12 +197,12 @@ struct AdminCall: Sendable {
                 throw AdminRefusal("reached: rule, mark, held or state")
             }
             request = .server(.reached(milestone))
-        case .stop, .delete:
+        case .stop, .delete, .stopIfUnused:
+            let seconds = arguments.first.flatMap { Int($0) }
             request = .server(
-                .takeDown(
-                    deletes: verb == .delete,
-                    patienceSeconds: arguments.first.flatMap { Int($0) }
-                )
+                verb == .stopIfUnused
+                    ? .stopIfUnused(patienceSeconds: seconds)
+                    : .takeDown(deletes: verb == .delete, patienceSeconds: seconds)
             )
         }
     }

@@ -64,11 +64,26 @@ struct StopCommand: ParsableCommand {
     @Flag(help: DeviceRemoval.forceHelp)
     var force = false
 
+    @Flag(
+        help:
+            "Only when no program has the disk open; the driver itself looks (from kernel 7.0 on)."
+    )
+    var safe = false
+
     @OptionGroup var patience: PatienceOption
+
+    func validate() throws {
+        if safe, force {
+            throw ValidationError(
+                "--safe stops no disk that is in use, and --force does: give one of them"
+            )
+        }
+    }
 
     func run() throws {
         let removal = DeviceRemoval(force: force, patienceSeconds: try patience.seconds())
-        try removal.stop(try device.id())
+        let id = try device.id()
+        if safe { try removal.stopIfUnused(id) } else { try removal.stop(id) }
     }
 }
 
@@ -95,6 +110,16 @@ struct DeviceRemoval {
             guard try killServer(record, failure) else { throw failure }
             // The disk goes with the server, except on kernels that notice its end late.
             do { try ControlDevice().stop(id, seconds: 75) } catch { throw Failure(error) }
+        }
+    }
+
+    /// Never ends the server by force: nothing is done to a disk that is in use.
+    func stopIfUnused(_ id: DeviceID) throws {
+        let server = try ServerClient(id)
+        do { try ask(server, to: .stopIfUnused) } catch let failure as Failure {
+            let users = DeviceUsers(of: id)
+            guard let names = users.names else { throw failure }
+            throw Failure("\(failure.text)\nIt is \(names)")
         }
     }
 

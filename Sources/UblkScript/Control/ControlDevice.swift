@@ -87,6 +87,16 @@ struct ControlDevice: LockFreeQueries {
         try change(.init(kind: .stopDevice, device: device), seconds: seconds)
     }
 
+    /// As ``stop(_:seconds:)``, but only when nobody has the disk open.
+    ///
+    /// - Throws: EBUSY when somebody has; then nothing has changed.
+    func tryStop(
+        _ device: DeviceID,
+        seconds: Int = changeSeconds
+    ) throws(DeviceError) {
+        try change(.init(kind: .tryStopDevice, device: device), seconds: seconds)
+    }
+
     /// Stops the device if need be and deletes it.
     ///
     /// The number is free once nobody has the disk open; DEL_DEV would wait for that, for ever if

@@ -32,7 +32,9 @@ struct AdminRequests {
                 encode: server.request.encode
             )
             var ending: ServerLoop.Ending?
-            if answer.isOK, case .server(.takeDown(let deletes, _)) = call.request {
+            if answer.isOK, case .server(let request) = call.request,
+                let deletes = request.endsWithDelete
+            {
                 ending = deletes ? .deleted : .stopped
                 beforeEnding()
             }

@@ -15,16 +15,24 @@ extension DeviceServer: AdministeredDevice {
         case .reload(let request): reload(request)
         case .ledger(let request): ledger(request)
         case .reached(let milestone): report(on: milestone)
-        case .takeDown(let deletes, let seconds): takeDown(deletes, seconds)
+        case .takeDown(let deletes, let seconds):
+            takeDown(seconds) { seconds throws(DeviceError) in
+                try takeDown(deletes: deletes, patienceSeconds: seconds)
+            }
+        case .stopIfUnused(let seconds):
+            takeDown(seconds) { seconds throws(DeviceError) in
+                try stopIfUnused(patienceSeconds: seconds)
+            }
         }
     }
 
-    private func takeDown(_ deletes: Bool, _ patienceSeconds: Int?) -> AdminAnswer {
+    /// - Parameter patienceSeconds: nil: as the server was started.
+    private func takeDown(
+        _ patienceSeconds: Int?,
+        _ body: (Int) throws(DeviceError) -> Void
+    ) -> AdminAnswer {
         do throws(DeviceError) {
-            try takeDown(
-                deletes: deletes,
-                patienceSeconds: patienceSeconds ?? request.patienceSeconds
-            )
+            try body(patienceSeconds ?? request.patienceSeconds)
             return .done(failureSummary ?? "")
         } catch {
             logger.error("\(error)")

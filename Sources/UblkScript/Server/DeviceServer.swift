@@ -172,6 +172,33 @@ final class DeviceServer {
         if deletes { try lifecycle.delete(self) }
     }
 
+    /// Stops the device unless somebody has its disk open, which the driver knows for certain (``Features/safeStop``).
+    ///
+    /// The script goes on being asked until the driver has stopped the device, as it may refuse to. Without an opener
+    /// there is no IO that could be held.
+    ///
+    /// - Throws: the device runs on as it was; but when no IO makes progress for `patienceSeconds`, the command is
+    ///   still under way.
+    func stopIfUnused(patienceSeconds: Int) throws(DeviceError) {
+        guard try lifecycle.driver.features().contains(.safeStop) else {
+            throw .unsupported(
+                """
+                this kernel's driver cannot stop a device only when it is unused (TRY_STOP_DEV, from 7.0).
+                Without --safe, stop refuses a disk that is mounted, swap, or beneath another device.
+                """
+            )
+        }
+        do throws(DeviceError) {
+            try lifecycle.stopIfUnused(patienceSeconds: patienceSeconds, self)
+        } catch {
+            if error.errno == .resourceBusy {
+                throw .unsupported("device \(id) is in use: nothing was done")
+            }
+            throw error
+        }
+        statusRemark = "it was stopped while nobody used it"
+    }
+
     /// Turns faults off and releases all delayed and held IOs, so that STOP_DEV does not wait for them.
     ///
     /// - Parameter why: the remark that `list` shows.

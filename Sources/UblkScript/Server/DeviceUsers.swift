@@ -25,6 +25,12 @@ struct DeviceUsers: Equatable {
             + (all.isEmpty ? "still held by the kernel" : all.joined(separator: ", "))
     }
 
+    /// `mounted at /mnt (ext4); open by 1234 sleep`; nil: no user is found.
+    var names: String? {
+        let all = holders + (openers.isEmpty ? [] : ["open by " + opens])
+        return all.isEmpty ? nil : all.joined(separator: "; ")
+    }
+
     private var opens: String { openers.joined(separator: ", ") }
 
     /// - Parameter root: folder that contains `sys` and `proc`; tests have their own.

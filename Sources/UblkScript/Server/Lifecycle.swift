@@ -162,6 +162,14 @@ final class Lifecycle {
         undo(downTo: .character, host)
     }
 
+    /// As ``stop(patienceSeconds:_:)``, but only when nobody has the disk open.
+    ///
+    /// - Throws: EBUSY when somebody has. Nothing is undone on any error.
+    func stopIfUnused(patienceSeconds: Int, _ host: any LifecycleHost) throws(DeviceError) {
+        try outside.stopIfUnused(id, seconds: patienceSeconds, progress: { host.servedIOs })
+        undo(downTo: .character, host)
+    }
+
     /// Deletes a stopped device; it is no error when another program has done so.
     ///
     /// - Throws: the error of DEL_DEV; then the device and its record still exist.

@@ -64,6 +64,18 @@ final class OutsideControl {
         _ = try run(["stop", "\(device)"], .stopDevice, device, seconds, progress)
     }
 
+    /// Gives TRY_STOP_DEV.
+    ///
+    /// - Parameter seconds: as of ``stop(_:seconds:progress:)``.
+    /// - Throws: EBUSY when somebody has the disk open.
+    func stopIfUnused(
+        _ device: DeviceID,
+        seconds: Int,
+        progress: () -> UInt64
+    ) throws(DeviceError) {
+        _ = try run(["try-stop", "\(device)"], .tryStopDevice, device, seconds, progress)
+    }
+
     /// Gives DEL_DEV.
     ///
     /// - Throws: ENODEV when another program has deleted the device.

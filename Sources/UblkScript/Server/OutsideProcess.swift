@@ -117,6 +117,7 @@ final class OutsideProcess: Sendable {
             try control.start(device, serverPID: Int32(rest[0]) ?? 0, seconds: Self.forever)
             return rest[1] == "scan" ? scanPartitions(device) : ""
         case "stop": try control.stop(device, seconds: Self.forever)
+        case "try-stop": try control.tryStop(device, seconds: Self.forever)
         case "delete": try control.delete(device, seconds: Self.forever)
         default: throw .unsupported("\(OutsideControl.word): \(word) is no command")
         }

@@ -17,6 +17,8 @@ struct Features: OptionSet, Hashable, Sendable {
     static let ioctlEncode = Features(rawValue: 1 << 6)
     static let userCopy = Features(rawValue: 1 << 7)
     static let zoned = Features(rawValue: 1 << 8)
+    /// There is TRY_STOP_DEV; from 7.0.
+    static let safeStop = Features(rawValue: 1 << 17)
     /// START_DEV does not scan for partitions; from 7.0.
     static let noAutoPartitionScan = Features(rawValue: 1 << 18)
 

@@ -20,6 +20,8 @@ final class FakeDriver: DriverAccess, Sendable {
         var hasDisk = false
         /// IOs that its server does not answer; a STOP waits for them.
         var heldIOs = 0
+        /// Programs that have the disk open.
+        var openers = 0
         /// A command has the device's mutex.
         var isLocked = false
         /// The driver has taken all tags back.
@@ -53,6 +55,11 @@ final class FakeDriver: DriverAccess, Sendable {
     /// The next command of that kind does nothing and answers `errno`.
     func fail(_ kind: ControlCommand.Kind, _ errno: Errno) {
         state.withLock { $0.failures[kind] = errno }
+    }
+
+    /// Programs open the disk.
+    func setOpeners(_ id: DeviceID, _ count: Int) {
+        state.withLock { $0.devices[id.rawValue]?.openers = count }
     }
 
     /// Called when a command has been carried out and nobody was told yet.
@@ -246,7 +253,9 @@ final class FakeDriver: DriverAccess, Sendable {
                 $0.devices[id]?.info.state = 1
                 $0.devices[id]?.info.ublksrv_pid = Int32(truncatingIfNeeded: command.data)
             }
-        case .stopDevice, .deleteDevice:
+        case .tryStopDevice where state.withLock { $0.devices[id]?.openers ?? 0 } > 0:
+            throw .resourceBusy
+        case .stopDevice, .deleteDevice, .tryStopDevice:
             state.withLock { $0.devices[id]?.hasDisk = false }
             try wait { state in
                 guard let device = state.devices[id] else { return .operationNotSupportedByDevice }

@@ -16,7 +16,7 @@ static int take(lua_State *L) {
     return 1;
 }
 
-/* A number of tokens above 0: bytes as they are written, or IOs. */
+/* A number of tokens above 0: a size in bytes, or a number of IOs. */
 static uint64_t check_tokens(lua_State *L, int index, const char *what) {
     uint64_t tokens = us_check_bytes(L, index, what);
     if (tokens == 0)

@@ -146,7 +146,7 @@ static bool is_plain_table(lua_State *L, int index) {
         return false;
     if (luaL_getmetafield(L, index, "__tostring") == LUA_TNIL)
         return true;
-    lua_pop(L, 1); /* it says itself what it looks like */
+    lua_pop(L, 1); /* an object with __tostring is shown as that */
     return false;
 }
 
@@ -180,7 +180,7 @@ static void append_as_text(lua_State *L, int index) {
     lua_pop(L, 1);
 }
 
-/* The whole of a ctl call, results to text included: __tostring is script code too. */
+/* A whole ctl call below lua_pcall, results to text included, as __tostring is script code, too. */
 static int call_ctl(lua_State *L) {
     struct us_script *script = us_script_of(L);
     const struct ctl_call *call = lua_touserdata(L, 1);

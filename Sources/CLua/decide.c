@@ -68,7 +68,7 @@ static enum us_status __attribute__((cold)) refuse_segment(
     return refuse(script, io->op, why);
 }
 
-/* Every place a verdict sends an IO to exists, and every part of the IO that it names. */
+/* Whether every target of the verdict exists, and each segment lies within the IO. */
 static enum us_status __attribute__((noinline)) check_segments(
     struct us_script *script, const struct us_io *io, const struct us_decision *verdict) {
     if (verdict->is_relative)
@@ -92,7 +92,7 @@ static void __attribute__((noinline)) add_drawn_delay(
     decision->delay_ns = us_time_sum(decision->delay_ns, us_objects.dist.sample(dist, &script->random));
 }
 
-/* done(data): the data goes to where the driver takes it from. */
+/* done(data): copies the data to the buffer that the driver takes a read's data from. */
 static enum us_status __attribute__((noinline)) copy_data(
     struct us_script *script, lua_State *L, int index, const struct us_io *io) {
     size_t length = 0;
@@ -109,7 +109,7 @@ static enum us_status __attribute__((noinline)) copy_data(
     return US_OK;
 }
 
-/* The handler has noted changes to the data. */
+/* The handler has noted changes to the data: the decision says so. */
 static enum us_status __attribute__((noinline)) add_patches(
     struct us_script *script, const struct us_io *io, struct us_decision *decision) {
     const struct us_patches *patches = script->tags[io->tag].object->patches;
@@ -121,7 +121,7 @@ static enum us_status __attribute__((noinline)) add_patches(
     return US_OK;
 }
 
-/* Whether an IO can do what the verdict at index says, and what has to be done at once for it. */
+/* Checks the verdict at index against the IO, and does the part of it that cannot wait. */
 static inline enum us_status check(struct us_script *script, lua_State *L, int index, const struct us_io *io,
     const struct us_verdict_object *object) {
     if ((object->ops & (1u << io->op)) == 0)
@@ -131,7 +131,7 @@ static inline enum us_status check(struct us_script *script, lua_State *L, int i
     return object->decision.has_data ? copy_data(script, L, index, io) : US_OK;
 }
 
-/* The decision for what the handler of io->op has returned: the value at index, if it is not 0. */
+/* Makes the decision of what the handler of io->op has returned: the value at index; index 0: nothing. */
 static inline enum us_status judge(struct us_script *script, lua_State *L, int index, const struct us_io *io,
     struct us_decision *decision, struct us_segment *segments) {
     const struct us_verdict_object *object = index != 0 ? us_object_at(L, index, US_KIND_VERDICT) : NULL;
@@ -159,7 +159,7 @@ static inline enum us_status judge(struct us_script *script, lua_State *L, int i
 
 /* ---- coroutines ---- */
 
-/* Calls itself so deep that what Lua keeps for each level of calls is there before the first IO. */
+/* Recurses, so that Lua allocates what it keeps for each level of calls before the first IO. */
 static int warm_up(lua_State *L) {
     lua_Integer depth = lua_tointeger(L, 1);
     if (depth > 0) {
@@ -202,15 +202,15 @@ bool us_make_spare(struct us_script *script) {
     return made;
 }
 
-/* The coroutine's handler is over. */
+/* Takes back the coroutine of a handler that has returned. */
 static inline void give_back(struct us_script *script, lua_State *coroutine) {
     lua_settop(coroutine, 0);
     if (coroutine != script->spare)
         script->idle[script->idle_count++] = coroutine;
 }
 
-/* The coroutine's handler has failed. One that was interrupted is left to the collector: the hook's error leaves Lua
- * with hooks switched off in it, so it could not be interrupted again. */
+/* Takes back the coroutine of a handler that has raised. One that was interrupted is left to the collector: the
+ * hook's error leaves Lua with hooks switched off in it, so it could not be interrupted again. */
 static void __attribute__((noinline, cold)) clear_up(
     struct us_script *script, lua_State *coroutine, bool was_interrupted) {
     if (!was_interrupted && us_reset(script, coroutine)) {

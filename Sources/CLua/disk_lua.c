@@ -10,15 +10,15 @@
 
 enum { WORDS_MAX = 1000, SIZE_TEXT_MAX = 512, STAMP = 16 };
 
-/* As much as the largest max_io. */
+/* The largest max_io there is. */
 #define DATA_MAX_BYTES ((uint64_t)32 << 20)
 
-/* Their addresses are keys of the registry: requests that are not over, and the disk's metatable. */
+/* Their addresses are keys of the registry: of the requests in flight, and of the disk's metatable. */
 static const char requests_key, disk_key;
 
 /* ---- from arguments to what is wanted ---- */
 
-/* The test goes on, and the call that waited returns as many values from the top of its stack. */
+/* Continuation of a method that has yielded: returns the values that were pushed for it. */
 static int go_on(lua_State *L, int status, lua_KContext results) {
     (void)status;
     const struct us_tests *tests = &us_script_of(L)->tests;
@@ -62,8 +62,7 @@ static uint32_t check_flags(lua_State *L, const char *method, int first) {
     return flags;
 }
 
-/* Pushes data that differs from place to place and from write to write: the offset and the request's number, over and
- * over. */
+/* Pushes data that differs between offsets and between writes: the offset and the request's number, repeated. */
 static void push_stamps(lua_State *L, const struct us_test_want *want) {
     luaL_Buffer buffer;
     char *at = luaL_buffinitsize(L, &buffer, (size_t)want->length);

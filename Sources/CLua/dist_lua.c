@@ -142,7 +142,7 @@ static int exponential(lua_State *L) {
 
 /* ---- of parts ---- */
 
-/* Makes the weights of the parts, which add up to sum, into chances. */
+/* Turns the weights of the parts, which add up to sum, into cumulative chances. */
 static void set_chances(struct us_dist *dist, struct us_dist_part *parts, size_t count, double sum) {
     double upto = 0;
     for (size_t i = 0; i < count; i++) {
@@ -170,7 +170,7 @@ static void check_items(lua_State *L, int index, lua_Integer count, const char *
         luaL_error(L, "dist.%s: %I items are expected, got %I", name, (LUAI_UACINT)count, (LUAI_UACINT)found);
 }
 
-/* The number of the list in argument 1. */
+/* The number of items of the list in argument 1. */
 static size_t check_list(lua_State *L, const char *name, const char *example) {
     size_t count = lua_istable(L, 1) ? (size_t)lua_rawlen(L, 1) : 0;
     if (count == 0 || count > PARTS_MAX)

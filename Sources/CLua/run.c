@@ -58,7 +58,7 @@ static uint64_t known_work(const struct us_script *script) {
     return answers > 1 ? (answers - 1) * atomic_load_explicit(&script->tick, memory_order_relaxed) : 0;
 }
 
-/* Set while a late run goes on. */
+/* The hook of a late run. */
 static void late_hook(lua_State *L, lua_Debug *at) {
     struct us_script *script = us_script_of(L);
     script->late_looks = true; /* the signal handler keeps away from the meter */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Filling this much memory takes longer than a look at the clock. */
+/* Allocations of at least so many bytes are worth a look at the clock: filling them takes longer than that. */
 enum { LARGE_BLOCK = 64 * 1024 };
 
 /* ---- memory ---- */
@@ -117,7 +117,7 @@ const char *us_script_error(const struct us_script *script) {
 
 /* ---- life ---- */
 
-/* Opens everything. Its argument is none; it runs below lua_pcall. */
+/* Opens the sandbox and all functions for scripts. Runs below lua_pcall, without arguments. */
 static int open_all(lua_State *L) {
     us_open_sandbox(L);
     us_open_values(L);

@@ -10,7 +10,7 @@
 
 enum { NAME_MAX_BYTES = 200, SHOWN_MAX = 40 };
 
-/* Of a test in the list. */
+/* The items of a test in the list. */
 enum { NAME = 1, SETTINGS, FUNCTION, LINE, PARTS = LINE };
 
 /* Its address is the key of the registry's list of tests. */
@@ -172,7 +172,7 @@ struct beginning {
     const struct us_test_disk *disk;
 };
 
-/* Makes the coroutine, with the test's function and its disk on it. */
+/* Makes the coroutine of a test, with the test's function and disk on its stack. */
 static int begin_test(lua_State *L) {
     const struct beginning *beginning = lua_touserdata(L, 1);
     lua_State *coroutine = lua_newthread(L);

@@ -18,6 +18,10 @@ kernel_is_at_least() { # MAJOR.MINOR
   [ "$major" -gt "${1%.*}" ] || { [ "$major" = "${1%.*}" ] && [ "$minor" -ge "${1#*.}" ]; }
 }
 
+driver_has() { # FLAG
+  ublk-script features | awk -v flag="$1" '$1 == flag && $3 == "yes" { found = 1 } END { exit !found }'
+}
+
 needs_kernel() { # MAJOR.MINOR
   kernel_is_at_least "$1" || skip "the driver can do this from $1 on"
 }

@@ -365,7 +365,7 @@ LUA
 }
 
 t_partitions_are_not_looked_for_without_being_asked() {
-  ublk-script features | grep -q NO_AUTO_PART_SCAN || skip "this kernel's driver always scans"
+  driver_has NO_AUTO_PART_SCAN || skip "this kernel's driver always scans"
   partition_table disk.img
   pass_script
   add_device pass partitions=false --file disk.img

@@ -153,6 +153,13 @@ servers() {
   done
 }
 
+# A condition for wait_until: the process is gone, or only waited for by nobody. It may go at any moment, so one look.
+has_ended() { # PID
+  local state
+  read -r _ _ state _ 2>/dev/null <"/proc/$1/stat" || return 0
+  [ "$state" = Z ]
+}
+
 mounts() { awk -v work="${work:-/nonexistent}/" 'index($2, work) == 1 { print $2 }' /proc/mounts; }
 
 remove_by_force() {

@@ -33,12 +33,6 @@ hold_writeback() {
   user=$!
 }
 
-has_ended() { # PID, of a child too that nobody has waited for
-  local state
-  read -r _ _ state _ 2>/dev/null <"/proc/$1/stat" || return 0
-  [ "$state" = Z ]
-}
-
 all_have_ended() { # PID...
   local pid
   for pid in "$@"; do has_ended "$pid" || return 1; done

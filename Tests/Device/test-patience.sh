@@ -33,8 +33,6 @@ tidy_case() {
   ublk-script del --all && umount "$state_directory"
 }
 
-has_died() { [ ! -e "/proc/$1" ] || [[ $(<"/proc/$1/stat") == *') Z '* ]]; }
-
 t_del_of_a_stopped_server_says_what_it_waits_for_and_ends_it() {
   plain_script
   add_device plain
@@ -67,7 +65,7 @@ t_stop_of_a_stopped_server_takes_the_disk_and_keeps_the_number() {
   kill -STOP "$server"
   expect_status 0 ublk-script stop "$id" --patience 1s
   expect_output "killing the server $server"
-  wait_until 5 has_died "$server"
+  wait_until 5 has_ended "$server"
   expect_equal "state" "$(state_of "$id")" DEAD
   [ ! -e "$dev" ] || fail "$dev is still there"
   ublk-script del "$id"
@@ -141,7 +139,7 @@ LUA
   expect_equal "times told" \
     "$(grep -c "Until it ends device $id runs on with its faults off" "$state_directory/$id.log")" 1
   ublk-script ctl "$lower" release
-  wait_until 10 has_died "$server"
+  wait_until 10 has_ended "$server"
   wait $reader
   expect_equal "the read" "$(<answer)" ok
   ublk-script del "$id"

@@ -173,29 +173,21 @@ remove_by_force() {
 
 # ---- the data mode ----
 
-# How a server gets at the data of an IO; each case that makes its device with add_device runs in the mode that
-# DATA_MODE names. The first word of each line is a name, the others are settings that ask `add` for it.
-data_modes='copy'
+# How a server gets at the data of an IO, as `data` of device{} says it; each case that makes its device with
+# add_device runs in the mode that DATA_MODE names. Without it a script's own word holds.
+data_modes='copy user_copy'
 # Modes of the driver that no server here offers yet: their cases are skipped.
-other_data_modes='user-copy zero-copy auto-buf'
+other_data_modes='zero_copy auto_buf'
 
-# Settings of a mode; status 1 when it has none, as nobody offers it.
-data_mode_settings() { # MODE
-  local name settings
-  while read -r name settings; do
-    if [ "$name" = "$1" ]; then
-      echo "$settings"
-      return 0
-    fi
-  done <<<"$data_modes"
-  return 1
+is_data_mode() { # MODE
+  [[ " $data_modes " == *" $1 "* ]]
 }
 
 # Says why DATA_MODE cannot be meant; nothing when it can.
 why_no_data_mode() {
   local mode=${DATA_MODE:-copy}
-  data_mode_settings "$mode" >/dev/null || [[ " $other_data_modes " == *" $mode "* ]] ||
-    echo "DATA_MODE=$mode: one of" $(awk '{ print $1 }' <<<"$data_modes") $other_data_modes "is expected"
+  is_data_mode "$mode" || [[ " $other_data_modes " == *" $mode "* ]] ||
+    echo "DATA_MODE=$mode: one of $data_modes $other_data_modes is expected"
 }
 
 # ---- devices ----
@@ -207,11 +199,11 @@ script() { # NAME
 
 # Makes a device of the script NAME.lua, in the data mode of the run; sets dev, id and server (its pid).
 add_device() { # NAME [OPTION...]
-  local name=$1 record mode=${DATA_MODE:-copy} settings
+  local name=$1 record mode=${DATA_MODE:-}
   shift
-  settings=$(data_mode_settings "$mode") || skip "ublk-script does not offer the data mode $mode"
-  # shellcheck disable=SC2086
-  record=$(ublk-script add "$work/$name.lua" --json $settings "$@") || fail "add failed"
+  [ -z "$mode" ] || is_data_mode "$mode" || skip "ublk-script does not offer the data mode $mode"
+  [[ " $* " != *" data="* ]] || mode=
+  record=$(ublk-script add "$work/$name.lua" --json ${mode:+data=$mode} "$@") || fail "add failed"
   dev=$(json_value path <<<"$record")
   id=$(json_value id <<<"$record")
   server=$(json_value serverPID <<<"$record")

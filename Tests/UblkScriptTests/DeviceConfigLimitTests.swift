@@ -115,6 +115,12 @@ import Testing
             expected: "one of \"memory\", \"file\", \"null\""
         ),
         Key(
+            name: "data",
+            accepted: ["auto", "copy", "user_copy"],
+            refused: ["zero", "user-copy", "", 1, true],
+            expected: "one of \"auto\", \"copy\", \"user_copy\""
+        ),
+        Key(
             name: "cache",
             accepted: ["volatile", "none"],
             refused: ["Volatile", true, ""],

@@ -1,12 +1,14 @@
 import Testing
 
+@testable import UblkScript
+
 /// The data mode of the device tests, beside a program that only says what it was asked.
 @Suite(.enabled(if: SourceTree.text(of: "Tests/Device/lib.sh") != nil, "the sources are not here"))
 struct DeviceTestModeTests {
     private let scratch = ScratchDirectory()
 
-    /// What `add_device` asks of the program and ends with, when `modes` are the ones that it offers.
-    private func addDevice(_ mode: String?, modes: String? = nil) -> ProgramRun {
+    /// What `add_device` asks of the program and ends with.
+    private func addDevice(_ mode: String?, options: String = "size=1G") -> ProgramRun {
         ProgramRun(
             shell: """
                 cd \(scratch.path)
@@ -14,33 +16,40 @@ struct DeviceTestModeTests {
                 . \(SourceTree.root)/Tests/Device/lib.sh
                 scratch=$PWD work=/cases
                 \(mode.map { "export DATA_MODE=\($0)" } ?? "unset DATA_MODE")
-                \(modes.map { "data_modes=$'\($0)'" } ?? "")
-                add_device faulty size=1G
+                add_device faulty \(options)
                 """,
             in: scratch
         )
     }
 
-    @Test(arguments: [nil, "copy"])
-    func `a device is added as ever in the mode that all have`(mode: String?) {
+    @Test(
+        arguments: [(nil, ""), ("copy", "data=copy "), ("user_copy", "data=user_copy ")]
+            as [(String?, String)]
+    )
+    func `a device is added with the setting that asks for the mode`(
+        mode: String?,
+        setting: String
+    ) {
         let run = addDevice(mode)
-        #expect(run.errors == "asked: add /cases/faulty.lua --json size=1G\n")
+        #expect(run.errors == "asked: add /cases/faulty.lua --json \(setting)size=1G\n")
         #expect(run.exitCode == 1)
     }
 
-    @Test func `a device of another mode is added with the settings that ask for it`() {
-        let run = addDevice("user-copy", modes: "copy\\nuser-copy data=user zero=no")
-        #expect(
-            run.errors == "asked: add /cases/faulty.lua --json data=user zero=no size=1G\n"
-        )
+    @Test func `a case that names a mode itself keeps it`() {
+        let run = addDevice("copy", options: "data=user_copy")
+        #expect(run.errors == "asked: add /cases/faulty.lua --json data=user_copy\n")
+    }
+
+    @Test func `the modes are those of the program`() {
+        for mode in DataMode.allCases { #expect(addDevice(mode.rawValue).exitCode == 1) }
     }
 
     @Test func `a case whose mode the program does not offer is skipped with the reason`() {
-        let run = addDevice("user-copy")
+        let run = addDevice("auto_buf")
         #expect(run.exitCode == 75 && run.errors.isEmpty)
         #expect(
             contents(of: scratch.file("why"))
-                == "ublk-script does not offer the data mode user-copy\n"
+                == "ublk-script does not offer the data mode auto_buf\n"
         )
     }
 

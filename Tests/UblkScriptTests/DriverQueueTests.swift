@@ -33,6 +33,7 @@ import Testing
         var transport = try DriverTransport(
             queue: kernel.queue,
             memory: memory,
+            mode: kernel.isUserCopy ? .userCopy : .copy,
             characterFD: kernel.characterFD,
             wakeupFD: kernel.wakeupFD,
             backingFDs: [7],
@@ -108,6 +109,46 @@ import Testing
         ]
         try run("rule { op = \"read\", hang = true }", kernel, control: control)
         #expect(kernel.commits == [.init(tag: 2, result: -5)])
+    }
+
+    @Test func `with user copy a write is pulled before its file gets it, a read pushed after it`()
+        throws
+    {
+        let kernel = try FakeUblk(isUserCopy: true)
+        var atFile: [String] = []
+        kernel.waits = [
+            {
+                kernel.arrive(0, .write)
+                kernel.arrive(1, .read)
+            },
+            {
+                atFile = kernel.copies
+                kernel.finishOperation(4096)
+                kernel.finishOperation(4096)
+            },
+            { kernel.goAway() },
+        ]
+        try run("", kernel, control: control(kernel))
+        #expect(atFile == ["pull 0 0+4096"])
+        #expect(kernel.copies == ["pull 0 0+4096", "push 1 0+4096"])
+        #expect(kernel.commits.map(\.result) == [4096, 4096])
+    }
+
+    @Test func `an IO whose data the driver does not give or take ends with EIO`() throws {
+        let kernel = try FakeUblk(isUserCopy: true)
+        let control = control(kernel)
+        kernel.copyResults = [-14, -14]
+        kernel.waits = [
+            {
+                kernel.arrive(0, .write)
+                kernel.arrive(1, .read)
+            },
+            { kernel.finishOperation(4096) },
+            { kernel.goAway() },
+        ]
+        try run("", kernel, control: control)
+        #expect(kernel.commits == [.init(tag: 0, result: -5), .init(tag: 1, result: -5)])
+        #expect(control.counters[.copyErrors] == 2)
     }
 
     @Test func `a queue that is to quit waits for the file that writes to its buffers`() throws {

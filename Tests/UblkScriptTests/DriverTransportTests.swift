@@ -19,6 +19,7 @@ import Testing
         try DriverTransport(
             queue: kernel.queue,
             memory: memory,
+            mode: kernel.isUserCopy ? .userCopy : .copy,
             characterFD: kernel.characterFD,
             wakeupFD: kernel.wakeupFD,
             backingFDs: backingFDs,
@@ -120,6 +121,69 @@ import Testing
         transport.wait(until: end)
         #expect(transport.now >= end && transport.nextEvent() == nil)
         #expect(kernel.parkedTags.count == 4)
+    }
+
+    // MARK: User copy
+
+    @Test(arguments: [0, 3] as [UInt16])
+    func `with user copy no command has an address, and data is copied at the place of its tag`(
+        queue: UInt16
+    ) throws {
+        let (kernel, memory) = (try FakeUblk(queue: queue, isUserCopy: true), try Self.memory())
+        var transport = try Self.transport(kernel, memory)
+        transport.fetchAll()
+        let written = (0..<4096).map { UInt8(truncatingIfNeeded: $0 / 16) }
+        kernel.data[2] = written
+        let came = events(&transport, kernel) {
+            kernel.arrive(2, .write)
+            kernel.arrive(1, .read)
+        }
+        #expect(came == ["fetched 2", "fetched 1"] && kernel.buffers == [0: 0, 1: 0, 2: 0, 3: 0])
+        let buffer = unsafe transport.data(Tag(2)).bytes
+        #expect(unsafe Array(UnsafeRawBufferPointer(start: buffer, count: 4096)) != written)
+        #expect(transport.pullData(Tag(2), bytes: 4096) == 0)
+        #expect(unsafe Array(UnsafeRawBufferPointer(start: buffer, count: 4096)) == written)
+        unsafe transport.data(Tag(1)).bytes.copyMemory(from: buffer, byteCount: 4096)
+        #expect(transport.pushData(Tag(1), bytes: 4096) == 0 && kernel.data[1] == written)
+        transport.commit(Tag(1), Commit(result: 4096))
+        _ = events(&transport, kernel) { kernel.arrive(1, .read) }
+        #expect(kernel.commits == [.init(tag: 1, result: 4096)])
+    }
+
+    @Test(
+        arguments: [
+            ([512, 1], 0, ["0+4096", "512+3584", "513+3583"]),
+            ([0], 14, ["0+4096"]),
+            ([1024, 0], 14, ["0+4096", "1024+3072"]),
+            ([-13], 13, ["0+4096"]),
+        ] as [([Int], Int32, [String])]
+    )
+    func `a copy goes on after a part of it, and ends with what the driver says`(
+        results: [Int],
+        errno: Int32,
+        parts: [String]
+    ) throws {
+        let (kernel, memory) = (try FakeUblk(isUserCopy: true), try Self.memory())
+        var transport = try Self.transport(kernel, memory)
+        transport.fetchAll()
+        kernel.data[2] = Array(repeating: 7, count: 4096)
+        _ = events(&transport, kernel) {
+            kernel.arrive(2, .write)
+            kernel.arrive(3, .read)
+        }
+        kernel.copyResults = results
+        #expect(transport.pullData(Tag(2), bytes: 4096) == errno)
+        kernel.copyResults = results
+        unsafe transport.data(Tag(3)).bytes.initializeMemory(
+            as: UInt8.self,
+            repeating: 7,
+            count: 4096
+        )
+        #expect(transport.pushData(Tag(3), bytes: 4096) == errno)
+        #expect(kernel.copies == parts.map { "pull 2 " + $0 } + parts.map { "push 3 " + $0 })
+        guard errno == 0 else { return }
+        #expect(unsafe transport.data(Tag(2)).bytes.load(fromByteOffset: 4095, as: UInt8.self) == 7)
+        #expect(kernel.data[3] == kernel.data[2])
     }
 
     // MARK: The device goes
@@ -253,6 +317,7 @@ import Testing
             _ = try DriverTransport(
                 queue: QueueID(0),
                 memory: memory,
+                mode: .copy,
                 characterFD: -1,
                 wakeupFD: kernel.wakeupFD,
                 backingFDs: [],

@@ -159,6 +159,7 @@ struct JSONDocumentTests {
         (full.story, full.nodeProblem) = ("deleted", "no block device")
         full.recordFormat = 3
         (full.scriptErrors, full.backingErrors, full.drainedIOs, full.unsupportedIOs) = (1, 1, 1, 1)
+        (full.copyErrors, full.dataReason) = (1, "because")
         try check("list", JSON.text([full]))
         #expect(try documented("list").all == fields(JSON.text(full)))
         let report = WaitCommand.Report(
@@ -195,6 +196,7 @@ struct JSONDocumentTests {
         #expect(
             try words("stats", "operations[].operation") == Set(operations.map(\.operation))
         )
+        #expect(try words("list", "data") == Set(DataMode.allCases.map(\.rawValue)))
         #expect(try words("check", "backing") == Set(["memory", "file", "null"]))
         #expect(try words("faults", "kind") == Set(ShippedScript.Kind.allCases.map(\.rawValue)))
     }

@@ -18,7 +18,22 @@ func simulate(
     simulation.workload.requests = 5000
     simulation.keepsFinished = true
     change(&simulation)
-    return try simulation.run(try LoadedScript.plan(source, overrides: overrides))
+    let result = try simulation.run(try LoadedScript.plan(source, overrides: overrides))
+    guard settings["data"] == nil, simulation.canBeRepeated, result.report.scriptErrors.count == 0
+    else { return result }
+    overrides.append(Setting(key: "data", value: "user_copy", origin: "test"))
+    let other = try simulation.run(try LoadedScript.plan(source, overrides: overrides))
+    #expect(result.report == other.report, "with data = \"user_copy\"")
+    #expect(result.finished == other.finished, "with data = \"user_copy\"")
+    #expect(result.ledgerLines == other.ledgerLines, "with data = \"user_copy\"")
+    return result
+}
+
+extension Simulation {
+    /// Nothing outside is told of it or tells it something, and it does not last.
+    fileprivate var canBeRepeated: Bool {
+        interventions.isEmpty && observer == nil && logFD < 0 && workload.requests <= 100_000
+    }
 }
 
 /// A run that somebody looks at.
@@ -63,6 +78,16 @@ extension Simulation.Result {
     /// The errno names of the requests in the order they ended, "" for success.
     var outcomes: [String] {
         finished.map { if case .failed(let errno) = $0.outcome { errno.name } else { "" } }
+    }
+
+    /// What the queues noted, as people read it.
+    var ledgerLines: [String] {
+        let text = LedgerText(script: "test.lua", rules: [], seed: 1)
+        return queues.flatMap { queue in
+            queue.ledger.read(from: 0, limit: .max).records.map {
+                text.line($0, queue: queue.ledger.queue)
+            }
+        }
     }
 
     func action(_ name: String) -> UInt64 {

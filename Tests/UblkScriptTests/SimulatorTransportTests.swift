@@ -8,6 +8,7 @@ import Testing
     static func transport(
         _ requests: [SimulatedRequest],
         depth: Int = 2,
+        mode: DataMode = .copy,
         interventions: [SimulatedTransport.Intervention] = []
     ) -> SimulatedTransport {
         let wakeup = QueueWakeup()
@@ -33,6 +34,7 @@ import Testing
             machine,
             depth: depth,
             maxIOBytes: 65536,
+            mode: mode,
             wakeup: wakeup,
             interventions: interventions
         )

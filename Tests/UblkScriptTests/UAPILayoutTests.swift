@@ -98,6 +98,12 @@ import Testing
         #expect(UBLK_IO_COMMIT_AND_FETCH_REQ == 0xc010_7521)
     }
 
+    @Test func `data is copied at the place of its queue and tag`() {
+        #expect(ublk_data_position(0, 0) == 0x8000_0000)
+        #expect(ublk_data_position(0, 1) == 0x8200_0000)
+        #expect(ublk_data_position(3, 4095) == 0x8000_0000 + 3 << 41 + 4095 << 25)
+    }
+
     @Test func `the io is the first member of a request, at any tag`() {
         #expect(MemoryLayout<Request>.offset(of: \.io) == 0)
         let table = RequestTable(depth: 3, queue: QueueID(9), counters: QueueCounters())

@@ -128,7 +128,7 @@ struct ublk_io_cmd {
     uint16_t q_id;
     uint16_t tag;
     int32_t result; /* COMMIT: bytes or negative errno */
-    uint64_t addr;  /* copy mode: READ data of this request, and the buffer of the next one */
+    uint64_t addr;  /* copy mode: READ data of this request, and the buffer of the next one; else 0 */
 };
 _Static_assert(sizeof(struct ublk_io_cmd) == 16, "UAPI: ublksrv_io_cmd");
 
@@ -142,3 +142,10 @@ struct ublk_io_desc {
 _Static_assert(sizeof(struct ublk_io_desc) == 24, "UAPI: ublksrv_io_desc");
 
 enum { UBLK_MAX_QUEUE_DEPTH = 4096 };
+
+/* ---- data, with UBLK_F_USER_COPY: pread of a write's and pwrite of a read's on /dev/ublkcN, from 6.5 ---- */
+
+/* Where the data of the request in a tag begins; it has 2^25 bytes of room. */
+static inline int64_t ublk_data_position(uint16_t queue, uint16_t tag) {
+    return 0x80000000 + ((int64_t)queue << 41) + ((int64_t)tag << 25);
+}

@@ -50,6 +50,7 @@ struct LedgerText {
             "let go, the device is being taken away" + (verdict(record).map { ", \($0)" } ?? "")
         case .backingError: "backing error, the IO got \(verdict(record) ?? "no fault")"
         case .unsupported: "unknown operation, the IO got \(verdict(record) ?? "no fault")"
+        case .copyError: "copy error, the IO got \(verdict(record) ?? "no fault")"
         }
     }
 

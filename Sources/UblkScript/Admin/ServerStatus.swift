@@ -47,6 +47,7 @@ struct ServerStatus: Equatable {
         case .scriptErrors: "script errors"
         case .backingErrors: "backing errors"
         case .drained: "held IOs lost"
+        case .copyErrors: "copy errors"
         default: "unknown operations"
         }
     }

@@ -16,6 +16,10 @@ struct DeviceListing: Encodable {
     var backing: String?
     var file: String?
     var seed: UInt64?
+    /// ``DataMode`` by the device's features; nil: none that this program serves.
+    var data: String?
+    /// Why the server chose that mode; nil: no record tells.
+    var dataReason: String?
     /// `on` or `off`; nil when the server was not asked.
     var faults: String?
     var remark: String?
@@ -29,6 +33,7 @@ struct DeviceListing: Encodable {
     var backingErrors: UInt64?
     var drainedIOs: UInt64?
     var unsupportedIOs: UInt64?
+    var copyErrors: UInt64?
     /// The device has a record that cannot be parsed.
     var isRecordDamaged: Bool?
     /// Format of a record that only a newer version of this program can read.
@@ -77,6 +82,8 @@ struct DeviceListing: Encodable {
         backing = record?.backing
         file = record?.file
         seed = record?.seed
+        data = DataMode(info.features)?.rawValue
+        dataReason = record?.dataReason
     }
 
     /// Asks the device's server for its status, for at most ``statusSeconds``.
@@ -104,6 +111,7 @@ struct DeviceListing: Encodable {
         backingErrors = status.failures[.backingErrors, default: 0]
         drainedIOs = status.failures[.drained, default: 0]
         unsupportedIOs = status.failures[.unsupported, default: 0]
+        copyErrors = status.failures[.copyErrors, default: 0]
         failures = status.failureText
     }
     private var failures = ""
@@ -112,11 +120,14 @@ struct DeviceListing: Encodable {
         case path, id, state, queues, depth, maxIOBytes, serverPID, features, sizeBytes
         case logicalBlockBytes, script, backing, file, seed, faults, remark, isSilent
         case story, nodeProblem
-        case scriptErrors, backingErrors, drainedIOs, unsupportedIOs, isRecordDamaged
-        case recordFormat
+        case scriptErrors, backingErrors, drainedIOs, unsupportedIOs, copyErrors
+        case isRecordDamaged, recordFormat, data, dataReason
     }
 
-    var text: String {
+    var text: String { text(isVerbose: false) }
+
+    /// - Parameter isVerbose: also how the server gets at the data of an IO, and why so.
+    func text(isVerbose: Bool) -> String {
         let names = Features(rawValue: features).named.map(\.name).joined(separator: " ")
         let unread =
             isRecordDamaged == true
@@ -130,6 +141,9 @@ struct DeviceListing: Encodable {
         ]
         if let backing, let seed {
             lines.append("backing \(backing)\(file.map { " \($0)" } ?? "") seed \(seed)")
+        }
+        if isVerbose {
+            lines.append("data \(data ?? "?")\(dataReason.map { ": \($0)" } ?? "")")
         }
         if let nodeProblem { lines.append(nodeProblem) }
         if isSilent == true {

@@ -16,6 +16,12 @@ struct ListCommand: ParsableCommand {
     @Option(name: [.customShort("n"), .long], help: "Only this device.")
     var number: String?
 
+    @Flag(
+        name: [.customShort("v"), .long],
+        help: "Also how each server gets at the data of an IO, and why so."
+    )
+    var verbose = false
+
     @Flag(help: "Print JSON, one array.")
     var json = false
 
@@ -50,7 +56,7 @@ struct ListCommand: ParsableCommand {
         if json {
             Output.line(JSON.text(listings))
         } else {
-            for listing in listings { Output.line(listing.text) }
+            for listing in listings { Output.line(listing.text(isVerbose: verbose)) }
         }
     }
 

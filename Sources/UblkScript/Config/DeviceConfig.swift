@@ -16,6 +16,8 @@ struct DeviceConfig: Sendable, Equatable {
     var queues: UInt16 = 1
     var depth: UInt16 = 128
     var maxIOBytes: UInt32 = 512 << 10
+    /// nil: the server chooses.
+    var data: DataMode?
     var logicalBlockBytes: UInt32 = 512
     var physicalBlockBytes: UInt32 = 4096
     var ioMinBytes: UInt32 = 4096
@@ -66,7 +68,7 @@ struct DeviceConfig: Sendable, Equatable {
 
     /// The keys of `device{}`, in the order of docs/scripting.md.
     static let keys = [
-        "size", "file", "backing", "queues", "depth", "max_io", "logical_block_size",
+        "size", "file", "backing", "queues", "depth", "max_io", "data", "logical_block_size",
         "physical_block_size", "io_min", "io_opt", "chunk_size", "cache", "fua", "discard",
         "write_zeroes",
         "rotational", "read_only", "partitions", "seed", "on_error", "budget", "memory",
@@ -179,6 +181,10 @@ extension DeviceConfig {
             guard UInt64(maxIOBytes) % Self.pageBytes == 0 else {
                 throw setting.refused("a multiple of the page size (\(Self.pageBytes))")
             }
+        }
+        if let setting = settings["data"] {
+            let word = try setting.choice(["auto"] + DataMode.allCases.map(\.rawValue))
+            data = DataMode(rawValue: word)
         }
     }
 

@@ -7,11 +7,13 @@ import SystemPackage
 extension Queue where Transport: ~Copyable {
     /// The one place where an outcome becomes something that happens.
     ///
-    /// Most IOs are one transfer which is over at once, and need no plan.
+    /// Most IOs are one transfer which is over at once, and need no plan while their data is there.
     @inline(__always)
     mutating func finish(_ tag: Tag) {
         let request = requests[tag]
-        guard request.isPlain, stores.count == 1 else { return finishByPlan(tag) }
+        guard request.isPlain, stores.count == 1, !transport.copiesOnDemand else {
+            return finishByPlan(tag)
+        }
         var transfer = Transfer(
             request.op,
             request.io,
@@ -99,11 +101,11 @@ extension Queue where Transport: ~Copyable {
 
     // MARK: What is not plain
 
-    /// Makes the plan of an IO that something was decided about, or that goes to several stores.
+    /// Makes the plan of an IO: one that something was decided about, that goes to several stores, or whose data is
+    /// not there.
     @inline(never)
     private mutating func makePlan(_ tag: Tag) {
         let decision = ending(tag)
-        if requests[tag].op == .write { corrupt(tag) }
         var planner = unsafe Planner(
             op: requests[tag].op,
             io: requests[tag].io,
@@ -115,8 +117,9 @@ extension Queue where Transport: ~Copyable {
         planner.make(stores)
         if planner.isTorn { control.counters.add(.torn) }
         control.counters.add(outcome: decision.outcome)
-        if planner.clearsData { clearData(tag) }
         requests[tag].plan = planner.plan
+        if requests[tag].op == .write { makeWriteData(tag, isCleared: planner.clearsData) }
+        if planner.clearsData { clearData(tag) }
         if let bytes = planner.misfitBytes {
             fail(
                 tag,
@@ -124,6 +127,19 @@ extension Queue where Transport: ~Copyable {
                 note: ": to() is past the end of its backing (\(bytes) bytes)"
             )
         }
+    }
+
+    /// Has what the transfers of the tag's write are to store in its buffer, changed as decided.
+    private mutating func makeWriteData(_ tag: Tag, isCleared: Bool) {
+        var isThere = requests[tag].decision.corrupt.mode == 0 || pullData(tag)
+        for index in 0..<Int(requests[tag].plan.count) where isThere && !isCleared {
+            isThere = pullData(tag, for: Int(requests[transfer: tag, index].store))
+        }
+        guard isThere else {
+            _ = requests[tag].plan.fail(Self.copyErrno)
+            return
+        }
+        corrupt(tag)
     }
 
     /// The decision that still applies to the tag's IO: without the waits that are over, and with the errno that it
@@ -186,6 +202,7 @@ extension Queue where Transport: ~Copyable {
     /// Commits the request: a full count or a negative errno, never anything between.
     @inline(__always)
     mutating func complete(_ tag: Tag, _ result: Int32) {
+        let result = transport.copiesOnDemand ? pushed(tag, result) : result
         count(tag, result)
         requests[tag].io.live = 0
         requests.move(tag, from: .serving, to: .withDriver)

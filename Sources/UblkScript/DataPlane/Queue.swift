@@ -184,13 +184,14 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     @inline(__always)
     private mutating func settleByRules(_ tag: Tag) -> Bool {
         let request = requests[tag]
+        let isCompared = dataNeeds.compared & request.op.bit != 0
+        if isCompared, !pullData(tag) { return endsWithCopyError(tag) }
         return unsafe rules.match(
             requests.io(tag),
             op: request.op,
             now: transport.now,
             inFlight: requests.lifecycle.inFlight,
-            data: dataNeeds.compared & request.op.bit != 0
-                ? UnsafeRawPointer(transport.data(tag).bytes) : nil,
+            data: isCompared ? UnsafeRawPointer(transport.data(tag).bytes) : nil,
             decision: &request.decision,
             segments: requests.segments(tag),
             heals: &request.heals
@@ -200,6 +201,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     /// - Returns: false when the handler waits for data first.
     @inline(__always)
     private mutating func askHandler(_ tag: Tag) -> Bool {
+        if !pullData(tag) { return endsWithCopyError(tag) }
         let request = requests[tag]
         var verdict = us_decision()
         request.io.live = 1
@@ -214,6 +216,13 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             return ask(tag)
         }
         take(verdict, status, tag)
+        return true
+    }
+
+    /// The tag's IO is decided: it fails, as its data is not to be had.
+    @inline(never)
+    private func endsWithCopyError(_ tag: Tag) -> Bool {
+        requests[tag].endsWith = Self.copyErrno
         return true
     }
 

@@ -2,7 +2,8 @@ import CLua
 
 /// The events that a transport delivers to its queue.
 enum QueueEvent {
-    /// A request arrived in the tag: its descriptor and, for a write, its data are there.
+    /// A request arrived in the tag: its descriptor is there, and a write's data unless it
+    /// has to be pulled (``QueueTransport/copiesOnDemand``).
     case fetched(Tag)
     /// The operation of one of the tag's transfers is over: bytes or a negative errno.
     case operation(Tag, transfer: Int, result: Int32)
@@ -30,6 +31,18 @@ protocol QueueTransport: ~Copyable {
     /// Mapped: at least the largest request long, page-aligned, at one address for the queue's life; behind it, at
     /// ``scratchOffset``, room for ``QueueScratch/bytes`` that a handler reads.
     func data(_ tag: Tag) -> IOData
+    /// A write's data comes to the tag's buffer when it is pulled, and a read's goes to the driver when it is pushed.
+    ///
+    /// Otherwise the first is there when the request arrives, and the second is taken at the commit.
+    var copiesOnDemand: Bool { get }
+    /// Copies the data of the tag's write into the tag's buffer; waits for nothing.
+    ///
+    /// - Returns: 0 or an errno.
+    mutating func pullData(_ tag: Tag, bytes: Int) -> Int32
+    /// Copies the data of the tag's read out of the tag's buffer; waits for nothing.
+    ///
+    /// - Returns: 0 or an errno.
+    mutating func pushData(_ tag: Tag, bytes: Int) -> Int32
     /// Completes the tag's request and asks for its next one.
     ///
     /// - Precondition: the tag was fetched and not yet committed.
@@ -44,6 +57,12 @@ protocol QueueTransport: ~Copyable {
 }
 
 extension QueueTransport where Self: ~Copyable {
+    @inline(__always)
+    var copiesOnDemand: Bool { false }
+
+    func pullData(_ tag: Tag, bytes: Int) -> Int32 { preconditionFailure("the data is there") }
+    func pushData(_ tag: Tag, bytes: Int) -> Int32 { preconditionFailure("the data is taken") }
+
     @inline(__always)
     mutating func willCarryOut(_ transfer: Transfer, for tag: Tag) {}
 }

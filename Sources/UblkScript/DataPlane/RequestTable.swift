@@ -43,6 +43,8 @@ struct Request {
     /// Mask of the rules whose range the IO heals when it succeeds.
     var heals: UInt64 = 0
     var plan = IOPlan()
+    /// The data of a write was copied from the driver; see ``QueueTransport/copiesOnDemand``.
+    var isPulled = false
     /// Number of reads by its handler so far.
     var questions: UInt16 = 0
     /// True when a reload came while the handler waited for data: the new script decides once the data is there.

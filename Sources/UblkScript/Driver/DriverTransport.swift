@@ -12,15 +12,20 @@ private enum FixedFile {
 /// io_uring.
 ///
 /// Made and used on the queue's thread, because the driver binds a tag to the thread that fetches it and the ring
-/// allows one issuer. Copy mode: the driver copies a write's data into the tag's buffer before the request arrives, and
-/// a read's data out of it at the commit. Memory that the kernel may still write to after the end of the transport is
-/// owned by ``TagBuffers``.
+/// allows one issuer. In copy mode the driver copies a write's data into the tag's buffer before the request arrives,
+/// and a read's data out of it at the commit; with user copy the queue has it copied. Memory that the kernel may still
+/// write to after the end of the transport is owned by ``TagBuffers``.
 @safe
-struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
+struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     // Safety: the mapping lives as long as this value. `buffers` and `wakeupValue` are in TagBuffers, which whoever
     // joins the thread keeps alive longer; no reference is held here. Tags are checked against `depth`.
     private var ring: KernelRing<Kernel>
+    private let kernel: Kernel
     private let queue: QueueID
+    private let characterFD: Int32
+    let copiesOnDemand: Bool
+    /// All ones where commands take the address of the tag's buffer, else 0.
+    private let addressMask: UInt64
     private let depth: Int
     private let bufferBytes: Int
     private let descriptors: UnsafePointer<ublk_io_desc>
@@ -34,6 +39,7 @@ struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
     ///
     /// - Parameters:
     ///   - memory: the buffers, which must outlive this thread.
+    ///   - mode: what the driver has granted.
     ///   - characterFD: the open `/dev/ublkcN`.
     ///   - wakeupFD: an eventfd that other threads write to.
     ///   - backingFDs: the files, in the order of ``FileStore/View/file``.
@@ -42,6 +48,7 @@ struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
     init(
         queue: QueueID,
         memory: TagBuffers,
+        mode: DataMode,
         characterFD: Int32,
         wakeupFD: Int32,
         backingFDs: [Int32],
@@ -59,6 +66,10 @@ struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
         descriptorBytes = bytes
         unsafe self.descriptors = descriptors
         self.ring = ring
+        self.kernel = kernel
+        self.characterFD = characterFD
+        copiesOnDemand = mode == .userCopy
+        addressMask = mode == .copy ? .max : 0
         bufferBytes = memory.stride
         unsafe buffers = memory.first
         unsafe wakeupValue = memory.wakeupValue
@@ -187,10 +198,36 @@ struct DriverTransport<Kernel: UringKernel>: QueueTransport, ~Copyable {
 
     @inline(__always)
     private mutating func submitRequest(_ code: UInt32, _ tag: Tag, result: Int32) {
-        let address = unsafe UInt64(UInt(bitPattern: buffer(tag)))
+        let address = unsafe UInt64(UInt(bitPattern: buffer(tag))) & addressMask
         let sqe = unsafe ring.submission()
         unsafe uring_prep_ublk_io(sqe, code, queue.rawValue, tag.rawValue, result, address)
         unsafe sqe.pointee.user_data = UserData(.request, tag: tag).rawValue
+    }
+
+    func pullData(_ tag: Tag, bytes: Int) -> Int32 { copy(tag, bytes, pulls: true) }
+    func pushData(_ tag: Tag, bytes: Int) -> Int32 { copy(tag, bytes, pulls: false) }
+
+    /// Copies in as many calls as it takes.
+    ///
+    /// - Returns: 0 or an errno.
+    private func copy(_ tag: Tag, _ bytes: Int, pulls: Bool) -> Int32 {
+        precondition(bytes <= scratchOffset)
+        let first = ublk_data_position(queue.rawValue, tag.rawValue)
+        var done = 0
+        while done < bytes {
+            let place = unsafe buffer(tag) + done
+            let position = first + Int64(done)
+            let result =
+                unsafe pulls
+                ? kernel.read(characterFD, place, count: bytes - done, at: position)
+                : kernel.write(characterFD, place, count: bytes - done, at: position)
+            // Nothing at all is how the driver says that it cannot get at our memory.
+            guard result > 0 else {
+                return result == 0 ? Errno.badAddress.rawValue : Int32(clamping: -result)
+            }
+            done += result
+        }
+        return 0
     }
 
     mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int) {
@@ -238,6 +275,7 @@ extension DriverTransport where Kernel == LinuxKernel {
     init(
         queue: QueueID,
         memory: TagBuffers,
+        mode: DataMode,
         characterFD: Int32,
         wakeupFD: Int32,
         backingFDs: [Int32]
@@ -245,6 +283,7 @@ extension DriverTransport where Kernel == LinuxKernel {
         try self.init(
             queue: queue,
             memory: memory,
+            mode: mode,
             characterFD: characterFD,
             wakeupFD: wakeupFD,
             backingFDs: backingFDs,

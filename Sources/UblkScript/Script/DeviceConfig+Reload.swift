@@ -79,6 +79,7 @@ extension DeviceConfig {
         ("queues", { "\($0.queues)" }),
         ("depth", { "\($0.depth)" }),
         ("max_io", { Quantity.text(bytes: UInt64($0.maxIOBytes)) }),
+        ("data", { $0.data?.rawValue ?? "auto" }),
         ("logical_block_size", { "\($0.logicalBlockBytes)" }),
         ("physical_block_size", { "\($0.physicalBlockBytes)" }),
         ("io_min", { "\($0.ioMinBytes)" }),

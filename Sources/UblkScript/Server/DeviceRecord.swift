@@ -34,6 +34,9 @@ struct DeviceRecord: Codable, Sendable, Equatable {
     var directory: String?
     /// Parameters of the driver; nil in the first format.
     var driver: Driver?
+    /// ``DataMode`` of the device, and why it has that one; nil in records of older servers.
+    var data: String?
+    var dataReason: String?
     /// Absolute path of the ledger file; nil: none.
     var ledgerFile: String?
     /// ``DeviceServer/Request/patienceSeconds``; nil in the first format.

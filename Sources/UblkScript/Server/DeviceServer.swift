@@ -37,6 +37,7 @@ final class DeviceServer {
     var ledgerScripts: [LedgerScript]
     var sizeBytes: UInt64 { backings.sizeBytes }
     let lifecycle: Lifecycle
+    private let data: DataChoice
     private let platform: ServerPlatform
     var clock: WaitClock { platform.clock }
     var outside: OutsideControl { lifecycle.outside }
@@ -74,7 +75,11 @@ final class DeviceServer {
         SystemCall.setThreadName("ublk-script")
         plan = try LoadedScript.plan(request.source, overrides: request.overrides)
         endedFD = try Self.makeEventFD()
-        lifecycle = try Lifecycle(platform, state: request.state)
+        let lifecycle = try Lifecycle(platform, state: request.state)
+        self.lifecycle = lifecycle
+        data = try DataChoice(plan.config.data) { () throws(DeviceError) in
+            try lifecycle.driver.features()
+        }
         lines = try LinePipe()
         let newFiles = request.newFiles
         do {
@@ -227,7 +232,7 @@ extension DeviceServer: LifecycleHost {
             maxIOBytes: plan.config.maxIOBytes,
             // The server asks for the scan itself, after START_DEV and before faults are armed, so that
             // the scan's reads neither hang nor count.
-            features: offered.intersection([.noAutoPartitionScan])
+            features: offered.intersection([.noAutoPartitionScan]).union(data.mode.features)
         )
         wanted.cookie = request.cookie
         return wanted
@@ -271,6 +276,8 @@ extension DeviceServer: LifecycleHost {
             settings: request.settings,
             directory: request.source.directory,
             driver: DeviceRecord.Driver(info, params),
+            data: data.mode.rawValue,
+            dataReason: data.reason,
             ledgerFile: request.ledgerFile.map { AbsolutePath.of($0) },
             patienceSeconds: request.patienceSeconds
         )
@@ -337,6 +344,7 @@ extension DeviceServer: LifecycleHost {
             characterFD: characterFD,
             wakeupFD: wakeup,
             memory: memory,
+            dataMode: DataMode(info.features) ?? .copy,
             affinity: affinity,
             shared: shared,
             ruleCounters: ruleCounters,

@@ -31,7 +31,12 @@ final class QueueLog: QueueReport {
         errno: Int32,
         _ note: String
     ) {
-        let who = cause == .backingErrors ? "backing" : cause.name
+        let who =
+            switch cause {
+            case .backingErrors: "backing"
+            case .copyErrors: "copy"
+            default: cause.name
+            }
         complain("\(who): \(Errno(rawValue: errno).name)\(note)", io)
     }
 

@@ -12,6 +12,7 @@ struct QueueContext: Sendable {
     /// An eventfd that wakes the queue's thread up.
     let wakeupFD: Int32
     let memory: TagBuffers
+    let dataMode: DataMode
     /// The CPUs of the queue, as the mask that GET_QUEUE_AFFINITY returns.
     let affinity: [UInt8]
     let shared: SharedObjects
@@ -50,6 +51,7 @@ enum QueueThread {
         var transport = try DriverTransport(
             queue: context.queue,
             memory: context.memory,
+            mode: context.dataMode,
             characterFD: context.characterFD,
             wakeupFD: context.wakeupFD,
             backingFDs: context.backings.files.map(\.fd)

@@ -1,5 +1,6 @@
 import Glibc
 import Synchronization
+import SystemPackage
 
 /// A device of a script, simulated: production queues (``Queue``), each over a ``SimulatedTransport``, and what they
 /// look at.
@@ -12,6 +13,8 @@ struct SimulatedDevice: ~Copyable {
         /// nil: as many as the script says.
         var queues: Int?
         var faults = FileFaults()
+        /// Copies of data that fail: ``SimulatedCopies/failing``.
+        var failingCopies: [Int: Errno] = [:]
         var interventions: [SimulatedTransport.Intervention] = []
         /// Watches whatever scripts the queues run.
         var watchdog: Watchdog?
@@ -65,6 +68,7 @@ struct SimulatedDevice: ~Copyable {
             controls: controls,
             seed: plan.seed
         )
+        machine.copies.failing = options.failingCopies
         let parts = Parts(
             plan: plan,
             options: options,
@@ -119,6 +123,7 @@ struct SimulatedDevice: ~Copyable {
             queue: number,
             depth: Int(config.depth),
             maxIOBytes: Int(config.maxIOBytes),
+            mode: config.data ?? .copy,
             wakeup: wakeup,
             interventions: parts.options.interventions
         )

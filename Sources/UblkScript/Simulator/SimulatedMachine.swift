@@ -15,6 +15,7 @@ final class SimulatedMachine {
     /// Of the queues, by number.
     let controls: [QueueControl]
     var random: SplitMix64
+    var copies = SimulatedCopies()
 
     /// Requests on their way to a queue, or with one.
     var inFlight = 0

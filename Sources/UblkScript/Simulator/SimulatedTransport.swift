@@ -16,12 +16,8 @@ import SystemPackage
 /// When no request is left and none is in flight on any queue, every tag is aborted, as by STOP_DEV, and
 /// `Queue.run()` returns. When everything in flight is held for ever, the device is stopped as the
 /// server would do it: drain first.
-@safe
 struct SimulatedTransport: QueueTransport, ~Copyable {
-    // Safety: `buffers` has `depth` buffers of `bufferBytes`, freed in deinit; tags are checked
-    // against `depth`.
-    private let buffers: UnsafeMutableRawPointer
-    private let bufferBytes: Int
+    private let buffers: SimulatedBuffers
     private let depth: Int
 
     let machine: SimulatedMachine
@@ -49,6 +45,8 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         var request = SimulatedRequest(op: .read)
         /// Number of transfers of which an operation is under way.
         var underWay = 0
+        /// The data of a read was pushed.
+        var isPushed = false
     }
 
     private struct OperationUnderWay {
@@ -78,6 +76,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         queue: Int = 0,
         depth: Int,
         maxIOBytes: Int,
+        mode: DataMode = .copy,
         wakeup: QueueWakeup,
         interventions: [Intervention]
     ) {
@@ -86,16 +85,13 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         self.depth = depth
         self.wakeup = wakeup
         self.interventions = interventions.filter { $0.queue == queue }.sorted { $0.at < $1.at }
-        bufferBytes = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
-        unsafe buffers = .allocate(byteCount: depth * bufferBytes, alignment: SystemPage.bytes)
+        buffers = SimulatedBuffers(depth: depth, maxIOBytes: maxIOBytes, mode: mode)
         slots = Array(repeating: Slot(), count: depth)
         arrivals = TimerHeap(depth: depth)
         batch.reserveCapacity(depth + 1)
         commits.reserveCapacity(depth)
         offerIdle()
     }
-
-    deinit { unsafe buffers.deallocate() }
 
     // MARK: The queue's side
 
@@ -149,14 +145,33 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         return slots[tag.index].request.desc
     }
 
-    func data(_ tag: Tag) -> IOData { unsafe .mapped(buffer(tag)) }
+    func data(_ tag: Tag) -> IOData { unsafe .mapped(buffers.buffer(tag)) }
+    var scratchOffset: Int { buffers.scratchOffset }
+    var copiesOnDemand: Bool { buffers.areApart }
 
-    private func buffer(_ tag: Tag) -> UnsafeMutableRawPointer {
-        precondition(tag.index < depth)
-        return unsafe buffers + tag.index * bufferBytes
+    mutating func pullData(_ tag: Tag, bytes: Int) -> Int32 {
+        checkCopy(tag, of: .write, bytes)
+        let errno = machine.copies.pull()
+        if errno == 0 { buffers.pull(tag, bytes: bytes) }
+        return errno
     }
 
-    var scratchOffset: Int { bufferBytes - QueueScratch.bytes }
+    mutating func pushData(_ tag: Tag, bytes: Int) -> Int32 {
+        checkCopy(tag, of: .read, bytes)
+        let errno = machine.copies.push()
+        guard errno == 0 else { return errno }
+        buffers.push(tag, bytes: bytes)
+        slots[tag.index].isPushed = true
+        return 0
+    }
+
+    private func checkCopy(_ tag: Tag, of op: IOOp, _ bytes: Int) {
+        precondition(copiesOnDemand, "a copy without user copy")  // EACCES
+        // ublk_user_copy: EINVAL for a tag without a request, EACCES for the other direction.
+        let slot = slots[tag.index]
+        precondition(slot.owner == .server && slot.request.op == op, "a copy for no \(op)")
+        precondition(bytes == Int(slot.request.lengthBytes), "a copy of a part of the data")
+    }
 
     mutating func commit(_ tag: Tag, _ commit: Commit) {
         // ublk_ch_uring_cmd_local: EBUSY for a tag the server does not own.
@@ -166,6 +181,12 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         )
         precondition(slots[tag.index].underWay == 0, "commit while a file is still at work")
         BlockLayer.check(slots[tag.index].request, result: commit.result)
+        let isFull = slots[tag.index].request.op == .read && commit.result > 0
+        // The driver takes it as it is: the reader would get what was in its pages before.
+        precondition(
+            !copiesOnDemand || slots[tag.index].isPushed == isFull,
+            "commit of a read whose data was not pushed"
+        )
         slots[tag.index].owner = .committed
         commits.append((tag, commit.result))
     }
@@ -181,7 +202,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
             "two operations of one transfer at a time"
         )
         let dataBytes = operation.kind.hasData ? Int(operation.lengthBytes) : 0
-        precondition(operation.dataOffset >= 0 && operation.dataOffset + dataBytes <= bufferBytes)
+        precondition(
+            operation.dataOffset >= 0 && operation.dataOffset + dataBytes <= buffers.stride
+        )
         slots[tag.index].underWay += 1
         let nanoseconds = Self.fileNanoseconds + machine.random.below(2 * Self.fileNanoseconds)
         let end = now.advanced(byNanoseconds: nanoseconds)
@@ -199,7 +222,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         switch transfer.op {
         case .read: return
         case .write:
-            let data = unsafe buffer(tag) + Int(transfer.at)
+            let data = unsafe buffers.buffer(tag) + Int(transfer.at)
             unsafe image.willWrite(
                 at: transfer.offset,
                 UnsafeRawBufferPointer(start: data, count: Int(transfer.length)),
@@ -297,7 +320,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
                 request,
                 result: result,
                 at: now,
-                buffer(tag)
+                buffers.data(tag)
             )
             machine.inFlight -= 1
             offer(tag)
@@ -305,16 +328,19 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         commits.removeAll(keepingCapacity: true)
     }
 
-    /// From here the driver would have copied a write's data into the buffer (ublk_map_io).
+    /// From here the driver would have copied a write's data into the buffer (ublk_map_io), in copy mode.
     private mutating func arrived(_ tag: Tag) {
         slots[tag.index].owner = .server
+        slots[tag.index].isPushed = false
         let request = slots[tag.index].request
-        unsafe machine.application.sent(place(tag), request, at: now, buffer(tag))
+        unsafe machine.application.sent(place(tag), request, at: now, buffers.data(tag))
+        let hasData = request.op == .read || request.op == .write
+        buffers.come(tag, bytes: hasData ? Int(request.lengthBytes) : 0)
         batch.append(.fetched(tag))
     }
 
     private mutating func ended(_ over: OperationUnderWay) {
-        let data = unsafe buffer(over.tag) + over.operation.dataOffset
+        let data = unsafe buffers.buffer(over.tag) + over.operation.dataOffset
         let file = Int(over.operation.file)
         let result = unsafe machine.files[file].perform(over.operation, data)
         slots[over.tag.index].underWay -= 1

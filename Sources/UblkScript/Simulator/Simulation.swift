@@ -9,6 +9,8 @@ import SystemPackage
 struct Simulation {
     var workload = Workload()
     var faults = FileFaults()
+    /// Copies of data that fail: ``SimulatedCopies/failing``.
+    var failingCopies: [Int: Errno] = [:]
     var interventions: [SimulatedTransport.Intervention] = []
     /// Compares what is read with what was written.
     var checksData = true
@@ -38,6 +40,7 @@ struct Simulation {
         let finished: [SimulatedApplication.Finished]
         /// How often the backing file was asked for each kind of operation.
         let fileOperations: [FileOperation.Kind: Int]
+        let copies: SimulatedCopies
         let queues: [QueueResult]
     }
 
@@ -60,6 +63,7 @@ struct Simulation {
         let watchdog = watchdog(plan)
         let options = SimulatedDevice.Options(
             faults: faults,
+            failingCopies: failingCopies,
             interventions: interventions,
             watchdog: watchdog,
             isArmed: isArmed,
@@ -77,6 +81,7 @@ struct Simulation {
             fileOperations: device.machine.files.reduce(into: [:]) {
                 $0.merge($1.asked, uniquingKeysWith: +)
             },
+            copies: device.machine.copies,
             queues: zip(device.lanes, ledgerTotals).map { lane, total in
                 QueueResult(
                     ledger: lane.ledger,
@@ -174,7 +179,7 @@ struct Simulation {
         let log = device.log
         let application = device.machine.application
         let actions: [QueueCounters.Kind] = [
-            .corrupted, .torn, .delayed, .hung, .backingErrors, .scriptErrors,
+            .corrupted, .torn, .delayed, .hung, .backingErrors, .scriptErrors, .copyErrors,
         ]
         let heldForEver = device.machine.heldForEver
         return SimulationReport(

@@ -18,6 +18,8 @@ struct LedgerRecord {
         case backingError
         /// The driver sent an operation that this program does not know.
         case unsupported
+        /// The driver did not let the server copy the data.
+        case copyError
     }
 
     /// Values of ``rule`` besides the number of a rule in file order.

@@ -39,6 +39,7 @@ extension LedgerRecord.Kind {
         switch self {
         case .scriptError: "script_error"
         case .backingError: "backing_error"
+        case .copyError: "copy_error"
         default: "\(self)"
         }
     }

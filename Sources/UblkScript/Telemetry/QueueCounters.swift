@@ -39,9 +39,13 @@ final class QueueCounters: Sendable {
         case drained
         /// IOs of an operation that this program does not know.
         case unsupported
+        /// IOs whose data the driver did not let the server copy, and that ended with EIO.
+        case copyErrors
 
         /// Failures that no rule and no handler has decided.
-        static let failures: [Self] = [.scriptErrors, .backingErrors, .drained, .unsupported]
+        static let failures: [Self] = [
+            .scriptErrors, .backingErrors, .drained, .unsupported, .copyErrors,
+        ]
 
         /// All but the arrivals.
         static let others = allCases.filter { $0.rawValue >= IOTimes.operations }
@@ -54,6 +58,7 @@ final class QueueCounters: Sendable {
             case .heldNow: "held_now"
             case .backingErrors: "backing_errors"
             case .scriptErrors: "script_errors"
+            case .copyErrors: "copy_errors"
             default: "\(self)"
             }
         }

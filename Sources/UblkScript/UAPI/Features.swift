@@ -15,12 +15,20 @@ struct Features: OptionSet, Hashable, Sendable {
     static let unprivilegedDevice = Features(rawValue: 1 << 5)
     /// Commands are ioctl-style codes; always set by drivers that know them.
     static let ioctlEncode = Features(rawValue: 1 << 6)
+    /// The server copies data itself; from 6.5.
     static let userCopy = Features(rawValue: 1 << 7)
     static let zoned = Features(rawValue: 1 << 8)
+    /// The driver registers the pages of requests with the server's ring; from 6.16.
+    static let autoBufferRegistration = Features(rawValue: 1 << 11)
     /// There is TRY_STOP_DEV; from 7.0.
     static let safeStop = Features(rawValue: 1 << 17)
     /// START_DEV does not scan for partitions; from 7.0.
     static let noAutoPartitionScan = Features(rawValue: 1 << 18)
+
+    /// The set bits that this program knows, lowest first.
+    var known: [Feature] {
+        Feature.all.enumerated().filter { rawValue & 1 << UInt64($0.offset) != 0 }.map(\.element)
+    }
 
     /// Each set bit with its name; a bit this program does not know is `UNKNOWN_n`.
     var named: [(name: String, bit: UInt64)] {

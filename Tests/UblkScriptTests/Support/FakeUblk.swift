@@ -9,7 +9,7 @@ import SystemPackage
 /// What the driver would refuse is answered as it answers. Waits do what the test has put into ``waits``, one each;
 /// a wait with nothing to come stops the test. One thread.
 @safe
-final class FakeUblk: UringKernel {
+final class FakeUblk: DriverKernel {
     // Safety: `counts` has four numbers, `sqes` and `cqes` as many entries as the ring; made by open, freed in deinit.
     private nonisolated(unsafe) let counts = UnsafeMutablePointer<UInt32>.allocate(capacity: 4)
     private nonisolated(unsafe) var sqes: UnsafeMutablePointer<uring_sqe>?
@@ -31,6 +31,14 @@ final class FakeUblk: UringKernel {
     var interruptions: [Errno] = []
     /// So many entries are taken by one call.
     var takesAtOnce = Int.max
+    /// Commands take no address: the server copies data itself.
+    let isUserCopy: Bool
+    /// Data of requests, by tag.
+    var data: [UInt16: [UInt8]] = [:]
+    /// What comes of the next copies: so many bytes at most, 0 or a negative errno.
+    var copyResults: [Int] = []
+    /// The copies, as words: `pull 3 0+4096`.
+    private(set) var copies: [String] = []
     /// What happens in each of the next waits.
     var waits: [() -> Void] = []
 
@@ -55,8 +63,9 @@ final class FakeUblk: UringKernel {
     private var wakeup: (userData: UInt64, address: UInt)?
     private(set) var files: [Int32] = []
 
-    init(queue: UInt16 = 1) throws {
+    init(queue: UInt16 = 1, isUserCopy: Bool = false) throws {
         self.queue = QueueID(queue)
+        self.isUserCopy = isUserCopy
         characterFD = unsafe sys_memory_file("fake-ublk")
         wakeupFD = sys_eventfd()
         guard characterFD >= 0, wakeupFD >= 0,
@@ -92,6 +101,9 @@ final class FakeUblk: UringKernel {
         let place = queue.index * Self.stride + Int(tag) * size
         precondition(unsafe pwrite(characterFD, &desc, size, off_t(place)) == size)
         slots[tag] = .server
+        if isUserCopy, data[tag] == nil {
+            data[tag] = Array(repeating: 0, count: Int(sectors) * 512)
+        }
         complete(userData, 0)
     }
 
@@ -123,6 +135,10 @@ final class FakeUblk: UringKernel {
 
     private func command(_ code: UInt32, _ cmd: ublk_io_cmd, _ userData: UInt64) {
         let slot = slots[cmd.tag] ?? .none
+        // ublk_check_fetch_buf
+        guard (cmd.addr == 0) == isUserCopy else {
+            return complete(userData, -Errno.invalidArgument.rawValue)
+        }
         switch (code, slot) {
         case (UBLK_IO_FETCH_REQ, .none): buffers[cmd.tag] = cmd.addr
         case (UBLK_IO_COMMIT_AND_FETCH_REQ, .server):
@@ -135,6 +151,57 @@ final class FakeUblk: UringKernel {
         }
         slots[cmd.tag] = isGoing ? .gone : .parked(userData)
         if isGoing { complete(userData, -Errno.operationNotSupportedByDevice.rawValue) }
+    }
+
+    // MARK: Copies of data
+
+    func read(
+        _ fd: Int32,
+        _ place: UnsafeMutableRawPointer,
+        count: Int,
+        at position: Int64
+    ) -> Int {
+        copy("pull", fd, count, position) { tag, bytes in
+            unsafe data[tag]?.withUnsafeBytes {
+                let part = unsafe UnsafeRawBufferPointer(rebasing: $0[bytes])
+                unsafe UnsafeMutableRawBufferPointer(start: place, count: bytes.count)
+                    .copyMemory(from: part)
+            }
+        }
+    }
+
+    func write(
+        _ fd: Int32,
+        _ place: UnsafeMutableRawPointer,
+        count: Int,
+        at position: Int64
+    ) -> Int {
+        copy("push", fd, count, position) { tag, bytes in
+            let new = unsafe UnsafeRawBufferPointer(start: place, count: bytes.count)
+            unsafe data[tag]?.replaceSubrange(bytes, with: new)
+        }
+    }
+
+    /// - Parameter move: is told which bytes of the tag's data.
+    private func copy(
+        _ word: String,
+        _ fd: Int32,
+        _ count: Int,
+        _ position: Int64,
+        _ move: (UInt16, Range<Int>) -> Void
+    ) -> Int {
+        let place = position - 0x8000_0000
+        let tag = UInt16(truncatingIfNeeded: place >> 25)
+        let offset = Int(place & 0x1ff_ffff)
+        guard fd == characterFD, place >= 0, place >> 41 == Int64(queue.rawValue),
+            case .server = slots[tag], let size = data[tag]?.count, offset <= size
+        else { return -Int(Errno.invalidArgument.rawValue) }
+        copies.append("\(word) \(tag) \(offset)+\(count)")
+        let most = copyResults.isEmpty ? count : copyResults.removeFirst()
+        guard most > 0 else { return most }
+        let bytes = offset..<min(offset + min(count, most), size)
+        move(tag, bytes)
+        return bytes.count
     }
 
     // MARK: The ring
@@ -219,7 +286,7 @@ final class FakeUblk: UringKernel {
         var polled = pollfd(fd: wakeupFD, events: Int16(POLLIN), revents: 0)
         guard let wakeup, unsafe poll(&polled, 1, 0) == 1 else { return }
         let place = unsafe UnsafeMutableRawPointer(bitPattern: wakeup.address)
-        let count = unsafe read(wakeupFD, place, 8)
+        let count = unsafe Glibc.read(wakeupFD, place, 8)
         self.wakeup = nil
         complete(wakeup.userData, Int32(count))
     }

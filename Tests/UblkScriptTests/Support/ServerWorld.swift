@@ -41,6 +41,7 @@ final class ServerWorld {
     /// - Parameter openLog: nil: a file in the state directory.
     func server(
         patienceSeconds: Int = 5,
+        settings: [String] = ["seed=7"],
         openLog: ((DeviceID) throws -> LogSink)? = nil
     ) throws -> DeviceServer {
         let state = state
@@ -53,7 +54,8 @@ final class ServerWorld {
             encode: { JSON.encode($0) },
             openLog: openLog ?? { try LogSink(path: state.logPath($0)) }
         )
-        request.settings = ["seed=7"]
+        request.settings = settings
+        request.overrides = try settings.map { try Setting(argument: $0) }
         let (driver, queues, processes) = (driver, queues, processes)
         return try DeviceServer(
             request,

@@ -1,0 +1,162 @@
+#!/bin/bash
+# time limit: 240
+# The data modes: how the data of an IO gets to the server and back. Whatever the mode, an application sees the same.
+# shellcheck disable=SC2154
+. "$(dirname "$0")/lib.sh"
+
+t_a_device_says_which_data_mode_it_has_and_why() {
+  local mode flag
+  script disk <<<'device { size = "16M" }'
+  for mode in auto copy user_copy; do
+    add_device disk "data=$mode"
+    expect_status 0 ublk-script list -v "$id"
+    output=$(tr -s ' \n' ' ' <<<"$output")
+    case $mode in
+      auto) expect_output 'data copy: "auto" takes it' ;;
+      *) expect_output "data $mode: data = \"$mode\" asks for it" ;;
+    esac
+    expect_status 0 ublk-script list "$id" --json
+    expect_json list
+    flag=$(($(json_value features <<<"$output") >> 7 & 1)) # USER_COPY
+    expect_equal "the flag of $mode" "$flag" $(($([ "$mode" = user_copy ] && echo 1 || echo 0)))
+    ublk-script del "$id"
+  done
+}
+
+t_the_data_mode_of_a_running_device_cannot_be_changed() {
+  script disk <<<'device { size = "16M" }'
+  add_device disk data=user_copy
+  expect_status 1 ublk-script reload "$id" data=copy
+  expect_output "data" "user_copy"
+  fill "$dev" 0 4096 5a
+  expect_equal "bytes" "$(bytes_in "$dev" 0 4096)" 5a
+}
+
+# ---- data with user copy ----
+
+# Random writes and reads; every block is read back and compared.
+verify() { # DEPTH [FIO-OPTION...]
+  local depth=$1
+  shift
+  fio --name=verify --filename="$dev" --direct=1 --ioengine=libaio --rw=randwrite --bsrange=4k-128k --bs_unaligned=0 \
+    --iodepth="$depth" --size=4M --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=7 "$@" >fio.out 2>&1 ||
+    fail "fio found wrong bytes: $(tail -n 20 fio.out)"
+  expect_equal "errors" "$(counter copy_errors) $(counter backing_errors) $(counter script_errors)" "0 0 0"
+}
+
+verified_at_depths() { # OPTION...
+  local depth
+  script disk <<<'device { size = "8M" }'
+  for depth in 1 128; do
+    add_device disk data=user_copy "depth=$depth" "$@"
+    verify "$depth"
+    ublk-script del "$id"
+  done
+}
+
+t_fio_finds_no_wrong_byte_on_memory_with_1_queue_and_user_copy() { verified_at_depths queues=1; }
+t_fio_finds_no_wrong_byte_on_memory_with_2_queues_and_user_copy() { verified_at_depths queues=2; }
+t_fio_finds_no_wrong_byte_on_a_file_with_1_queue_and_user_copy() { verified_at_depths queues=1 file=disk.img; }
+t_fio_finds_no_wrong_byte_on_a_file_with_2_queues_and_user_copy() { verified_at_depths queues=2 file=disk.img; }
+
+t_the_largest_requests_are_copied_whole() {
+  script disk <<<'device { size = "64M", max_io = "32M" }'
+  add_device disk data=user_copy depth=2
+  echo 32768 >"/sys/block/ublkb$id/queue/max_sectors_kb"
+  head -c 32M /dev/urandom >data
+  dd if=data of="$dev" bs=32M count=1 oflag=direct status=none
+  dd if="$dev" of=back bs=32M count=1 iflag=direct status=none
+  cmp data back
+}
+
+t_ext4_lives_on_a_file_with_user_copy() {
+  script disk <<<'device { size = "32M", queues = 2 }'
+  add_device disk data=user_copy file=disk.img
+  mkfs.ext4 -q "$dev"
+  mkdir mnt
+  mount "$dev" mnt
+  head -c 4M /dev/urandom >data
+  cp data mnt/data
+  umount mnt
+  mount "$dev" mnt
+  cmp data mnt/data
+  umount mnt
+  e2fsck -fn "$dev" >/dev/null
+}
+
+shipped_target_keeps_data() { # NAME
+  ublk-script faults "$1" --source | script "$1"
+  add_device "$1" size=16M queues=2 data=user_copy "path=$work/leg"
+  verify 32
+  [ "$(bytes_in leg1 0 65536 | wc -c)" -gt 100 ] && [ "$(bytes_in leg2 0 65536 | wc -c)" -gt 100 ] || fail "a leg was not used"
+}
+
+t_a_stripe_of_files_keeps_data_with_user_copy() { shipped_target_keeps_data stripe; }
+t_a_mirror_of_files_keeps_data_with_user_copy() { shipped_target_keeps_data mirror; }
+
+# What the script does to certain requests: what they bring, what is stored, and the ledger without times and numbers.
+outcome_in() { # MODE
+  local block
+  add_device faulty "data=$1" seed=7
+  for block in {10..73}; do
+    fill "$dev" $((block * 16384)) 16384 "$block" 2>/dev/null || true
+  done
+  dd if="$dev" of="read.$1" bs=16K skip=10 count=64 iflag=direct conv=noerror,sync status=none 2>/dev/null || true
+  ublk-script ledger "$id" --json | sed 's/"\(t\|io\)":[0-9]*,//g' >"ledger.$1"
+  ublk-script ctl "$id" rule off all
+  dd if="$dev" of="stored.$1" bs=1M iflag=direct status=none
+  ublk-script del "$id"
+}
+
+t_faults_do_the_same_with_user_copy_as_in_copy_mode() {
+  local mode part
+  script faulty <<'LUA'
+    device { size = "4M", depth = 1, partitions = false }
+    rule { name = "flip", op = "write", every = 5, verdict = corrupt("flip") }
+    rule { name = "torn", op = "write", every = 7, verdict = store { keep = "random", unit = 512 } }
+    rule { name = "lost", op = "write", every = 11, drop = true }
+    rule { name = "zero", op = "write", content = { at = 0, hex = "20" }, zero = true }
+    rule { name = "fail", op = "write", every = 13, error = "ENOSPC" }
+    rule { name = "slow", op = { "read", "write" }, every = 17, delay = "5ms" }
+    rule { name = "bits", op = "read", every = 3, verdict = corrupt("garbage") }
+    rule { name = "medium", op = "read", every = 19, error = "ENODATA" }
+    function write(io)
+      if io:byte(0) % 9 == 0 then io:patch(100, "patched") end
+    end
+LUA
+  for mode in copy user_copy; do outcome_in "$mode"; done
+  for part in read stored ledger; do
+    cmp "$part.copy" "$part.user_copy" || fail "$part differs: $(diff "$part.copy" "$part.user_copy" | head -n 20)"
+  done
+  [ "$(wc -l <ledger.copy)" -gt 50 ] || fail "there was little to compare: $(<ledger.copy)"
+}
+
+# ---- a device that goes while it is busy ----
+
+busy_device() {
+  script disk <<<'device { size = "16M", queues = 2 }'
+  add_device disk data=user_copy file=disk.img
+  fio --name=busy --filename="$dev" --direct=1 --ioengine=libaio --rw=randrw --bs=4k --iodepth=64 --time_based \
+    --runtime=100 >fio.out 2>&1 &
+  wait_until 15 is_busy
+}
+
+is_busy() { [ "$(counter write)" -gt 200 ] && [ "$(counter read)" -gt 200 ]; }
+
+t_a_busy_device_with_user_copy_is_deleted() {
+  local started
+  busy_device
+  started=$(now_ms)
+  ublk-script del "$id"
+  expect_within "del" "$started" 10000
+  ! wait $! || fail "fio says that all of its IO succeeded"
+}
+
+t_a_server_killed_under_load_with_user_copy_leaves_nothing() {
+  busy_device
+  kill -KILL "$server"
+  ! wait $! || fail "fio says that all of its IO succeeded"
+  ublk-script del "$id"
+}
+
+run_cases "$@"

@@ -1,0 +1,242 @@
+import SystemPackage
+import Testing
+
+@testable import UblkScript
+
+/// How the data of an IO gets to the server and back: which mode a device has, and what is copied in it.
+///
+/// That nothing else differs is shown by every other simulation of the tests: `simulate` runs it in both modes.
+@Suite struct DataModeTests {
+    // MARK: What is copied
+
+    struct Case: Sendable, CustomTestStringConvertible {
+        let name: String
+        let script: String
+        let requests: [SimulatedRequest]
+        let settings: [String: String]
+        let pulled: Int
+        let pushed: Int
+        var testDescription: String { name }
+
+        init(
+            _ name: String,
+            _ script: String,
+            _ requests: [SimulatedRequest],
+            settings: [String: String] = [:],
+            pulled: Int = 0,
+            pushed: Int = 0
+        ) {
+            self.name = name
+            self.script = script
+            self.settings = settings
+            self.requests = requests
+            self.pulled = pulled
+            self.pushed = pushed
+        }
+    }
+
+    private static let both: [SimulatedRequest] = [.write(0), .read(0), .discard(8192)]
+
+    static let cases = [
+        Case("memory", "", both, pulled: 1, pushed: 1),
+        Case("a file", "", both, settings: ["file": "/never"], pulled: 1, pushed: 1),
+        Case("no store", "", both, settings: ["backing": "null"], pushed: 1),
+        Case("a failing write", "rule { op = \"write\", error = \"EIO\" }", both, pushed: 1),
+        Case("a failing read", "rule { op = \"read\", error = \"EIO\" }", both, pulled: 1),
+        Case(
+            "a write that fails after a delay and a hang",
+            "rule { op = \"write\", delay = \"1ms\", hang = \"1ms\", error = \"EIO\" }",
+            both,
+            pushed: 1
+        ),
+        Case("a write that is dropped", "rule { op = \"write\", drop = true }", both, pushed: 1),
+        Case(
+            "a write of which nothing is stored",
+            "rule { op = \"write\", verdict = store(\"none\") }",
+            both,
+            pushed: 1
+        ),
+        Case("a write of zeroes", "rule { op = \"write\", zero = true }", both, pushed: 1),
+        Case("a read of zeroes", "rule { op = \"read\", zero = true }", both, pulled: 1, pushed: 1),
+        Case(
+            "a rule that compares, and fails the write",
+            "rule { op = \"write\", content = { at = 0, hex = \"00\" }, error = \"EIO\" }",
+            both,
+            pulled: 1,
+            pushed: 1
+        ),
+        Case(
+            "a handler that may look",
+            "function write(io) return drop() end",
+            both,
+            settings: ["backing": "null"],
+            pulled: 1,
+            pushed: 1
+        ),
+        Case(
+            "a write that changes on its way",
+            "rule { op = \"write\", verdict = corrupt(\"flip\") }",
+            both,
+            pulled: 1,
+            pushed: 1
+        ),
+        Case(
+            "a write to three stores, once",
+            """
+            local a, b = backing { size = "16M" }, backing { file = "/b", size = "16M" }
+            rule { op = "write", verdict = to(0) + to(0, a) + to(0, b) }
+            """,
+            both,
+            pulled: 1,
+            pushed: 1
+        ),
+        Case(
+            "a handler, a change and two stores, once",
+            """
+            local b = backing { file = "/b", size = "16M" }
+            function write(io) io:flip(9, 1) return to(0) + to(0, b) end
+            """,
+            both,
+            pulled: 1,
+            pushed: 1
+        ),
+        Case(
+            "a write that fails and stores a part",
+            "rule { op = \"write\", verdict = fail(\"EIO\") + store(\"prefix\") }",
+            [.write(0, 8192)],
+            pulled: 1
+        ),
+    ]
+
+    @Test(arguments: cases)
+    func `what is needed is copied, once, and nothing else`(item: Case) throws {
+        let settings = item.settings.merging(["data": "user_copy"]) { $1 }
+        let result = try simulate(item.script, settings: settings) {
+            $0.workload = Workload(item.requests, depth: 1)
+        }
+        #expect(result.copies.pulled == item.pulled)
+        #expect(result.copies.pushed == item.pushed)
+        #expect(result.report.scriptErrors.count == 0)
+    }
+
+    @Test func `the driver that copies is never asked to`() throws {
+        let result = try simulate("", settings: ["data": "copy"]) {
+            $0.workload = Workload([.write(0), .read(0)])
+        }
+        #expect(result.copies.pulled == 0 && result.copies.pushed == 0)
+    }
+
+    // MARK: Copies that fail
+
+    @Test(arguments: [
+        "", "function write() end function read() end",
+        "rule { op = \"write\", content = \"zero\", delay = \"1ms\" }",
+        "rule { op = { \"write\", \"read\" }, verdict = corrupt(\"flip\") }",
+        "local b = backing { size = \"16M\" } rule { op = \"write\", verdict = to(0) + to(0, b) }",
+        "rule { op = \"write\", verdict = store(\"prefix\") }",
+        "rule { op = \"read\", delay = \"1ms\" }",
+    ])
+    func `a copy that fails is an error of that IO, told as what it is, and the next one succeeds`(
+        script: String
+    ) throws {
+        for file in [nil, "/never"] as [String?] {
+            var settings = ["data": "user_copy"]
+            settings["file"] = file
+            let result = try simulate(script, settings: settings) {
+                $0.workload = Workload(
+                    [.write(0), .write(0), .read(0), .read(0)],
+                    depth: 1
+                )
+                // What the first write brings, and what the first read is to get.
+                $0.failingCopies = [1: .badAddress, 3: .invalidArgument]
+            }
+            #expect(result.outcomes == ["EIO", "", "EIO", ""])
+            #expect(result.action("copy_errors") == 2 && result.action("backing_errors") == 0)
+            let told = result.ledgerLines.filter { $0.contains("copy error") }
+            #expect(told.count == 2)
+            let end = "server: copy error, the IO got fail(\"EIO\")"
+            #expect(told.allSatisfy { $0.hasSuffix(end) })
+        }
+    }
+
+    @Test func `a read that is committed without its data stops the program`() async {
+        await #expect(processExitsWith: .failure) {
+            var transport = SimulatorTransportTests.transport([.read(0)], mode: .userCopy)
+            let tag = SimulatorTransportTests.fetch(&transport)
+            transport.commit(Tag(tag), Commit(result: 4096))
+        }
+    }
+
+    @Test func `a write's data that was not pulled is not in the buffer`() {
+        var transport = SimulatorTransportTests.transport([.write(0)], mode: .userCopy)
+        let tag = Tag(SimulatorTransportTests.fetch(&transport))
+        let buffer = unsafe transport.data(tag).bytes
+        #expect(unsafe buffer.load(as: UInt8.self) == BlockStamp.poison)
+        #expect(transport.pullData(tag, bytes: 4096) == 0)
+        #expect(unsafe buffer.load(as: UInt8.self) != BlockStamp.poison)
+    }
+
+    // MARK: The mode of a device
+
+    private func choice(_ asked: DataMode?, _ offered: Features) throws -> DataChoice {
+        try DataChoice(asked) { () throws(DeviceError) in offered }
+    }
+
+    @Test func `a mode is refused where the driver lacks it, with the flag and its first kernel`()
+        throws
+    {
+        #expect(try choice(.userCopy, [.userCopy, .zoned]).mode == .userCopy)
+        #expect {
+            _ = try choice(.userCopy, [.ioctlEncode])
+        } throws: { error in
+            "\(error)".contains(
+                "data = \"user_copy\": this kernel's ublk driver lacks USER_COPY (from kernel 6.5)"
+            )
+        }
+        #expect(try choice(nil, []).mode == .copy)
+        #expect(try choice(.copy, []).mode == .copy)
+        #expect(try choice(nil, []).reason.hasPrefix("\"auto\" takes it: "))
+        #expect(try choice(.copy, []).reason == "data = \"copy\" asks for it")
+    }
+
+    @Test func `a device's mode is known by its features`() {
+        #expect(DataMode([.ioctlEncode]) == .copy)
+        #expect(DataMode([.ioctlEncode, .userCopy]) == .userCopy)
+        #expect(DataMode([.supportZeroCopy, .userCopy]) == nil)
+        #expect(DataMode([.autoBufferRegistration]) == nil)
+        for mode in DataMode.allCases { #expect(DataMode(mode.features) == mode) }
+    }
+
+    @Test(
+        arguments: [
+            (["seed=7"], DataMode.copy), (["seed=7", "data=copy"], .copy),
+            (["data=user_copy"], .userCopy),
+        ] as [([String], DataMode)]
+    )
+    func `a server asks the driver for its mode, and the record and list tell of it`(
+        settings: [String],
+        mode: DataMode
+    ) throws {
+        let world = ServerWorld()
+        let server = try world.server(settings: settings)
+        let record = try server.bringUp()
+        #expect(server.info.features.contains(.userCopy) == (mode == .userCopy))
+        #expect(server.contexts.allSatisfy { $0.dataMode == mode })
+        #expect(record.data == mode.rawValue)
+        let reason = try #require(record.dataReason)
+        let listing = DeviceListing(server.info, id: server.id, record: record)
+        #expect(listing.data == mode.rawValue && listing.dataReason == reason)
+        #expect(!listing.text.contains("data "))
+        let text = listing.text(isVerbose: true).split { $0 == "\n" || $0 == " " }
+        #expect(text.joined(separator: " ").contains("data \(mode.rawValue): \(reason)"))
+        try server.takeDown(deletes: true, patienceSeconds: 5)
+    }
+
+    @Test func `a mode that the driver lacks is refused before anything is made`() {
+        let world = ServerWorld()
+        world.driver.offer([.ioctlEncode])
+        #expect(throws: DeviceError.self) { try world.server(settings: ["data=user_copy"]) }
+        #expect(world.driver.given == [.getFeatures])
+        #expect(world.leftovers().isEmpty)
+    }
+}

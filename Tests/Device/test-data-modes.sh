@@ -4,10 +4,17 @@
 # shellcheck disable=SC2154
 . "$(dirname "$0")/lib.sh"
 
+has_zero_copy() { driver_has SUPPORT_ZERO_COPY && driver_has AUTO_BUF_REG; }
+
+needs_zero_copy() { has_zero_copy || skip "the driver lends no pages"; }
+
+# The modes that the driver has.
+modes() { echo copy user_copy && { ! has_zero_copy || echo zero_copy; }; }
+
 t_a_device_says_which_data_mode_it_has_and_why() {
-  local mode flag
+  local mode bits
   script disk <<<'device { size = "16M" }'
-  for mode in auto copy user_copy; do
+  for mode in auto $(modes); do
     add_device disk "data=$mode"
     expect_status 0 ublk-script list -v "$id"
     output=$(tr -s ' \n' ' ' <<<"$output")
@@ -17,10 +24,23 @@ t_a_device_says_which_data_mode_it_has_and_why() {
     esac
     expect_status 0 ublk-script list "$id" --json
     expect_json list
-    flag=$(($(json_value features <<<"$output") >> 7 & 1)) # USER_COPY
-    expect_equal "the flag of $mode" "$flag" $(($([ "$mode" = user_copy ] && echo 1 || echo 0)))
+    bits=$(($(json_value features <<<"$output") & 0x881)) # AUTO_BUF_REG, USER_COPY, SUPPORT_ZERO_COPY
+    case $mode in
+      user_copy) expect_equal "flags of $mode" "$bits" $((0x80)) ;;
+      zero_copy) expect_equal "flags of $mode" "$bits" $((0x881)) ;;
+      *) expect_equal "flags of $mode" "$bits" 0 ;;
+    esac
     ublk-script del "$id"
   done
+}
+
+t_a_mode_that_the_driver_lacks_is_refused_with_the_kernel_that_has_it() {
+  ! has_zero_copy || skip "the driver has all modes"
+  script disk <<<'device { size = "16M", file = "disk.img" }'
+  expect_status 1 ublk-script add disk.lua data=zero_copy
+  expect_output 'data = "zero_copy"' "SUPPORT_ZERO_COPY (from kernel 6.15)" "AUTO_BUF_REG (from kernel 6.16)"
+  [ ! -e disk.img ] || fail "a file was made"
+  no_leftovers
 }
 
 t_the_data_mode_of_a_running_device_cannot_be_changed() {
@@ -32,7 +52,7 @@ t_the_data_mode_of_a_running_device_cannot_be_changed() {
   expect_equal "bytes" "$(bytes_in "$dev" 0 4096)" 5a
 }
 
-# ---- data with user copy ----
+# ---- data ----
 
 # Random writes and reads; every block is read back and compared.
 verify() { # DEPTH [FIO-OPTION...]
@@ -44,24 +64,29 @@ verify() { # DEPTH [FIO-OPTION...]
   expect_equal "errors" "$(counter copy_errors) $(counter backing_errors) $(counter script_errors)" "0 0 0"
 }
 
-verified_at_depths() { # OPTION...
-  local depth
+verified_at_depths() { # MODE OPTION...
+  local depth mode=$1
+  shift
+  [ "$mode" != zero_copy ] || needs_zero_copy
   script disk <<<'device { size = "8M" }'
   for depth in 1 128; do
-    add_device disk data=user_copy "depth=$depth" "$@"
+    add_device disk "data=$mode" "depth=$depth" "$@"
     verify "$depth"
     ublk-script del "$id"
   done
 }
 
-t_fio_finds_no_wrong_byte_on_memory_with_1_queue_and_user_copy() { verified_at_depths queues=1; }
-t_fio_finds_no_wrong_byte_on_memory_with_2_queues_and_user_copy() { verified_at_depths queues=2; }
-t_fio_finds_no_wrong_byte_on_a_file_with_1_queue_and_user_copy() { verified_at_depths queues=1 file=disk.img; }
-t_fio_finds_no_wrong_byte_on_a_file_with_2_queues_and_user_copy() { verified_at_depths queues=2 file=disk.img; }
+t_fio_finds_no_wrong_byte_on_memory_with_1_queue_and_user_copy() { verified_at_depths user_copy queues=1; }
+t_fio_finds_no_wrong_byte_on_memory_with_2_queues_and_user_copy() { verified_at_depths user_copy queues=2; }
+t_fio_finds_no_wrong_byte_on_a_file_with_1_queue_and_user_copy() { verified_at_depths user_copy queues=1 file=disk.img; }
+t_fio_finds_no_wrong_byte_on_a_file_with_2_queues_and_user_copy() { verified_at_depths user_copy queues=2 file=disk.img; }
+t_fio_finds_no_wrong_byte_on_memory_with_2_queues_and_zero_copy() { verified_at_depths zero_copy queues=2; }
+t_fio_finds_no_wrong_byte_on_a_file_with_1_queue_and_zero_copy() { verified_at_depths zero_copy queues=1 file=disk.img; }
+t_fio_finds_no_wrong_byte_on_a_file_with_2_queues_and_zero_copy() { verified_at_depths zero_copy queues=2 file=disk.img; }
 
-t_the_largest_requests_are_copied_whole() {
+the_largest_requests_are_whole() { # OPTION...
   script disk <<<'device { size = "64M", max_io = "32M" }'
-  add_device disk data=user_copy depth=2
+  add_device disk depth=2 "$@"
   echo 32768 >"/sys/block/ublkb$id/queue/max_sectors_kb"
   head -c 32M /dev/urandom >data
   dd if=data of="$dev" bs=32M count=1 oflag=direct status=none
@@ -69,9 +94,12 @@ t_the_largest_requests_are_copied_whole() {
   cmp data back
 }
 
-t_ext4_lives_on_a_file_with_user_copy() {
+t_the_largest_requests_are_copied_whole() { the_largest_requests_are_whole data=user_copy; }
+t_the_pages_of_the_largest_requests_are_lent() { needs_zero_copy && the_largest_requests_are_whole data=zero_copy file=disk.img; }
+
+ext4_lives_on_a_file() { # MODE
   script disk <<<'device { size = "32M", queues = 2 }'
-  add_device disk data=user_copy file=disk.img
+  add_device disk "data=$1" file=disk.img
   mkfs.ext4 -q "$dev"
   mkdir mnt
   mount "$dev" mnt
@@ -84,15 +112,21 @@ t_ext4_lives_on_a_file_with_user_copy() {
   e2fsck -fn "$dev" >/dev/null
 }
 
-shipped_target_keeps_data() { # NAME
+t_ext4_lives_on_a_file_with_user_copy() { ext4_lives_on_a_file user_copy; }
+t_ext4_lives_on_a_file_with_zero_copy() { needs_zero_copy && ext4_lives_on_a_file zero_copy; }
+
+shipped_target_keeps_data() { # NAME MODE
+  [ "$2" != zero_copy ] || needs_zero_copy
   ublk-script faults "$1" --source | script "$1"
-  add_device "$1" size=16M queues=2 data=user_copy "path=$work/leg"
+  add_device "$1" size=16M queues=2 "data=$2" "path=$work/leg"
   verify 32
   [ "$(bytes_in leg1 0 65536 | wc -c)" -gt 100 ] && [ "$(bytes_in leg2 0 65536 | wc -c)" -gt 100 ] || fail "a leg was not used"
 }
 
-t_a_stripe_of_files_keeps_data_with_user_copy() { shipped_target_keeps_data stripe; }
-t_a_mirror_of_files_keeps_data_with_user_copy() { shipped_target_keeps_data mirror; }
+t_a_stripe_of_files_keeps_data_with_user_copy() { shipped_target_keeps_data stripe user_copy; }
+t_a_mirror_of_files_keeps_data_with_user_copy() { shipped_target_keeps_data mirror user_copy; }
+t_a_stripe_of_files_keeps_data_with_zero_copy() { shipped_target_keeps_data stripe zero_copy; }
+t_a_mirror_of_files_keeps_data_with_zero_copy() { shipped_target_keeps_data mirror zero_copy; }
 
 # What the script does to certain requests: what they bring, what is stored, and the ledger without times and numbers.
 outcome_in() { # MODE
@@ -108,10 +142,10 @@ outcome_in() { # MODE
   ublk-script del "$id"
 }
 
-t_faults_do_the_same_with_user_copy_as_in_copy_mode() {
+t_faults_do_the_same_in_each_mode() {
   local mode part
   script faulty <<'LUA'
-    device { size = "4M", depth = 1, partitions = false }
+    device { size = "4M", file = "disk.img", depth = 1, partitions = false }
     rule { name = "flip", op = "write", every = 5, verdict = corrupt("flip") }
     rule { name = "torn", op = "write", every = 7, verdict = store { keep = "random", unit = 512 } }
     rule { name = "lost", op = "write", every = 11, drop = true }
@@ -124,18 +158,22 @@ t_faults_do_the_same_with_user_copy_as_in_copy_mode() {
       if io:byte(0) % 9 == 0 then io:patch(100, "patched") end
     end
 LUA
-  for mode in copy user_copy; do outcome_in "$mode"; done
-  for part in read stored ledger; do
-    cmp "$part.copy" "$part.user_copy" || fail "$part differs: $(diff "$part.copy" "$part.user_copy" | head -n 20)"
+  for mode in $(modes); do
+    rm -f disk.img
+    outcome_in "$mode"
+    for part in read stored ledger; do
+      cmp "$part.copy" "$part.$mode" || fail "$part differs: $(diff "$part.copy" "$part.$mode" | head -n 20)"
+    done
   done
   [ "$(wc -l <ledger.copy)" -gt 50 ] || fail "there was little to compare: $(<ledger.copy)"
 }
 
 # ---- a device that goes while it is busy ----
 
-busy_device() {
+busy_device() { # MODE
+  [ "$1" != zero_copy ] || needs_zero_copy
   script disk <<<'device { size = "16M", queues = 2 }'
-  add_device disk data=user_copy file=disk.img
+  add_device disk "data=$1" file=disk.img
   fio --name=busy --filename="$dev" --direct=1 --ioengine=libaio --rw=randrw --bs=4k --iodepth=64 --time_based \
     --runtime=100 >fio.out 2>&1 &
   wait_until 15 is_busy
@@ -143,20 +181,26 @@ busy_device() {
 
 is_busy() { [ "$(counter write)" -gt 200 ] && [ "$(counter read)" -gt 200 ]; }
 
-t_a_busy_device_with_user_copy_is_deleted() {
+busy_device_is_deleted() { # MODE
   local started
-  busy_device
+  busy_device "$1"
   started=$(now_ms)
   ublk-script del "$id"
   expect_within "del" "$started" 10000
   ! wait $! || fail "fio says that all of its IO succeeded"
 }
 
-t_a_server_killed_under_load_with_user_copy_leaves_nothing() {
-  busy_device
+t_a_busy_device_with_user_copy_is_deleted() { busy_device_is_deleted user_copy; }
+t_a_busy_device_with_zero_copy_is_deleted() { busy_device_is_deleted zero_copy; }
+
+killed_server_leaves_nothing() { # MODE
+  busy_device "$1"
   kill -KILL "$server"
   ! wait $! || fail "fio says that all of its IO succeeded"
   ublk-script del "$id"
 }
+
+t_a_server_killed_under_load_with_user_copy_leaves_nothing() { killed_server_leaves_nothing user_copy; }
+t_a_server_killed_under_load_with_zero_copy_leaves_nothing() { killed_server_leaves_nothing zero_copy; }
 
 run_cases "$@"

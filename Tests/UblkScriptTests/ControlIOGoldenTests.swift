@@ -13,15 +13,21 @@ struct ControlIOGoldenTests {
         queue: UInt16,
         tag: UInt16,
         result: Int32,
-        buffer: UInt64
+        buffer: UInt64,
+        registration: UInt64 = 0
     ) -> [UInt8] {
         unsafe filledSubmission(bytes: 64) { sqe in
-            unsafe uring_prep_ublk_io(sqe, code, queue, tag, result, buffer)
+            unsafe uring_prep_ublk_io(sqe, code, queue, tag, result, buffer, registration)
             unsafe sqe.pointee.user_data = UserData(.request, tag: Tag(tag)).rawValue
         }
     }
 
-    private func expected(code: String, tag: String, command: String) -> [UInt8] {
+    private func expected(
+        code: String,
+        tag: String,
+        addr: String = "00 * 8",
+        command: String
+    ) -> [UInt8] {
         Golden.bytes(
             """
             2e                      | opcode        IORING_OP_URING_CMD
@@ -30,13 +36,37 @@ struct ControlIOGoldenTests {
             00 00 00 00             | fd            registered file 0
             \(code)                 | cmd_op
             00 00 00 00             | __pad1        must be 0
-            00 * 8                  | addr
+            \(addr)                 | addr
             00 00 00 00             | len
             00 00 00 00             | uring_cmd_flags
             \(tag) 00 00 00 00 00 01 | user_data    request, tag
             00 * 8                  | buf_index, personality, splice_fd_in
             """
         ) + Golden.bytes(command)
+    }
+
+    @Test func `FETCH_REQ of a tag whose next request is to be registered`() {
+        let found = submission(
+            code: UBLK_IO_FETCH_REQ,
+            queue: 1,
+            tag: 0x0102,
+            result: 0,
+            buffer: 0,
+            registration: ublk_auto_buf_reg(0x0102)
+        )
+        let expected = expected(
+            code: "20 75 10 c0",
+            tag: "02 01",
+            // index, UBLK_AUTO_BUF_REG_FALLBACK, reserved
+            addr: "02 01 01 00 00 00 00 00",
+            command: """
+                01 00                   | q_id
+                02 01                   | tag
+                00 00 00 00             | result
+                00 * 8                  | addr
+                """
+        )
+        #expect(Golden.difference(found, expected) == "same")
     }
 
     @Test func `FETCH_REQ`() {

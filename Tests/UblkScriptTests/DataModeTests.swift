@@ -119,6 +119,47 @@ import Testing
         #expect(result.report.scriptErrors.count == 0)
     }
 
+    /// Of five requests the simulated driver lends the pages of four.
+    @Test(
+        arguments: [
+            ("", ["file": "/never"], 2, 2),
+            ("", [:], 10, 10),
+            ("rule { op = \"read\", verdict = corrupt(\"flip\") }", ["file": "/never"], 2, 10),
+            ("rule { op = \"write\", content = \"zero\", drop = true }", ["file": "/never"], 10, 2),
+            ("rule { op = \"write\", verdict = store(\"prefix\") }", ["file": "/never"], 2, 2),
+            (
+                """
+                local a, own = backing { file = "/a", size = "16M" }, backing()
+                function read() return to(0, a, 0, 1024) + to(1024, own, 1024) end
+                """, ["file": "/never"], 2, 2
+            ),
+            (
+                """
+                local a = backing { file = "/a", size = "16M" }
+                function read() return to(0, a, 0, 1024) end
+                """, ["file": "/never"], 2, 10
+            ),
+        ] as [(String, [String: String], Int, Int)]
+    )
+    func `with zero copy files work on the pages of requests, unless somebody looks at the data`(
+        script: String,
+        settings: [String: String],
+        pulled: Int,
+        pushed: Int
+    ) throws {
+        let settings = settings.merging(["data": "zero_copy"]) { $1 }
+        let result = try simulate(script, settings: settings) {
+            let writes = (0..<10).map { SimulatedRequest.write(UInt64($0) * 4096) }
+            let reads = (0..<10).map { SimulatedRequest.read(UInt64($0) * 4096) }
+            $0.workload = Workload(writes + reads, depth: 1)
+            $0.checksData = script.isEmpty
+        }
+        #expect(result.copies.pulled == pulled)
+        #expect(result.copies.pushed == pushed)
+        #expect(result.report.errors.isEmpty && result.report.scriptErrors.count == 0)
+        #expect(result.report.data?.differing ?? 0 == 0)
+    }
+
     @Test func `the driver that copies is never asked to`() throws {
         let result = try simulate("", settings: ["data": "copy"]) {
             $0.workload = Workload([.write(0), .read(0)])
@@ -193,6 +234,13 @@ import Testing
                 "data = \"user_copy\": this kernel's ublk driver lacks USER_COPY (from kernel 6.5)"
             )
         }
+        #expect {
+            _ = try choice(.zeroCopy, [.userCopy])
+        } throws: { error in
+            "\(error)".contains(
+                "lacks SUPPORT_ZERO_COPY (from kernel 6.15), AUTO_BUF_REG (from kernel 6.16). "
+            )
+        }
         #expect(try choice(nil, []).mode == .copy)
         #expect(try choice(.copy, []).mode == .copy)
         #expect(try choice(nil, []).reason.hasPrefix("\"auto\" takes it: "))
@@ -202,6 +250,7 @@ import Testing
     @Test func `a device's mode is known by its features`() {
         #expect(DataMode([.ioctlEncode]) == .copy)
         #expect(DataMode([.ioctlEncode, .userCopy]) == .userCopy)
+        #expect(DataMode([.supportZeroCopy]) == nil)
         #expect(DataMode([.supportZeroCopy, .userCopy]) == nil)
         #expect(DataMode([.autoBufferRegistration]) == nil)
         for mode in DataMode.allCases { #expect(DataMode(mode.features) == mode) }
@@ -210,7 +259,7 @@ import Testing
     @Test(
         arguments: [
             (["seed=7"], DataMode.copy), (["seed=7", "data=copy"], .copy),
-            (["data=user_copy"], .userCopy),
+            (["data=user_copy"], .userCopy), (["data=zero_copy"], .zeroCopy),
         ] as [([String], DataMode)]
     )
     func `a server asks the driver for its mode, and the record and list tell of it`(
@@ -220,7 +269,7 @@ import Testing
         let world = ServerWorld()
         let server = try world.server(settings: settings)
         let record = try server.bringUp()
-        #expect(server.info.features.contains(.userCopy) == (mode == .userCopy))
+        #expect(server.info.features.isSuperset(of: mode.features))
         #expect(server.contexts.allSatisfy { $0.dataMode == mode })
         #expect(record.data == mode.rawValue)
         let reason = try #require(record.dataReason)

@@ -116,9 +116,9 @@ import Testing
         ),
         Key(
             name: "data",
-            accepted: ["auto", "copy", "user_copy"],
+            accepted: ["auto", "copy", "user_copy", "zero_copy"],
             refused: ["zero", "user-copy", "", 1, true],
-            expected: "one of \"auto\", \"copy\", \"user_copy\""
+            expected: "one of \"auto\", \"copy\", \"user_copy\", \"zero_copy\""
         ),
         Key(
             name: "cache",

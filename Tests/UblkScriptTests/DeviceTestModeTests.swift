@@ -45,11 +45,11 @@ struct DeviceTestModeTests {
     }
 
     @Test func `a case whose mode the program does not offer is skipped with the reason`() {
-        let run = addDevice("auto_buf")
+        let run = addDevice("batch")
         #expect(run.exitCode == 75 && run.errors.isEmpty)
         #expect(
             contents(of: scratch.file("why"))
-                == "ublk-script does not offer the data mode auto_buf\n"
+                == "ublk-script does not offer the data mode batch\n"
         )
     }
 

@@ -33,7 +33,7 @@ import Testing
         var transport = try DriverTransport(
             queue: kernel.queue,
             memory: memory,
-            mode: kernel.isUserCopy ? .userCopy : .copy,
+            mode: kernel.mode,
             characterFD: kernel.characterFD,
             wakeupFD: kernel.wakeupFD,
             backingFDs: [7],
@@ -114,7 +114,7 @@ import Testing
     @Test func `with user copy a write is pulled before its file gets it, a read pushed after it`()
         throws
     {
-        let kernel = try FakeUblk(isUserCopy: true)
+        let kernel = try FakeUblk(mode: .userCopy)
         var atFile: [String] = []
         kernel.waits = [
             {
@@ -134,8 +134,30 @@ import Testing
         #expect(kernel.commits.map(\.result) == [4096, 4096])
     }
 
+    @Test func `with zero copy a file gets the pages of requests, but of those that are not lent`()
+        throws
+    {
+        let kernel = try FakeUblk(mode: .zeroCopy)
+        kernel.waits = [
+            {
+                kernel.arrive(0, .write)
+                kernel.arrive(1, .read)
+                kernel.arrive(2, .write, flags: .isNotRegistered)
+                kernel.arrive(3, .read, flags: .isNotRegistered)
+            },
+            { for bytes in [4096, 1024, 4096, 4096] as [Int32] { kernel.finishOperation(bytes) } },
+            // The rest of a short read.
+            { kernel.finishOperation(3072) },
+            { kernel.goAway() },
+        ]
+        try run("", kernel, control: control(kernel))
+        #expect(kernel.onPages == ["write 0 0+4096", "read 1 0+4096", "read 1 1024+3072"])
+        #expect(kernel.copies == ["pull 2 0+4096", "push 3 0+4096"])
+        #expect(kernel.commits.count == 4 && kernel.commits.allSatisfy { $0.result == 4096 })
+    }
+
     @Test func `an IO whose data the driver does not give or take ends with EIO`() throws {
-        let kernel = try FakeUblk(isUserCopy: true)
+        let kernel = try FakeUblk(mode: .userCopy)
         let control = control(kernel)
         kernel.copyResults = [-14, -14]
         kernel.waits = [

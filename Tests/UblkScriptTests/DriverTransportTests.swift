@@ -19,7 +19,7 @@ import Testing
         try DriverTransport(
             queue: kernel.queue,
             memory: memory,
-            mode: kernel.isUserCopy ? .userCopy : .copy,
+            mode: kernel.mode,
             characterFD: kernel.characterFD,
             wakeupFD: kernel.wakeupFD,
             backingFDs: backingFDs,
@@ -129,7 +129,7 @@ import Testing
     func `with user copy no command has an address, and data is copied at the place of its tag`(
         queue: UInt16
     ) throws {
-        let (kernel, memory) = (try FakeUblk(queue: queue, isUserCopy: true), try Self.memory())
+        let (kernel, memory) = (try FakeUblk(queue: queue, mode: .userCopy), try Self.memory())
         var transport = try Self.transport(kernel, memory)
         transport.fetchAll()
         let written = (0..<4096).map { UInt8(truncatingIfNeeded: $0 / 16) }
@@ -163,7 +163,7 @@ import Testing
         errno: Int32,
         parts: [String]
     ) throws {
-        let (kernel, memory) = (try FakeUblk(isUserCopy: true), try Self.memory())
+        let (kernel, memory) = (try FakeUblk(mode: .userCopy), try Self.memory())
         var transport = try Self.transport(kernel, memory)
         transport.fetchAll()
         kernel.data[2] = Array(repeating: 7, count: 4096)
@@ -184,6 +184,37 @@ import Testing
         guard errno == 0 else { return }
         #expect(unsafe transport.data(Tag(2)).bytes.load(fromByteOffset: 4095, as: UInt8.self) == 7)
         #expect(kernel.data[3] == kernel.data[2])
+    }
+
+    @Test func `with zero copy each tag has its place in a table, and files get its pages`() throws
+    {
+        let (kernel, memory) = (try FakeUblk(mode: .zeroCopy), try Self.memory())
+        var transport = try Self.transport(kernel, memory, backingFDs: [7])
+        #expect(kernel.buffersMade == 4)
+        transport.fetchAll()
+        let came = events(&transport, kernel) {
+            kernel.arrive(3, .read)
+            kernel.arrive(1, .write)
+        }
+        #expect(came == ["fetched 3", "fetched 1"], "no command was refused")
+        var operation = Self.read
+        operation.isOnRequest = true
+        transport.submit(operation, for: Tag(3), transfer: 0)
+        operation = FileOperation(
+            kind: .writeDurably,
+            file: 0,
+            offsetBytes: 8192,
+            lengthBytes: 512,
+            dataOffset: 1024,
+            isOnRequest: true
+        )
+        transport.submit(operation, for: Tag(1), transfer: 1)
+        transport.submit(Self.read, for: Tag(1), transfer: 2)
+        let ended = events(&transport, kernel) {
+            for _ in 0..<3 { kernel.finishOperation(512) }
+        }
+        #expect(ended.count == 3)
+        #expect(kernel.onPages == ["read 3 0+4096", "write 1 1024+512"])
     }
 
     // MARK: The device goes

@@ -21,11 +21,14 @@ func simulate(
     let result = try simulation.run(try LoadedScript.plan(source, overrides: overrides))
     guard settings["data"] == nil, simulation.canBeRepeated, result.report.scriptErrors.count == 0
     else { return result }
-    overrides.append(Setting(key: "data", value: "user_copy", origin: "test"))
-    let other = try simulation.run(try LoadedScript.plan(source, overrides: overrides))
-    #expect(result.report == other.report, "with data = \"user_copy\"")
-    #expect(result.finished == other.finished, "with data = \"user_copy\"")
-    #expect(result.ledgerLines == other.ledgerLines, "with data = \"user_copy\"")
+    for mode in DataMode.allCases where mode != .copy {
+        let setting = Setting(key: "data", value: .string(mode.rawValue), origin: "test")
+        let plan = try LoadedScript.plan(source, overrides: overrides + [setting])
+        let other = try simulation.run(plan)
+        #expect(result.report == other.report, "with data = \"\(mode.rawValue)\"")
+        #expect(result.finished == other.finished, "with data = \"\(mode.rawValue)\"")
+        #expect(result.ledgerLines == other.ledgerLines, "with data = \"\(mode.rawValue)\"")
+    }
     return result
 }
 

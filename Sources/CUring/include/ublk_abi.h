@@ -143,6 +143,15 @@ _Static_assert(sizeof(struct ublk_io_desc) == 24, "UAPI: ublksrv_io_desc");
 
 enum { UBLK_MAX_QUEUE_DEPTH = 4096 };
 
+/* ---- pages of requests in the buffer table of a ring, with UBLK_F_AUTO_BUF_REG, from 6.16 ---- */
+
+/* In sqe->addr of FETCH and COMMIT: where the driver registers the pages of the tag's next request. With the flag a
+ * request whose pages it cannot register comes all the same, marked UBLK_IO_F_NEED_REG_BUF. */
+enum { UBLK_AUTO_BUF_REG_FALLBACK = 1 };
+static inline uint64_t ublk_auto_buf_reg(uint16_t index) {
+    return (uint64_t)UBLK_AUTO_BUF_REG_FALLBACK << 16 | index;
+}
+
 /* ---- data, with UBLK_F_USER_COPY: pread of a write's and pwrite of a read's on /dev/ublkcN, from 6.5 ---- */
 
 /* Where the data of the request in a tag begins; it has 2^25 bytes of room. */

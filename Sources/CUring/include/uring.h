@@ -36,13 +36,22 @@ static inline const struct io_uring_cqe *uring_cqe_at(const struct io_uring *rin
 
 static inline void uring_use_fixed_file(struct uring_sqe *sqe) { sqe->flags |= IOSQE_FIXED_FILE; }
 
-/* One FETCH or COMMIT_AND_FETCH on registered file 0 (the ublkc device). Fills all of a 64-byte SQE. */
-static inline void uring_prep_ublk_io(
-    struct uring_sqe *sqe, uint32_t code, uint16_t queue, uint16_t tag, int32_t result, uint64_t buffer) {
+/* Makes a read or write one of the kernel's pages in the ring's buffer table, from their byte offset on. */
+static inline void uring_use_registered_buffer(struct uring_sqe *sqe, uint16_t index, uint64_t offset) {
+    sqe->opcode = sqe->opcode == IORING_OP_READ ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+    sqe->buf_index = index;
+    sqe->addr = offset;
+}
+
+/* One FETCH or COMMIT_AND_FETCH on registered file 0 (the ublkc device). Fills all of a 64-byte SQE. registration is
+ * what ublk_auto_buf_reg() says, or 0. */
+static inline void uring_prep_ublk_io(struct uring_sqe *sqe, uint32_t code, uint16_t queue, uint16_t tag,
+    int32_t result, uint64_t buffer, uint64_t registration) {
     memset(sqe, 0, 64);
     sqe->opcode = IORING_OP_URING_CMD;
     sqe->flags = IOSQE_FIXED_FILE;
     sqe->cmd_op = code;
+    sqe->addr = registration;
     struct ublk_io_cmd command = {.q_id = queue, .tag = tag, .result = result, .addr = buffer};
     memcpy(sqe->cmd, &command, sizeof command);
 }

@@ -56,6 +56,15 @@ struct Planner: ~Copyable {
         default: preconditionFailure("an outcome without a plan")
         }
         plan.isOrdered = plan.count > 1 && hasOverlaps(stores)
+        if op == .read, clearsData, !plan.isOrdered, transferredBytes == io.length {
+            clearsData = false
+        }
+    }
+
+    private var transferredBytes: UInt64 {
+        var bytes: UInt64 = 0
+        for index in 0..<Int(plan.count) { unsafe bytes += transfers[index].length }
+        return bytes
     }
 
     /// It is a write of which the decision says what is stored.

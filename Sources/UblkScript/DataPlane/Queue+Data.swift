@@ -5,8 +5,30 @@ import SystemPackage
 ///
 /// A write's is pulled before somebody looks at it, changes it or stores it, and never when nobody does; a read's is
 /// pushed, whole, before the commit that says it succeeded: the driver trusts that, and what was not pushed would be
-/// whatever was in its pages before. A copy that fails makes an error of its IO.
+/// whatever was in its pages before. A copy that fails makes an error of its IO. Where the transport lends the pages of
+/// a request (``QueueTransport/lendsData``), files work on them and nothing is copied at all.
 extension Queue where Transport: ~Copyable {
+    /// The location of the data of the tag's IO, for its transfers.
+    func dataForTransfers(_ tag: Tag) -> IOData {
+        requests[tag].isLent ? .registered : transport.data(tag)
+    }
+
+    /// Has the transfers of the tag's plan work on the pages of the request, if these are lent, if all of the transfers
+    /// go to files, and if nobody has looked at the data or is to change it.
+    ///
+    /// - Parameter isCleared: the data is zeroed first.
+    mutating func borrowData(_ tag: Tag, isCleared: Bool) {
+        let request = requests[tag]
+        guard transport.lendsData, request.op == .read || request.op == .write, !isCleared,
+            !request.isPulled, request.decision.corrupt.mode == 0, request.plan.count > 0,
+            request.io.flags & IOFlags.isNotRegistered.rawValue == 0
+        else { return }
+        for index in 0..<Int(request.plan.count) {
+            guard case .file = stores[Int(requests[transfer: tag, index].store)] else { return }
+        }
+        request.isLent = true
+    }
+
     /// Has the data of the tag's IO, if it is a write, in the tag's buffer.
     ///
     /// - Returns: false when it cannot be had; that was told, and the IO is to end with ``copyErrno``.
@@ -17,6 +39,7 @@ extension Queue where Transport: ~Copyable {
     @inline(__always)
     mutating func pullData(_ tag: Tag, for store: Int) -> Bool {
         guard transport.copiesOnDemand else { return true }
+        if requests[tag].isLent { return true }
         if case .null = stores[store] { return true }
         return pulled(tag)
     }
@@ -42,8 +65,10 @@ extension Queue where Transport: ~Copyable {
     /// - Returns: what is to be committed.
     @inline(never)
     mutating func pushed(_ tag: Tag, _ result: Int32) -> Int32 {
+        let isLent = requests[tag].isLent
         requests[tag].isPulled = false
-        guard result > 0, requests[tag].op == .read else { return result }
+        requests[tag].isLent = false
+        guard result > 0, requests[tag].op == .read, !isLent else { return result }
         let errno = transport.pushData(tag, bytes: Int(result))
         guard errno != 0 else { return result }
         copyFailed(tag, errno, "be copied to")

@@ -48,7 +48,7 @@ extension Queue where Transport: ~Copyable {
             let index = Int(request.plan.next)
             request.plan.next += 1
             let store = Int(requests[transfer: tag, index].store)
-            let data = transport.data(tag)
+            let data = dataForTransfers(tag)
             transport.willCarryOut(requests[transfer: tag, index], for: tag)
             goOn(tag, transfer: index, stores[store].begin(&requests[transfer: tag, index], data))
         }
@@ -60,7 +60,7 @@ extension Queue where Transport: ~Copyable {
         precondition(state == .transferring || state == .asking)
         requests[tag].plan.underWay -= 1
         let store = Int(requests[transfer: tag, index].store)
-        let data = transport.data(tag)
+        let data = dataForTransfers(tag)
         goOn(
             tag,
             transfer: index,
@@ -118,6 +118,7 @@ extension Queue where Transport: ~Copyable {
         if planner.isTorn { control.counters.add(.torn) }
         control.counters.add(outcome: decision.outcome)
         requests[tag].plan = planner.plan
+        borrowData(tag, isCleared: planner.clearsData)
         if requests[tag].op == .write { makeWriteData(tag, isCleared: planner.clearsData) }
         if planner.clearsData { clearData(tag) }
         if let bytes = planner.misfitBytes {

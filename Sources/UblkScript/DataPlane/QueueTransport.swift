@@ -35,6 +35,10 @@ protocol QueueTransport: ~Copyable {
     ///
     /// Otherwise the first is there when the request arrives, and the second is taken at the commit.
     var copiesOnDemand: Bool { get }
+    /// Files can read and write the pages of a request itself: operations with ``FileOperation/isOnRequest``.
+    ///
+    /// Not of one with ``IOFlags/isNotRegistered``. Only with ``copiesOnDemand``.
+    var lendsData: Bool { get }
     /// Copies the data of the tag's write into the tag's buffer; waits for nothing.
     ///
     /// - Returns: 0 or an errno.
@@ -59,6 +63,7 @@ protocol QueueTransport: ~Copyable {
 extension QueueTransport where Self: ~Copyable {
     @inline(__always)
     var copiesOnDemand: Bool { false }
+    var lendsData: Bool { false }
 
     func pullData(_ tag: Tag, bytes: Int) -> Int32 { preconditionFailure("the data is there") }
     func pushData(_ tag: Tag, bytes: Int) -> Int32 { preconditionFailure("the data is taken") }

@@ -45,6 +45,8 @@ struct Request {
     var plan = IOPlan()
     /// The data of a write was copied from the driver; see ``QueueTransport/copiesOnDemand``.
     var isPulled = false
+    /// The transfers work on the pages of the request; see ``QueueTransport/lendsData``.
+    var isLent = false
     /// Number of reads by its handler so far.
     var questions: UInt16 = 0
     /// True when a reload came while the handler waited for data: the new script decides once the data is there.

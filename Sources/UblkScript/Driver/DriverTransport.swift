@@ -23,7 +23,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     private let kernel: Kernel
     private let queue: QueueID
     private let characterFD: Int32
-    let copiesOnDemand: Bool
+    private let mode: DataMode
     /// All ones where commands take the address of the tag's buffer, else 0.
     private let addressMask: UInt64
     private let depth: Int
@@ -55,7 +55,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         kernel: Kernel
     ) throws(DeviceError) {
         let files = [characterFD] + backingFDs
-        let ring = try Self.makeRing(depth: memory.depth, files: files, kernel)
+        let ring = try Self.makeRing(depth: memory.depth, mode, files: files, kernel)
         let bytes = SystemPage.roundUp(memory.depth * MemoryLayout<ublk_io_desc>.stride)
         let descriptors = unsafe try Self.mapDescriptors(
             queue: queue,
@@ -68,7 +68,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         self.ring = ring
         self.kernel = kernel
         self.characterFD = characterFD
-        copiesOnDemand = mode == .userCopy
+        self.mode = mode
         addressMask = mode == .copy ? .max : 0
         bufferBytes = memory.stride
         unsafe buffers = memory.first
@@ -80,6 +80,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
 
     private static func makeRing(
         depth: Int,
+        _ mode: DataMode,
         files: [Int32],
         _ kernel: Kernel
     ) throws(DeviceError) -> KernelRing<Kernel> {
@@ -93,6 +94,8 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
                 kernel: kernel
             )
             try ring.register(files: files)
+            // One for each tag, at its number.
+            if mode == .zeroCopy { try ring.register(emptyBuffers: UInt32(depth)) }
             return ring
         } catch { throw .noUring(error) }
     }
@@ -200,9 +203,22 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     private mutating func submitRequest(_ code: UInt32, _ tag: Tag, result: Int32) {
         let address = unsafe UInt64(UInt(bitPattern: buffer(tag))) & addressMask
         let sqe = unsafe ring.submission()
-        unsafe uring_prep_ublk_io(sqe, code, queue.rawValue, tag.rawValue, result, address)
+        let registration = mode == .zeroCopy ? ublk_auto_buf_reg(tag.rawValue) : 0
+        unsafe uring_prep_ublk_io(
+            sqe,
+            code,
+            queue.rawValue,
+            tag.rawValue,
+            result,
+            address,
+            registration
+        )
         unsafe sqe.pointee.user_data = UserData(.request, tag: tag).rawValue
     }
+
+    @inline(__always)
+    var copiesOnDemand: Bool { mode != .copy }
+    var lendsData: Bool { mode == .zeroCopy }
 
     func pullData(_ tag: Tag, bytes: Int) -> Int32 { copy(tag, bytes, pulls: true) }
     func pushData(_ tag: Tag, bytes: Int) -> Int32 { copy(tag, bytes, pulls: false) }
@@ -260,6 +276,9 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
             )
         }
         unsafe uring_use_fixed_file(sqe)
+        if operation.isOnRequest {
+            unsafe uring_use_registered_buffer(sqe, tag.rawValue, UInt64(operation.dataOffset))
+        }
         unsafe sqe.pointee.user_data = UserData(.operation, tag: tag, transfer: transfer).rawValue
     }
 

@@ -22,4 +22,6 @@ struct FileOperation {
     let lengthBytes: UInt64
     /// Offset in the IO's data, for operations that have data; 0 for others, which may be longer than the buffer.
     var dataOffset: Int = 0
+    /// The data is not in our buffer: the kernel's pages of the request are read to or written from.
+    var isOnRequest = false
 }

@@ -65,14 +65,14 @@ extension FileStore.View {
     private func operation(_ transfer: Transfer, _ data: IOData) -> FileOperation {
         let write: FileOperation.Kind = isDurable(transfer) ? .writeDurably : .write
         switch transfer.op {
-        case .read: return operation(.read, transfer)
-        case .write: return operation(write, transfer)
+        case .read: return operation(.read, transfer, data)
+        case .write: return operation(write, transfer, data)
         case .flush: return FileOperation(kind: .sync, file: file, offsetBytes: 0, lengthBytes: 0)
-        case .discard: return operation(.punchHole, transfer, hasData: false)
+        case .discard: return operation(.punchHole, transfer, .absent)
         case .writeZeroes:
             switch transfer.zeroing {
-            case .zeroRange: return operation(.zeroRange, transfer, hasData: false)
-            case .punchHole: return operation(.punchHole, transfer, hasData: false)
+            case .zeroRange: return operation(.zeroRange, transfer, .absent)
+            case .punchHole: return operation(.punchHole, transfer, .absent)
             case .writing: return zeroesByHand(write, transfer, data)
             }
         }
@@ -81,15 +81,22 @@ extension FileStore.View {
     private func operation(
         _ kind: FileOperation.Kind,
         _ transfer: Transfer,
-        hasData: Bool = true
+        _ data: IOData
     ) -> FileOperation {
-        FileOperation(
+        var operation = FileOperation(
             kind: kind,
             file: file,
             offsetBytes: transfer.offset + transfer.done,
-            lengthBytes: transfer.length - transfer.done,
-            dataOffset: hasData ? Int(transfer.at + transfer.done) : 0
+            lengthBytes: transfer.length - transfer.done
         )
+        switch data {
+        case .absent: break
+        case .registered:
+            operation.isOnRequest = true
+            fallthrough
+        case .mapped: operation.dataOffset = Int(transfer.at + transfer.done)
+        }
+        return operation
     }
 
     /// Zeroes by plain writes, as a last resort: writes the IO's own buffer, zeroed, as often as needed.

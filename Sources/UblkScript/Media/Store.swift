@@ -102,8 +102,8 @@ enum IOData {
     case absent
     /// The data is in our memory, at this address.
     case mapped(UnsafeMutableRawPointer)
-    /// The data is in the kernel, in this registered buffer of the ring.
-    case registered(UInt16)
+    /// The data is in the kernel, in the pages of the request, which the transport finds by the tag.
+    case registered
 
     /// The address of mapped data; a precondition, as whoever reads or changes data must have asked for it before.
     @inline(__always)

@@ -15,7 +15,7 @@ struct SimulatedBuffers: ~Copyable {
     init(depth: Int, maxIOBytes: Int, mode: DataMode) {
         self.depth = depth
         stride = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
-        areApart = mode == .userCopy
+        areApart = mode != .copy
         unsafe buffers = .allocate(byteCount: depth * stride, alignment: SystemPage.bytes)
         unsafe pages =
             areApart

@@ -21,6 +21,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private let depth: Int
 
     let machine: SimulatedMachine
+    private let mode: DataMode
     /// Number of the queue.
     private let queue: Int
 
@@ -47,6 +48,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         var underWay = 0
         /// The data of a read was pushed.
         var isPushed = false
+        /// Bytes of the request's own pages that files have read or written.
+        var lentBytes: UInt64 = 0
+        var flags: IOFlags = []
     }
 
     private struct OperationUnderWay {
@@ -81,6 +85,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         interventions: [Intervention]
     ) {
         self.machine = machine
+        self.mode = mode
         self.queue = queue
         self.depth = depth
         self.wakeup = wakeup
@@ -142,12 +147,15 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     func desc(_ tag: Tag) -> IODesc {
         precondition(slots[tag.index].owner == .server, "the descriptor of a tag without a request")
-        return slots[tag.index].request.desc
+        var desc = slots[tag.index].request.desc
+        desc.flags.formUnion(slots[tag.index].flags)
+        return desc
     }
 
     func data(_ tag: Tag) -> IOData { unsafe .mapped(buffers.buffer(tag)) }
     var scratchOffset: Int { buffers.scratchOffset }
-    var copiesOnDemand: Bool { buffers.areApart }
+    var copiesOnDemand: Bool { mode != .copy }
+    var lendsData: Bool { mode == .zeroCopy }
 
     mutating func pullData(_ tag: Tag, bytes: Int) -> Int32 {
         checkCopy(tag, of: .write, bytes)
@@ -163,6 +171,15 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         buffers.push(tag, bytes: bytes)
         slots[tag.index].isPushed = true
         return 0
+    }
+
+    private func checkLoan(_ operation: FileOperation, _ tag: Tag) {
+        let slot = slots[tag.index]
+        precondition(lendsData && !slot.flags.contains(.isNotRegistered), "no pages are lent")
+        // io_import_fixed: EFAULT for the other direction, and past the end.
+        precondition((operation.kind == .read) == (slot.request.op == .read), "wrong direction")
+        let end = UInt64(operation.dataOffset) + operation.lengthBytes
+        precondition(operation.kind.hasData && end <= slot.request.lengthBytes)
     }
 
     private func checkCopy(_ tag: Tag, of op: IOOp, _ bytes: Int) {
@@ -181,12 +198,12 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         )
         precondition(slots[tag.index].underWay == 0, "commit while a file is still at work")
         BlockLayer.check(slots[tag.index].request, result: commit.result)
-        let isFull = slots[tag.index].request.op == .read && commit.result > 0
-        // The driver takes it as it is: the reader would get what was in its pages before.
-        precondition(
-            !copiesOnDemand || slots[tag.index].isPushed == isFull,
-            "commit of a read whose data was not pushed"
-        )
+        if copiesOnDemand, slots[tag.index].request.op == .read, commit.result > 0 {
+            // The driver takes it as it is: the reader would get what was in its pages before.
+            let isThere =
+                slots[tag.index].isPushed || slots[tag.index].lentBytes == commit.result
+            precondition(isThere, "commit of a read whose data was not pushed")
+        }
         slots[tag.index].owner = .committed
         commits.append((tag, commit.result))
     }
@@ -205,6 +222,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         precondition(
             operation.dataOffset >= 0 && operation.dataOffset + dataBytes <= buffers.stride
         )
+        if operation.isOnRequest { checkLoan(operation, tag) }
         slots[tag.index].underWay += 1
         let nanoseconds = Self.fileNanoseconds + machine.random.below(2 * Self.fileNanoseconds)
         let end = now.advanced(byNanoseconds: nanoseconds)
@@ -332,7 +350,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private mutating func arrived(_ tag: Tag) {
         slots[tag.index].owner = .server
         slots[tag.index].isPushed = false
+        slots[tag.index].lentBytes = 0
         let request = slots[tag.index].request
+        if lendsData { slots[tag.index].flags = machine.copies.register() }
         unsafe machine.application.sent(place(tag), request, at: now, buffers.data(tag))
         let hasData = request.op == .read || request.op == .write
         buffers.come(tag, bytes: hasData ? Int(request.lengthBytes) : 0)
@@ -340,9 +360,14 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     }
 
     private mutating func ended(_ over: OperationUnderWay) {
-        let data = unsafe buffers.buffer(over.tag) + over.operation.dataOffset
+        let isLent = over.operation.isOnRequest
+        let room = unsafe isLent ? buffers.data(over.tag) : buffers.buffer(over.tag)
         let file = Int(over.operation.file)
-        let result = unsafe machine.files[file].perform(over.operation, data)
+        let result = unsafe machine.files[file].perform(
+            over.operation,
+            room + over.operation.dataOffset
+        )
+        if isLent, result > 0 { slots[over.tag.index].lentBytes += UInt64(result) }
         slots[over.tag.index].underWay -= 1
         batch.append(.operation(over.tag, transfer: over.transfer, result: result))
     }

@@ -28,6 +28,10 @@ struct IOFlags: OptionSet, Sendable {
     ///
     /// C: `UBLK_IO_F_NOUNMAP`.
     static let noUnmap = IOFlags(rawValue: 1 << 15)
+    /// The driver could not register the pages of the request.
+    ///
+    /// C: `UBLK_IO_F_NEED_REG_BUF`.
+    static let isNotRegistered = IOFlags(rawValue: 1 << 17)
 }
 
 /// One request as the driver describes it, copied out of the mapped array.
@@ -36,7 +40,7 @@ struct IOFlags: OptionSet, Sendable {
 struct IODesc: Sendable {
     /// The operation number; not every value is an ``IOOp``.
     let opCode: UInt8
-    let flags: IOFlags
+    var flags: IOFlags
     /// First byte on the device; 0 for a flush, where the driver's value means nothing.
     let offsetBytes: UInt64
     /// Length in bytes: 0 for a flush, at most 32 bits of sectors.

@@ -148,6 +148,14 @@ struct KernelRing<Kernel: UringKernel>: ~Copyable {
         let result = unsafe kernel.register(ring, files: files)
         guard result >= 0 else { throw Errno(rawValue: -result) }
     }
+
+    /// Makes a table of empty buffers, which drivers fill and SQEs name by index.
+    ///
+    /// Once per ring.
+    func register(emptyBuffers: UInt32) throws(Errno) {
+        let result = unsafe kernel.register(ring, emptyBuffers: emptyBuffers)
+        guard result >= 0 else { throw Errno(rawValue: -result) }
+    }
 }
 
 extension KernelRing where Kernel == LinuxKernel {

@@ -23,6 +23,10 @@ protocol UringKernel {
     ///
     /// - Returns: a negative errno when they are not.
     func register(_ ring: UnsafeMutablePointer<io_uring>, files: [Int32]) -> Int32
+    /// Makes a table of so many buffers, all empty.
+    ///
+    /// - Returns: a negative errno when it is not made.
+    func register(_ ring: UnsafeMutablePointer<io_uring>, emptyBuffers: UInt32) -> Int32
 }
 
 /// The kernel that this program runs on, through liburing.
@@ -57,5 +61,9 @@ struct LinuxKernel: UringKernel {
         unsafe files.withUnsafeBufferPointer {
             unsafe io_uring_register_files(ring, $0.baseAddress, UInt32($0.count))
         }
+    }
+
+    func register(_ ring: UnsafeMutablePointer<io_uring>, emptyBuffers: UInt32) -> Int32 {
+        unsafe io_uring_register_buffers_sparse(ring, emptyBuffers)
     }
 }

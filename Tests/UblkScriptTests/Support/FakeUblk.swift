@@ -31,8 +31,13 @@ final class FakeUblk: DriverKernel {
     var interruptions: [Errno] = []
     /// So many entries are taken by one call.
     var takesAtOnce = Int.max
+    let mode: DataMode
     /// Commands take no address: the server copies data itself.
-    let isUserCopy: Bool
+    var isUserCopy: Bool { mode != .copy }
+    /// Size of the ring's table of buffers.
+    private(set) var buffersMade: UInt32?
+    /// Reads and writes of the pages of requests, as words: `read 3 0+4096`.
+    private(set) var onPages: [String] = []
     /// Data of requests, by tag.
     var data: [UInt16: [UInt8]] = [:]
     /// What comes of the next copies: so many bytes at most, 0 or a negative errno.
@@ -63,9 +68,9 @@ final class FakeUblk: DriverKernel {
     private var wakeup: (userData: UInt64, address: UInt)?
     private(set) var files: [Int32] = []
 
-    init(queue: UInt16 = 1, isUserCopy: Bool = false) throws {
+    init(queue: UInt16 = 1, mode: DataMode = .copy) throws {
         self.queue = QueueID(queue)
-        self.isUserCopy = isUserCopy
+        self.mode = mode
         characterFD = unsafe sys_memory_file("fake-ublk")
         wakeupFD = sys_eventfd()
         guard characterFD >= 0, wakeupFD >= 0,
@@ -89,10 +94,16 @@ final class FakeUblk: DriverKernel {
     // MARK: The driver
 
     /// A request comes in the tag.
-    func arrive(_ tag: UInt16, _ op: IOOp, sector: UInt64 = 0, sectors: UInt32 = 8) {
+    func arrive(
+        _ tag: UInt16,
+        _ op: IOOp,
+        sector: UInt64 = 0,
+        sectors: UInt32 = 8,
+        flags: IOFlags = []
+    ) {
         guard case .parked(let userData) = slots[tag] else { preconditionFailure("no such fetch") }
         var desc = ublk_io_desc(
-            op_flags: UInt32(op.rawValue),
+            op_flags: UInt32(op.rawValue) | flags.rawValue,
             nr_sectors: sectors,
             start_sector: sector,
             addr: 0
@@ -237,6 +248,11 @@ final class FakeUblk: DriverKernel {
         return 0
     }
 
+    func register(_ ring: UnsafeMutablePointer<io_uring>, emptyBuffers: UInt32) -> Int32 {
+        buffersMade = emptyBuffers
+        return 0
+    }
+
     func submit(_ ring: UnsafeMutablePointer<io_uring>) -> Int32 {
         if !interruptions.isEmpty { return -interruptions.removeFirst().rawValue }
         // What liburing does before it enters: everything that was filled is handed over.
@@ -271,10 +287,23 @@ final class FakeUblk: DriverKernel {
         switch code {
         case 46 where isFixed && fd == 0:  // IORING_OP_URING_CMD
             let number = unsafe sqe.load(fromByteOffset: 8, as: UInt32.self)
-            unsafe command(number, sqe.load(fromByteOffset: 48, as: ublk_io_cmd.self), userData)
+            let cmd = unsafe sqe.load(fromByteOffset: 48, as: ublk_io_cmd.self)
+            let registration = unsafe sqe.load(fromByteOffset: 16, as: UInt64.self)
+            // The tag's own place in the table; what cannot be registered comes nevertheless.
+            guard registration == (mode == .zeroCopy ? 1 << 16 | UInt64(cmd.tag) : 0) else {
+                return complete(userData, -Errno.invalidArgument.rawValue)
+            }
+            command(number, cmd, userData)
         case 22 where !isFixed && fd == wakeupFD:  // IORING_OP_READ
             precondition(wakeup == nil, "two reads of the eventfd")
             wakeup = (userData, unsafe sqe.load(fromByteOffset: 16, as: UInt.self))
+        case 4 where isFixed, 5 where isFixed:  // IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED
+            let index = unsafe sqe.load(fromByteOffset: 40, as: UInt16.self)
+            let offset = unsafe sqe.load(fromByteOffset: 16, as: UInt64.self)
+            let length = unsafe sqe.load(fromByteOffset: 24, as: UInt32.self)
+            precondition(UInt32(index) < buffersMade ?? 0, "no such buffer")
+            onPages.append("\(code == 4 ? "read" : "write") \(index) \(offset)+\(length)")
+            operations.append((code, files[Int(fd)], userData))
         case 3, 17, 22,
             23 where isFixed && files.indices.contains(Int(fd)):
             operations.append((code, files[Int(fd)], userData))

@@ -156,6 +156,10 @@ bool us_script_bind_io(
     return true;
 }
 
+void us_script_set_puller(struct us_script *script, struct us_puller puller) {
+    script->puller = puller;
+}
+
 /* ---- set-up ---- */
 
 static void keep_field_names(lua_State *L) {

@@ -18,6 +18,16 @@ static struct us_io_object *check_io(lua_State *L, const char *method) {
     return object;
 }
 
+static void pull_data(lua_State *L, const char *method, struct us_io *io) {
+    const struct us_puller *puller = &us_script_of(L)->puller;
+    int error = puller->pull == NULL ? 0 : puller->pull(puller->context, io->tag, io->length);
+    if (error != 0) {
+        io->pull_error = (uint8_t)error;
+        luaL_error(L, "io:%s: the driver does not give the data of this write", method);
+    }
+    io->has_data = 1;
+}
+
 /* The length bytes of a write from the position in argument 2 on. */
 static const unsigned char *check_data(lua_State *L, const char *method, uint64_t at, uint64_t length) {
     const struct us_io_object *object = check_io(L, method);
@@ -29,6 +39,8 @@ static const unsigned char *check_data(lua_State *L, const char *method, uint64_
     if (length > object->io->length || at > object->io->length - length)
         luaL_error(L, "io:%s: bytes %I to %I are asked for of an IO of %I", method, (LUAI_UACINT)at,
             (LUAI_UACINT)(at + length), (LUAI_UACINT)object->io->length);
+    if (!object->io->has_data)
+        pull_data(L, method, object->io);
     return object->data + at;
 }
 

@@ -53,6 +53,7 @@ struct us_script {
     struct us_tag *tags; /* by tag */
     size_t tag_count;
     bool any_patches; /* some handler has noted changes to data once */
+    struct us_puller puller; /* pull is NULL: data is always there */
     uint64_t backing_size[US_BACKINGS_MAX];
     uint64_t now;
     struct us_random random;

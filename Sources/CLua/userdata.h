@@ -21,7 +21,7 @@ enum us_kind {
 
 struct us_io_object {
     enum us_kind kind;
-    const struct us_io *io;
+    struct us_io *io;
     unsigned char *data; /* the tag's buffer */
     struct us_patches *patches;
 };

@@ -66,10 +66,24 @@ import Testing
             pushed: 1
         ),
         Case(
-            "a handler that may look",
+            "a handler that does not look",
             "function write(io) return drop() end",
             both,
             settings: ["backing": "null"],
+            pushed: 1
+        ),
+        Case(
+            "a handler that looks, several times",
+            "function write(io) if io:byte(0) + io:u16(1) + #io:data() > 0 then return drop() end end",
+            both,
+            settings: ["backing": "null"],
+            pulled: 1,
+            pushed: 1
+        ),
+        Case(
+            "a handler that looks after it has read what is stored, and lets it be stored",
+            "local own = backing() function write(io, offset) if own:read(offset, 512) ~= io:data(0, 512) then log(1) end end",
+            both,
             pulled: 1,
             pushed: 1
         ),
@@ -139,6 +153,13 @@ import Testing
                 function read() return to(0, a, 0, 1024) end
                 """, ["file": "/never"], 2, 10
             ),
+            (
+                """
+                local a, b = backing { file = "/a", size = "16M" }, backing { file = "/b", size = "16M" }
+                function write(io, offset) return to(offset, a) + to(offset, b) end
+                """, ["file": "/never"], 2, 2
+            ),
+            ("function write(io) io:byte(0) end", ["file": "/never"], 10, 2),
         ] as [(String, [String: String], Int, Int)]
     )
     func `with zero copy files work on the pages of requests, unless somebody looks at the data`(
@@ -170,7 +191,7 @@ import Testing
     // MARK: Copies that fail
 
     @Test(arguments: [
-        "", "function write() end function read() end",
+        "", "function write() end function read() end", "function write(io) io:hash() end",
         "rule { op = \"write\", content = \"zero\", delay = \"1ms\" }",
         "rule { op = { \"write\", \"read\" }, verdict = corrupt(\"flip\") }",
         "local b = backing { size = \"16M\" } rule { op = \"write\", verdict = to(0) + to(0, b) }",

@@ -136,7 +136,9 @@ struct us_io {
     uint16_t queue;
     uint8_t op;      /* enum us_op */
     uint8_t live;    /* between fetch and commit; a script's use outside of it raises */
-    uint8_t reserved[6];
+    uint8_t has_data; /* the data of a write is in the tag's buffer; else a handler that looks at it has it pulled */
+    uint8_t pull_error; /* the errno of a handler's pull that failed; 0: none did */
+    uint8_t reserved[4];
 };
 
 /* True when the decision changes what becomes of the IO: FUA can be ignored only where it is asked for. */

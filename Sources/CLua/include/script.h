@@ -117,6 +117,14 @@ bool us_script_has_ctl(const struct us_script *script);
 bool us_script_bind_io(
     struct us_script *script, uint16_t tag, struct us_io *io, void *data, struct us_patches *patches);
 
+/* Where the data of a write comes from when a handler looks at it and it is not there (has_data of us_io): pull copies
+ * so many bytes into the tag's buffer, and gives 0 or an errno. It calls no Lua, and context outlives the state. */
+struct us_puller {
+    int (*pull)(void *context, uint16_t tag, uint64_t bytes);
+    void *context;
+};
+void us_script_set_puller(struct us_script *script, struct us_puller puller);
+
 /* Size of a backing, which to() and b:read() are checked against; 0 (the default): not checked by to(). */
 void us_script_set_backing_size(struct us_script *script, unsigned backing, uint64_t bytes);
 

@@ -3,7 +3,8 @@ import SystemPackage
 
 /// The data of an IO where the server copies it itself (``QueueTransport/copiesOnDemand``).
 ///
-/// A write's is pulled before somebody looks at it, changes it or stores it, and never when nobody does; a read's is
+/// A write's is pulled before a rule compares it, when a handler looks at it (``DataPuller``), before it is changed or
+/// stored, and never when nobody does; a read's is
 /// pushed, whole, before the commit that says it succeeded: the driver trusts that, and what was not pushed would be
 /// whatever was in its pages before. A copy that fails makes an error of its IO. Where the transport lends the pages of
 /// a request (``QueueTransport/lendsData``), files work on them and nothing is copied at all.
@@ -20,7 +21,7 @@ extension Queue where Transport: ~Copyable {
     mutating func borrowData(_ tag: Tag, isCleared: Bool) {
         let request = requests[tag]
         guard transport.lendsData, request.op == .read || request.op == .write, !isCleared,
-            !request.isPulled, request.decision.corrupt.mode == 0, request.plan.count > 0,
+            request.io.has_data == 0, request.decision.corrupt.mode == 0, request.plan.count > 0,
             request.io.flags & IOFlags.isNotRegistered.rawValue == 0
         else { return }
         for index in 0..<Int(request.plan.count) {
@@ -50,13 +51,22 @@ extension Queue where Transport: ~Copyable {
     @inline(never)
     private mutating func pulled(_ tag: Tag) -> Bool {
         let request = requests[tag]
-        guard request.op == .write, !request.isPulled else { return true }
+        guard request.op == .write, request.io.has_data == 0 else { return true }
         let errno = transport.pullData(tag, bytes: Int(request.io.length))
         guard errno == 0 else {
             copyFailed(tag, errno, "be copied from")
             return false
         }
-        request.isPulled = true
+        request.io.has_data = 1
+        return true
+    }
+
+    /// True when the tag's handler raised because it looked at data that could not be copied: that is told.
+    mutating func pullOfHandlerFailed(_ tag: Tag) -> Bool {
+        let errno = Int32(requests[tag].io.pull_error)
+        guard errno != 0 else { return false }
+        requests[tag].io.pull_error = 0
+        copyFailed(tag, errno, "be copied from")
         return true
     }
 
@@ -66,7 +76,8 @@ extension Queue where Transport: ~Copyable {
     @inline(never)
     mutating func pushed(_ tag: Tag, _ result: Int32) -> Int32 {
         let isLent = requests[tag].isLent
-        requests[tag].isPulled = false
+        requests[tag].io.has_data = 0
+        requests[tag].io.pull_error = 0
         requests[tag].isLent = false
         guard result > 0, requests[tag].op == .read, !isLent else { return result }
         let errno = transport.pushData(tag, bytes: Int(result))

@@ -22,6 +22,9 @@ extension Queue where Transport: ~Copyable {
                 throw .noMemoryForTags(source: script.sourceName, depth: configuration.depth)
             }
         }
+        if let puller = transport.puller {
+            unsafe us_script_set_puller(script.handle, puller.forC)
+        }
         for (number, store) in configuration.stores.enumerated() {
             let size = store.sizeBytes ?? configuration.sizeBytes
             unsafe us_script_set_backing_size(script.handle, UInt32(number), size)

@@ -72,7 +72,8 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         requests = RequestTable(
             depth: configuration.depth,
             queue: configuration.queue,
-            counters: control.counters
+            counters: control.counters,
+            hasData: !self.transport.copiesOnDemand
         )
         timers = TimerHeap(depth: configuration.depth)
         held.reserveCapacity(configuration.depth)
@@ -201,7 +202,6 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     /// - Returns: false when the handler waits for data first.
     @inline(__always)
     private mutating func askHandler(_ tag: Tag) -> Bool {
-        if !pullData(tag) { return endsWithCopyError(tag) }
         let request = requests[tag]
         var verdict = us_decision()
         request.io.live = 1
@@ -242,6 +242,10 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
 
     @inline(never)
     private mutating func handlerFailed(_ tag: Tag, _ status: us_status) {
+        guard !pullOfHandlerFailed(tag) else {
+            requests[tag].endsWith = Self.copyErrno
+            return
+        }
         scriptFailed(tag, script.lastError(status))
     }
 

@@ -43,6 +43,8 @@ protocol QueueTransport: ~Copyable {
     ///
     /// - Returns: 0 or an errno.
     mutating func pullData(_ tag: Tag, bytes: Int) -> Int32
+    /// The same for handlers; nil: data is always there.
+    var puller: DataPuller? { get }
     /// Copies the data of the tag's read out of the tag's buffer; waits for nothing.
     ///
     /// - Returns: 0 or an errno.
@@ -64,6 +66,7 @@ extension QueueTransport where Self: ~Copyable {
     @inline(__always)
     var copiesOnDemand: Bool { false }
     var lendsData: Bool { false }
+    var puller: DataPuller? { nil }
 
     func pullData(_ tag: Tag, bytes: Int) -> Int32 { preconditionFailure("the data is there") }
     func pushData(_ tag: Tag, bytes: Int) -> Int32 { preconditionFailure("the data is taken") }

@@ -43,8 +43,6 @@ struct Request {
     /// Mask of the rules whose range the IO heals when it succeeds.
     var heals: UInt64 = 0
     var plan = IOPlan()
-    /// The data of a write was copied from the driver; see ``QueueTransport/copiesOnDemand``.
-    var isPulled = false
     /// The transfers work on the pages of the request; see ``QueueTransport/lendsData``.
     var isLent = false
     /// Number of reads by its handler so far.
@@ -100,7 +98,8 @@ struct RequestTable: ~Copyable {
     private static let segmentsEach = Int(US_SEGMENTS_MAX)
     private static let transfersEach = IOPlan.transfersMax
 
-    init(depth: Int, queue: QueueID, counters: QueueCounters) {
+    /// - Parameter hasData: the data of a write is there when it arrives.
+    init(depth: Int, queue: QueueID, counters: QueueCounters, hasData: Bool = true) {
         self.depth = depth
         lifecycle = RequestLifecycle(counters)
         unsafe requests = .allocate(capacity: depth)
@@ -117,6 +116,7 @@ struct RequestTable: ~Copyable {
         for index in 0..<depth {
             unsafe requests[index].io.tag = UInt16(index)
             unsafe requests[index].io.queue = queue.rawValue
+            unsafe requests[index].io.has_data = hasData ? 1 : 0
         }
     }
 

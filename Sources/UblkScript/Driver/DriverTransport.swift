@@ -20,9 +20,9 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     // Safety: the mapping lives as long as this value. `buffers` and `wakeupValue` are in TagBuffers, which whoever
     // joins the thread keeps alive longer; no reference is held here. Tags are checked against `depth`.
     private var ring: KernelRing<Kernel>
-    private let kernel: Kernel
+    private let requests: RequestData<Kernel>
+    let puller: DataPuller?
     private let queue: QueueID
-    private let characterFD: Int32
     private let mode: DataMode
     /// All ones where commands take the address of the tag's buffer, else 0.
     private let addressMask: UInt64
@@ -66,8 +66,9 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         descriptorBytes = bytes
         unsafe self.descriptors = descriptors
         self.ring = ring
-        self.kernel = kernel
-        self.characterFD = characterFD
+        let requests = RequestData(kernel: kernel, fd: characterFD, queue: queue, memory: memory)
+        self.requests = requests
+        puller = mode == .copy ? nil : DataPuller { requests.copy($0, $1, pulls: true) }
         self.mode = mode
         addressMask = mode == .copy ? .max : 0
         bufferBytes = memory.stride
@@ -220,31 +221,8 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     var copiesOnDemand: Bool { mode != .copy }
     var lendsData: Bool { mode == .zeroCopy }
 
-    func pullData(_ tag: Tag, bytes: Int) -> Int32 { copy(tag, bytes, pulls: true) }
-    func pushData(_ tag: Tag, bytes: Int) -> Int32 { copy(tag, bytes, pulls: false) }
-
-    /// Copies in as many calls as it takes.
-    ///
-    /// - Returns: 0 or an errno.
-    private func copy(_ tag: Tag, _ bytes: Int, pulls: Bool) -> Int32 {
-        precondition(bytes <= scratchOffset)
-        let first = ublk_data_position(queue.rawValue, tag.rawValue)
-        var done = 0
-        while done < bytes {
-            let place = unsafe buffer(tag) + done
-            let position = first + Int64(done)
-            let result =
-                unsafe pulls
-                ? kernel.read(characterFD, place, count: bytes - done, at: position)
-                : kernel.write(characterFD, place, count: bytes - done, at: position)
-            // Nothing at all is how the driver says that it cannot get at our memory.
-            guard result > 0 else {
-                return result == 0 ? Errno.badAddress.rawValue : Int32(clamping: -result)
-            }
-            done += result
-        }
-        return 0
-    }
+    func pullData(_ tag: Tag, bytes: Int) -> Int32 { requests.copy(tag, bytes, pulls: true) }
+    func pushData(_ tag: Tag, bytes: Int) -> Int32 { requests.copy(tag, bytes, pulls: false) }
 
     mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int) {
         let data = unsafe buffer(tag) + operation.dataOffset

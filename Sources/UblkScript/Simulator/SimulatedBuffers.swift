@@ -3,7 +3,7 @@
 /// In copy mode the one stands for both, as the driver has copied by the time that somebody looks. Where the server
 /// copies they are apart, and a buffer that was not pulled holds nothing that could be taken for the data.
 @safe
-struct SimulatedBuffers: ~Copyable {
+final class SimulatedBuffers {
     // Safety: `depth` times `stride` bytes each, freed in deinit; tags are checked against `depth`.
     private let buffers: UnsafeMutableRawPointer
     private let pages: UnsafeMutableRawPointer
@@ -13,13 +13,16 @@ struct SimulatedBuffers: ~Copyable {
     let areApart: Bool
 
     init(depth: Int, maxIOBytes: Int, mode: DataMode) {
+        let stride = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
         self.depth = depth
-        stride = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
+        self.stride = stride
         areApart = mode != .copy
-        unsafe buffers = .allocate(byteCount: depth * stride, alignment: SystemPage.bytes)
-        unsafe pages =
-            areApart
-            ? .allocate(byteCount: depth * stride, alignment: SystemPage.bytes) : buffers
+        unsafe buffers = Self.allocate(depth * stride)
+        unsafe pages = mode == .copy ? buffers : Self.allocate(depth * stride)
+    }
+
+    private static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {
+        .allocate(byteCount: bytes, alignment: SystemPage.bytes)
     }
 
     deinit {

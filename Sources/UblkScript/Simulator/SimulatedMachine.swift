@@ -133,6 +133,13 @@ final class SimulatedMachine {
         for control in controls { control.send(.drain) }
     }
 
+    /// The driver copies the data of a write to the tag's buffer; 0 or an errno.
+    func pull(_ tag: Tag, _ bytes: Int, _ buffers: SimulatedBuffers) -> Int32 {
+        let errno = copies.pull()
+        if errno == 0 { buffers.pull(tag, bytes: bytes) }
+        return errno
+    }
+
     // MARK: Power
 
     /// The power goes, and comes back: what was not made durable is as it was on the media.

@@ -21,6 +21,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private let depth: Int
 
     let machine: SimulatedMachine
+    let puller: DataPuller?
     private let mode: DataMode
     /// Number of the queue.
     private let queue: Int
@@ -90,7 +91,9 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         self.depth = depth
         self.wakeup = wakeup
         self.interventions = interventions.filter { $0.queue == queue }.sorted { $0.at < $1.at }
-        buffers = SimulatedBuffers(depth: depth, maxIOBytes: maxIOBytes, mode: mode)
+        let buffers = SimulatedBuffers(depth: depth, maxIOBytes: maxIOBytes, mode: mode)
+        self.buffers = buffers
+        puller = mode == .copy ? nil : DataPuller { machine.pull($0, $1, buffers) }
         slots = Array(repeating: Slot(), count: depth)
         arrivals = TimerHeap(depth: depth)
         batch.reserveCapacity(depth + 1)
@@ -159,18 +162,15 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     mutating func pullData(_ tag: Tag, bytes: Int) -> Int32 {
         checkCopy(tag, of: .write, bytes)
-        let errno = machine.copies.pull()
-        if errno == 0 { buffers.pull(tag, bytes: bytes) }
-        return errno
+        return machine.pull(tag, bytes, buffers)
     }
 
     mutating func pushData(_ tag: Tag, bytes: Int) -> Int32 {
         checkCopy(tag, of: .read, bytes)
         let errno = machine.copies.push()
-        guard errno == 0 else { return errno }
-        buffers.push(tag, bytes: bytes)
-        slots[tag.index].isPushed = true
-        return 0
+        if errno == 0 { buffers.push(tag, bytes: bytes) }
+        slots[tag.index].isPushed = errno == 0
+        return errno
     }
 
     private func checkLoan(_ operation: FileOperation, _ tag: Tag) {
@@ -198,10 +198,10 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         )
         precondition(slots[tag.index].underWay == 0, "commit while a file is still at work")
         BlockLayer.check(slots[tag.index].request, result: commit.result)
-        if copiesOnDemand, slots[tag.index].request.op == .read, commit.result > 0 {
+        let slot = slots[tag.index]
+        if copiesOnDemand, slot.request.op == .read, commit.result > 0 {
             // The driver takes it as it is: the reader would get what was in its pages before.
-            let isThere =
-                slots[tag.index].isPushed || slots[tag.index].lentBytes == commit.result
+            let isThere = slot.isPushed || slot.lentBytes == commit.result
             precondition(isThere, "commit of a read whose data was not pushed")
         }
         slots[tag.index].owner = .committed

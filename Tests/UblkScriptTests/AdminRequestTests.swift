@@ -151,6 +151,8 @@ import Testing
                 try AdminCall(words: ["del", "7"]).request,
             case .server(.stopIfUnused(patienceSeconds: 9)) =
                 try AdminCall(words: ["stop-if-unused", "9"]).request,
+            case .server(.quiesce(patienceSeconds: 9)) =
+                try AdminCall(words: ["quiesce", "9"]).request,
             case .server(.takeDown(deletes: false, patienceSeconds: nil)) =
                 try AdminCall(words: ["stop"]).request,
             case .server(.reached(.rule("bad", times: 3))) =

@@ -229,6 +229,36 @@ struct ControlGoldenTests {
         #expect(Golden.difference(control.sent[0].payload, payload) == "same")
     }
 
+    @Test func `START_USER_RECOVERY and END_USER_RECOVERY`() throws {
+        let control = RecordedControl()
+        try ControlDevice(control).startRecovery(DeviceID(5))
+        check(
+            control,
+            code: "10 75 20 c0",
+            command: """
+                05 00 00 00             | dev_id
+                ff ff                   | queue_id
+                00 00                   | len           none
+                00 * 8                  | addr
+                00 * 16                 | data, dev_path_len, pad, reserved
+                """
+        )
+        let end = RecordedControl()
+        try ControlDevice(end).endRecovery(DeviceID(5), serverPID: 4711)
+        check(
+            end,
+            code: "11 75 20 c0",
+            command: """
+                05 00 00 00             | dev_id
+                ff ff                   | queue_id
+                00 00                   | len           none
+                00 * 8                  | addr
+                67 12 00 00 00 00 00 00 | data          the server's pid
+                00 * 8                  | dev_path_len, pad, reserved
+                """
+        )
+    }
+
     @Test func `GET_DEV_INFO`() throws {
         let control = RecordedControl()
         _ = try ControlDevice(control).info(of: DeviceID(0x01_0203))

@@ -153,6 +153,13 @@ import Testing
             expected: "true or false"
         ),
         Key(
+            name: "recovery",
+            beside: [("backing", "null")],
+            accepted: ["off", "wait", "reissue", "fail"],
+            refused: ["queue", "", true, 1],
+            expected: "one of \"off\", \"wait\", \"reissue\", \"fail\""
+        ),
+        Key(
             name: "discard",
             accepted: [true, false],
             refused: [1, "on"],

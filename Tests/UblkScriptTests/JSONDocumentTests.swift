@@ -158,6 +158,8 @@ struct JSONDocumentTests {
         (full.faults, full.remark, full.isSilent) = ("off", "paused", true)
         (full.story, full.nodeProblem) = ("deleted", "no block device")
         full.recordFormat = 3
+        (full.recovery, full.nextStep) = ("wait", "ublk-script recover 0")
+        full.restarts = true
         (full.scriptErrors, full.backingErrors, full.drainedIOs, full.unsupportedIOs) = (1, 1, 1, 1)
         (full.copyErrors, full.dataReason) = (1, "because")
         try check("list", JSON.text([full]))
@@ -190,6 +192,8 @@ struct JSONDocumentTests {
         let states =
             (UInt16(0)...3).compactMap { DeviceState(rawValue: $0)?.name }
         #expect(try words("list", "state") == Set(states + ["DELETED"]))
+        let modes = DeviceConfig.Recovery.allCases.filter { $0 != .off }.map(\.rawValue)
+        #expect(try words("list", "recovery") == Set(modes))
         let counters = DeviceStatistics.counters([QueueCounters()]).keys
         #expect(try words("stats", "counters.*") == Set(counters))
         let operations = DeviceStatistics.operations([(QueueCounters(), IOTimes())])
@@ -235,6 +239,7 @@ struct JSONDocumentTests {
         #expect(missing.isEmpty, "\(missing)")
         let ledger = Ledger(queue: QueueID(0), capacity: 1)
         for record in records { ledger.append(record) }
+        try check("ledger, another server", LedgerText.recoveredLine)
         try check("ledger, what was overwritten", format.overwrittenLine(3, [ledger]))
     }
 
@@ -282,12 +287,12 @@ struct JSONDocumentTests {
 
     @Test func `every command that prints takes --json and is documented`() throws {
         // What they print is one word or another command's.
-        let silent = ["del", "stop", "reload", "serve"]
+        let silent = ["del", "stop", "quiesce", "reload", "serve"]
         for command in UblkScript.configuration.subcommands {
             let name = command.configuration.commandName ?? ""
             if silent.contains(name) || !command.configuration.shouldDisplay { continue }
             #expect(UblkScript.helpMessage(for: command).contains("--json"), "\(name)")
-            if name != "ctl", name != "add" {
+            if !["ctl", "add", "recover"].contains(name) {
                 #expect(try !documented(name).all.isEmpty, "\(name)")
             }
         }

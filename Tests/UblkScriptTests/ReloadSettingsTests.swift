@@ -35,6 +35,10 @@ import Testing
         ("device { size = \"16M\", cache = \"volatile\" }", "cache", "none"),
         ("device { size = \"16M\", seed = 5 }", "seed", "5"),
         ("device { size = \"16M\", data = \"user_copy\" }", "data", "auto, user_copy"),
+        (
+            "device { size = \"16M\", backing = \"null\", recovery = \"wait\" }", "backing",
+            "null"
+        ),
         ("device { size = \"16M\" } backing { size = \"1M\" }", "backing{}", "1 backings"),
     ])
     func `what the driver was told cannot be changed`(

@@ -55,8 +55,8 @@ struct RoomTests {
         (
             "CLI",
             [
-                "System", "UAPI", "Control", "Telemetry", "Config", "Script", "Media", "Admin",
-                "Server", "Workload", "Simulator", "ScriptTests", "Benchmark",
+                "System", "UAPI", "Control", "Telemetry", "Config", "Script", "Admin", "Server",
+                "Workload", "Simulator", "ScriptTests", "Benchmark",
             ]
         ),
     ]

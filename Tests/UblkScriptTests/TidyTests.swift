@@ -94,9 +94,9 @@ struct TidyTests {
 
     /// A server that waits in the kernel for its own device cannot be killed (`LockFreeQueries`).
     @Test func `a server gives no control command that can wait once it serves`() {
-        let others = ["OutsideProcess.swift", "NewDevice.swift", "Aftermath.swift"].map {
-            "Sources/UblkScript/Server/\($0)"
-        }
+        let others = [
+            "OutsideProcess.swift", "NewDevice.swift", "RecoveredDevice.swift", "Aftermath.swift",
+        ].map { "Sources/UblkScript/Server/\($0)" }
         func makesOne(_ line: Substring) -> Bool {
             line.contains("ControlDevice(") || line.contains("DriverControl(")
         }

@@ -23,12 +23,14 @@ enum ServerRequest: Sendable {
     case takeDown(deletes: Bool, patienceSeconds: Int?)
     /// Stops the device unless somebody has its disk open.
     case stopIfUnused(patienceSeconds: Int?)
+    /// Ends the server, and leaves the device waiting for another one.
+    case quiesce(patienceSeconds: Int?)
 
     /// Whether the device is deleted by it; nil: the server goes on.
     var endsWithDelete: Bool? {
         switch self {
         case .takeDown(let deletes, _): deletes
-        case .stopIfUnused: false
+        case .stopIfUnused, .quiesce: false
         case .statistics, .status, .reload, .ledger, .reached: nil
         }
     }
@@ -172,6 +174,7 @@ struct AdminCall: Sendable {
         case stop
         /// A word of its own: a server that does not know it refuses, where it might ignore an argument.
         case stopIfUnused = "stop-if-unused"
+        case quiesce
         case delete = "del"
     }
 
@@ -197,13 +200,17 @@ struct AdminCall: Sendable {
                 throw AdminRefusal("reached: rule, mark, held or state")
             }
             request = .server(.reached(milestone))
-        case .stop, .delete, .stopIfUnused:
-            let seconds = arguments.first.flatMap { Int($0) }
+        case .stop, .delete:
             request = .server(
-                verb == .stopIfUnused
-                    ? .stopIfUnused(patienceSeconds: seconds)
-                    : .takeDown(deletes: verb == .delete, patienceSeconds: seconds)
+                .takeDown(deletes: verb == .delete, patienceSeconds: Self.seconds(arguments))
             )
+        case .stopIfUnused:
+            request = .server(.stopIfUnused(patienceSeconds: Self.seconds(arguments)))
+        case .quiesce: request = .server(.quiesce(patienceSeconds: Self.seconds(arguments)))
         }
+    }
+
+    private static func seconds(_ arguments: [String]) -> Int? {
+        arguments.first.flatMap { Int($0) }
     }
 }

@@ -105,6 +105,11 @@ struct LedgerText {
             + (label.name.isEmpty ? "" : " \(label.name)")
     }
 
+    // MARK: Another server
+
+    /// A line of JSON from which on another server's records follow: their clock and the IOs' numbers begin anew.
+    static let recoveredLine = "{\"action\":\"recovered\"}"
+
     // MARK: JSON
 
     private func json(_ record: LedgerRecord, _ queue: QueueID) -> String {

@@ -17,6 +17,8 @@ struct AddCommand: ParsableCommand {
 
     @OptionGroup var ledger: LedgerFileOption
 
+    @OptionGroup var restart: RestartOption
+
     @Flag(help: "Serve in this process, log to the terminal; Ctrl-C deletes the device.")
     var foreground = false
 
@@ -32,33 +34,43 @@ struct AddCommand: ParsableCommand {
         if quiet, json {
             throw ValidationError("--quiet prints nothing, --json something: not both")
         }
+        if foreground, restart.restart {
+            throw ValidationError(
+                "--restart starts servers in the background, --foreground serves here: not both"
+            )
+        }
     }
 
     func run() throws {
         // Wrong input is refused here, before a process is started.
         let overrides = try options.overrides()
-        let id = try options.id()
+        _ = try options.id()
         try options.checkQueues(overrides)
         let source: ScriptSource
-        let queues: UInt16
+        let config: DeviceConfig
         do {
             source = try options.source()
-            queues = try LoadedScript.plan(source, overrides: overrides).config.queues
+            config = try LoadedScript.plan(source, overrides: overrides).config
         } catch { throw Failure(error) }
-        if foreground {
-            try Serving.run(
-                source,
-                options,
-                id: id,
-                overrides: overrides,
-                ledger: ledger,
-                patienceSeconds: try patience.seconds(),
-                sink: { _ in LogSink() },
-                ready: { try report($0, info: $1, queues: queues) }
+        let queues = config.queues
+        guard !restart.restart || config.recovery != .off else {
+            throw Failure(
+                "--restart: the device would end with its server: add it with recovery=wait, reissue or fail, too"
             )
+        }
+        if foreground {
+            let request = try options.request(
+                source,
+                ledger,
+                patience,
+                restart,
+                openLog: { _ in LogSink() }
+            )
+            try Serving.run(request) { try report($0, info: $1, queues: queues) }
         } else {
             let settings =
-                options.settingsAsWords() + ledger.words() + ["--patience=\(patience.patience)"]
+                options.settingsAsWords() + ledger.words() + restart.words()
+                + ["--patience=\(patience.patience)"]
             try ServerSpawn.start(source, settings) { try reportAnswer($0, queues: queues) }
         }
     }
@@ -86,67 +98,5 @@ struct AddCommand: ParsableCommand {
         // The server has nothing to report yet, and is waiting for us.
         listing.take(ServerStatus())
         try Output.now((json ? JSON.text(listing) : listing.text) + "\n")
-    }
-}
-
-/// Runs the server in this process: shared by `add --foreground` and the hidden `serve`.
-enum Serving {
-    /// Brings the device up, calls `ready`, and serves until the device is stopped.
-    ///
-    /// - Parameters:
-    ///   - answerFD: the server's end of the socket to `add`, see ``BringUpWatch``; nil: none.
-    ///   - sink: opens the log of a device.
-    ///   - ready: reports the device to the user; when it throws, the device is deleted again.
-    static func run(
-        _ source: ScriptSource,
-        _ options: ScriptOptions,
-        id: DeviceID?,
-        overrides: [Setting],
-        ledger: LedgerFileOption,
-        cookie: UInt64 = DeviceServer.newCookie(),
-        patienceSeconds: Int,
-        answerFD: Int32? = nil,
-        sink: @escaping (DeviceID) throws -> LogSink,
-        ready: (DeviceRecord, DeviceInfo) throws -> Void
-    ) throws {
-        do {
-            // Before any thread is started, so that all threads inherit it: those that serve, and those that may
-            // hold a lock which these need. When it is refused, the device's log has a warning.
-            try? SystemCall.setIOFlusher()
-            let signals = try ServerLoop.blockSignals()
-            let newFiles = NewFiles()
-            let watch = try BringUpWatch(
-                Aftermath(cookie: cookie),
-                newFiles,
-                signalFD: signals,
-                answerFD: answerFD
-            )
-            defer { watch.end() }
-            var request = DeviceServer.Request(
-                source: source,
-                overrides: overrides,
-                settings: options.settingsAsWords(),
-                id: id,
-                ledgerFile: ledger.path,
-                cookie: cookie,
-                patienceSeconds: patienceSeconds,
-                encode: { JSON.encode($0) },
-                openLog: sink
-            )
-            request.newFiles = newFiles
-            let server = try DeviceServer(request)
-            let record = try server.bringUp()
-            watch.end()
-            do { try ready(record, server.info) } catch {
-                // Otherwise there would be a device that the user was not told of.
-                try server.takeDown(deletes: true, patienceSeconds: patienceSeconds)
-                server.removeNewFiles()
-                throw error
-            }
-            // From here on a stuck script must not end the process, as it serves a device.
-            LoadWatch.setOnStuck(nil)
-            var loop = ServerLoop(server, signalFD: signals)
-            if loop.run() == .givenUp { server.aftermath.endProcess() }
-        } catch { throw Failure(error) }
     }
 }

@@ -102,7 +102,7 @@ struct DeviceRemoval {
         let server = try ServerClient(id)
         let record = server.record
         guard ServerProcess.isAlive(record.serverPID) else {
-            throw Failure("device \(id) has no server any more. Clean it up: ublk-script del \(id)")
+            throw Failure(Self.withoutServer(record))
         }
         try checkUnused(id)
         do { try ask(server, to: .stop) } catch let failure as Failure {
@@ -111,6 +111,23 @@ struct DeviceRemoval {
             // The disk goes with the server, except on kernels that notice its end late.
             do { try ControlDevice().stop(id, seconds: 75) } catch { throw Failure(error) }
         }
+    }
+
+    /// Why a device without a server is not stopped.
+    private static func withoutServer(_ record: DeviceRecord) -> String {
+        let id = DeviceID(record.id)
+        guard canRecover(record) else {
+            return "device \(id) has no server any more. Clean it up: ublk-script del \(id)"
+        }
+        return """
+            device \(id) has no server any more, and waits for one: ublk-script recover \(id) brings it back, \
+            ublk-script del \(id) ends it
+            """
+    }
+
+    private static func canRecover(_ record: DeviceRecord) -> Bool {
+        guard let info = try? ControlDevice().info(of: DeviceID(record.id)) else { return false }
+        return RecoveredDevice.refusal(record, info, server: nil) == nil
     }
 
     /// Never ends the server by force: nothing is done to a disk that is in use.
@@ -126,7 +143,7 @@ struct DeviceRemoval {
     func delete(_ id: DeviceID) throws {
         let server = try ServerClient(id)
         let record = server.record
-        try checkUnused(id)
+        try checkUnused(id, record)
         if ServerProcess.isAlive(record.serverPID) {
             do {
                 try ask(server, to: .delete)
@@ -169,15 +186,22 @@ struct DeviceRemoval {
     }
 
     /// Refuses, without `--force`, a device that is mounted, used as swap or beneath another device.
-    private func checkUnused(_ id: DeviceID) throws {
+    ///
+    /// - Parameter record: of a device that may have lost its server, which `recover` would bring back.
+    private func checkUnused(_ id: DeviceID, _ record: DeviceRecord? = nil) throws {
         guard !force else { return }
         let holders = DeviceUsers(of: id).holders
         // A deleted device may still be listed as in use, but it has no disk any more.
         guard !holders.isEmpty, unsafe access("/sys/block/ublkb\(id)", F_OK) == 0 else { return }
+        var hint = ""
+        if let record, !ServerProcess.isAlive(record.serverPID), Self.canRecover(record) {
+            hint =
+                "Its server died, and what uses it may wait for it: ublk-script recover \(id) brings it back.\n"
+        }
         throw Failure(
             """
             device \(id) is in use: \(holders.joined(separator: "; ")).
-            Let that go first (umount, swapoff, dmsetup remove, losetup -d), or give --force, which takes the \
+            \(hint)Let that go first (umount, swapoff, dmsetup remove, losetup -d), or give --force, which takes the \
             disk away all the same: a mounted filesystem is shut down, other users get errors
             """
         )

@@ -20,6 +20,12 @@ struct DeviceListing: Encodable {
     var data: String?
     /// Why the server chose that mode; nil: no record tells.
     var dataReason: String?
+    /// What becomes of IO when the server dies: `wait`, `reissue` or `fail`; nil: the device goes with it.
+    var recovery: String?
+    /// Another server is started when one dies.
+    var restarts: Bool?
+    /// The commands that are left for a device without a server; nil: it has one, or is not ours.
+    var nextStep: String?
     /// `on` or `off`; nil when the server was not asked.
     var faults: String?
     var remark: String?
@@ -60,8 +66,15 @@ struct DeviceListing: Encodable {
         features = info.features.rawValue
         // Kernels before 6.15 call a device live for a while after its server has died.
         let isOrphan =
-            info.state == .live && record.map { !ServerProcess.isAlive($0.serverPID) } ?? false
-        state = isOrphan ? DeviceState.dead.name : info.state.name
+            info.state.waitsForServer
+            || record.map { !ServerProcess.isAlive($0.serverPID) } ?? false
+        let mode = DeviceConfig.Recovery(info.features)
+        recovery = mode == .off ? nil : mode.rawValue
+        restarts = record?.restarts
+        state = (isOrphan && info.state == .live ? mode.stateWithoutServer : info.state).name
+        if isOrphan, let record, RecoveredDevice.refusal(record, info, server: nil) == nil {
+            nextStep = "ublk-script recover \(id), or ublk-script del \(id)"
+        }
         if DeviceUsers.isDeleted(id, info) {
             state = "DELETED"
             story = DeviceUsers(of: id).descriptionOfDeleted
@@ -118,7 +131,8 @@ struct DeviceListing: Encodable {
 
     private enum CodingKeys: String, CodingKey {
         case path, id, state, queues, depth, maxIOBytes, serverPID, features, sizeBytes
-        case logicalBlockBytes, script, backing, file, seed, faults, remark, isSilent
+        case logicalBlockBytes, script, backing, file, seed, recovery, nextStep, faults, remark
+        case isSilent, restarts
         case story, nodeProblem
         case scriptErrors, backingErrors, drainedIOs, unsupportedIOs, copyErrors
         case isRecordDamaged, recordFormat, data, dataReason
@@ -140,7 +154,16 @@ struct DeviceListing: Encodable {
                 + " max io \(Quantity.text(bytes: UInt64(maxIOBytes))) server pid \(serverPID)"
         ]
         if let backing, let seed {
-            lines.append("backing \(backing)\(file.map { " \($0)" } ?? "") seed \(seed)")
+            lines.append(
+                "backing \(backing)\(file.map { " \($0)" } ?? "") seed \(seed)"
+                    + (recovery.map { " recovery \($0)" } ?? "")
+                    + (restarts == true ? ", restarted by itself" : "")
+            )
+        }
+        if let nextStep {
+            let io = recovery == DeviceConfig.Recovery.fail.rawValue ? "fails until" : "waits for"
+            lines.append("it has no server, IO \(io) the next one:")
+            lines.append(nextStep)
         }
         if isVerbose {
             lines.append("data \(data ?? "?")\(dataReason.map { ": \($0)" } ?? "")")

@@ -135,3 +135,14 @@ struct LedgerFileOption: ParsableArguments {
 
     func words() -> [String] { path.map { ["--ledger=" + $0] } ?? [] }
 }
+
+/// `--restart`: another server is started when one dies; shared with the server.
+struct RestartOption: ParsableArguments {
+    @Flag(
+        help:
+            "When the server dies, start another one, as recover does; after 5 quick deaths no more. Needs recovery=..."
+    )
+    var restart = false
+
+    func words() -> [String] { restart ? ["--restart"] : [] }
+}

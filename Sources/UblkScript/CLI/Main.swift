@@ -16,11 +16,13 @@ struct UblkScript: ParsableCommand {
         version: "ublk-script \(version)",
         subcommands: [
             AddCommand.self, DeleteCommand.self, ListCommand.self, StopCommand.self,
+            RecoverCommand.self, QuiesceCommand.self,
             ControlScriptCommand.self, ReloadCommand.self, MapCommand.self, LedgerCommand.self,
             WaitCommand.self, StatsCommand.self,
             FeaturesCommand.self,
             CheckCommand.self,
-            SimulateCommand.self, FaultsCommand.self, ServeCommand.self, RawCommand.self,
+            SimulateCommand.self, FaultsCommand.self, ServeCommand.self, ServeAgainCommand.self,
+            RawCommand.self,
         ]
     )
 

@@ -16,38 +16,23 @@ struct ServeCommand: ParsableCommand {
     @Option var cookie: UInt64
 
     @OptionGroup var ledger: LedgerFileOption
+    @OptionGroup var restart: RestartOption
 
     /// The origin of the script, whose text is on standard input.
     @Option var origin: ScriptSource.Origin
 
     func run() throws {
-        // Answer only once: then the socket is closed, and its number may be another file's.
-        var hasAnswered = false
-        do {
-            try Serving.run(
-                try source(),
-                options,
-                id: try options.id(),
-                overrides: try options.overrides(),
-                ledger: ledger,
-                cookie: cookie,
-                patienceSeconds: try patience.seconds(),
-                answerFD: ChildProcess.answerFD,
-                sink: { try LogSink(path: StateDirectory.standard.logPath($0)) },
-                ready: { record, _ in
-                    // All relative paths have been opened; a server should not keep a mount busy.
-                    unsafe chdir("/")
-                    hasAnswered = true
-                    guard ChildProcess.answer(ok: true, JSON.text(record)),
-                        ChildProcess.isConfirmed()
-                    else {
-                        throw Failure("add was interrupted: the device is taken away again")
-                    }
+        try ServerAnswer.give { answer in
+            let state = StateDirectory.standard
+            var request = try options.request(try source(), ledger, patience, restart) {
+                try LogSink(path: state.logPath($0))
+            }
+            request.cookie = cookie
+            try Serving.run(request, answerFD: ChildProcess.answerFD) { record, _ in
+                guard answer(record) else {
+                    throw Failure("add was interrupted: the device is taken away again")
                 }
-            )
-        } catch let failure as Failure {
-            if !hasAnswered { _ = ChildProcess.answer(ok: false, failure.text) }
-            throw ExitCode(1)
+            }
         }
     }
 
@@ -68,3 +53,63 @@ struct ServeCommand: ParsableCommand {
 }
 
 extension ScriptSource.Origin: ExpressibleByArgument {}
+
+/// `serve-again`: the server process that `recover` starts; hidden.
+struct ServeAgainCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve-again",
+        abstract: "The server process of a device whose server died.",
+        shouldDisplay: false
+    )
+
+    /// As of ``ServeCommand``.
+    @Option var cookie: UInt64
+    @OptionGroup var deaths: DeathsOption
+    @Argument var id: UInt32
+
+    func run() throws {
+        try ServerAnswer.give { answer in
+            let client = try ServerClient(DeviceID(id))
+            guard client.record.cookie == cookie else {
+                throw Failure("device \(id) has become another one")
+            }
+            let record = client.record
+            let request = try DeviceServer.Request(recovering: record, deaths: deaths.deaths) {
+                try LogSink(path: StateDirectory.standard.logPath($0), continues: true)
+            }
+            // Whoever asked for it may be gone: the device has its server all the same.
+            try Serving.run(request, answerFD: ChildProcess.answerFD) { record, _ in
+                _ = answer(record)
+            }
+        }
+    }
+}
+
+/// `--deaths`: how many servers died quickly before (``ServerGuard``); hidden.
+struct DeathsOption: ParsableArguments {
+    @Option(help: .hidden)
+    var deaths = 0
+}
+
+/// The answer of a server process to the command that started it.
+enum ServerAnswer {
+    /// Runs a server, and tells the command why it failed.
+    ///
+    /// - Parameter serve: is given a function to call when the device is up, which is false when the command has gone.
+    static func give(_ serve: ((DeviceRecord) -> Bool) throws -> Void) throws {
+        // Answer only once: then the socket is closed, and its number may be another file's.
+        var hasAnswered = false
+        do {
+            try serve { record in
+                // All relative paths have been opened; a server should not keep a mount busy.
+                unsafe chdir("/")
+                hasAnswered = true
+                return ChildProcess.answer(ok: true, JSON.text(record))
+                    && ChildProcess.isConfirmed()
+            }
+        } catch {
+            if !hasAnswered { _ = ChildProcess.answer(ok: false, Failure(error).text) }
+            throw ExitCode(1)
+        }
+    }
+}

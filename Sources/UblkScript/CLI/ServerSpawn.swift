@@ -35,23 +35,53 @@ enum ServerSpawn {
             inNewSession: true,
             input: text
         )
+        guard let died = try answer(of: server, report, isNew: true) else { return }
+        do { try Aftermath(cookie: cookie).clean() } catch { Output.error("\(error)") }
+        throw Failure("the server process died before the device was up (wait status \(died))")
+    }
+
+    /// Starts another server for a device whose server died, and reports as ``start(_:_:report:)`` does.
+    ///
+    /// What fails leaves the device as it is; one that could not be reported is served all the same.
+    ///
+    /// - Parameter deaths: ``ServerGuard/deaths``
+    static func startAgain(
+        _ record: DeviceRecord,
+        deaths: Int,
+        report: (String) throws -> Void
+    ) throws {
+        let server = try ChildProcess(
+            ["serve-again", "--cookie=\(record.cookie)", "--deaths=\(deaths)", "\(record.id)"],
+            inNewSession: true
+        )
+        guard let died = try answer(of: server, report, isNew: false) else { return }
+        throw Failure(
+            "the server process died before it served device \(record.id) (wait status \(died))"
+        )
+    }
+
+    /// Waits for the server's answer, and reports it.
+    ///
+    /// - Returns: the wait status of a server that died without an answer; nil: it serves.
+    private static func answer(
+        of server: borrowing ChildProcess,
+        _ report: (String) throws -> Void,
+        isNew: Bool
+    ) throws -> Int32? {
         let answer = server.readAnswer()
         if answer.hasPrefix("+") {
             do { try report(String(answer.dropFirst())) } catch {
+                guard isNew else { throw error }
                 // Otherwise there would be a device that the user was not told of.
                 server.hangUp()
                 server.reap()
                 throw error
             }
-            return server.confirm()
+            server.confirm()
+            return nil
         }
         let status = server.reap()
-        guard answer.hasPrefix("-") else {
-            do { try Aftermath(cookie: cookie).clean() } catch { Output.error("\(error)") }
-            throw Failure(
-                "the server process died before the device was up (wait status \(status))"
-            )
-        }
+        guard answer.hasPrefix("-") else { return status }
         throw Failure(String(answer.dropFirst()))
     }
 }

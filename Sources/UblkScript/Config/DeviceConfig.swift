@@ -5,6 +5,18 @@ struct DeviceConfig: Sendable, Equatable {
     /// What happens to an IO whose handler raised an error.
     enum ErrorPolicy: String, Sendable, CaseIterable { case fail, pass, stop }
 
+    /// What becomes of the device and its IO when its server dies.
+    enum Recovery: String, Sendable, CaseIterable {
+        /// The disk goes, and IO fails.
+        case off
+        /// IO under way fails; new IO waits for the next server.
+        case wait
+        /// IO under way and new IO wait for the next server.
+        case reissue
+        /// IO fails until the next server.
+        case fail
+    }
+
     /// Size of the device in bytes; nil: the size of ``file``.
     var sizeBytes: UInt64?
     var file: String?
@@ -31,6 +43,7 @@ struct DeviceConfig: Sendable, Equatable {
     var isRotational = false
     var isReadOnly = false
     var scansPartitions = true
+    var recovery = Recovery.off
     /// Seed of all random choices; nil: one is picked at random.
     var seed: UInt64?
     var onError = ErrorPolicy.fail
@@ -71,7 +84,7 @@ struct DeviceConfig: Sendable, Equatable {
         "size", "file", "backing", "queues", "depth", "max_io", "data", "logical_block_size",
         "physical_block_size", "io_min", "io_opt", "chunk_size", "cache", "fua", "discard",
         "write_zeroes",
-        "rotational", "read_only", "partitions", "seed", "on_error", "budget", "memory",
+        "rotational", "read_only", "partitions", "recovery", "seed", "on_error", "budget", "memory",
         "ledger", "ledger_size",
     ]
 }
@@ -102,6 +115,7 @@ extension DeviceConfig {
             byKey[setting.key] = setting
         }
         try readStore(byKey)
+        try readRecovery(byKey)
         try readShape(byKey)
         try readLimits(byKey)
         try readCache(byKey)
@@ -167,6 +181,29 @@ extension DeviceConfig {
                     + "the device needs \(Quantity.text(bytes: wanted))"
             )
         }
+    }
+
+    /// Refuses a recovery of bytes that go with their server.
+    private mutating func readRecovery(_ settings: [String: Setting]) throws(ConfigError) {
+        guard let setting = settings["recovery"] else { return }
+        let word = try setting.choice(Recovery.allCases.map(\.rawValue))
+        recovery = Recovery(rawValue: word) ?? .off
+        guard recovery != .off else { return }
+        if let memory = backings.first(where: { $0.file == nil }) {
+            throw ConfigError(
+                origin: setting.origin,
+                text:
+                    "recovery = \"\(word)\" with a backing in memory (\(memory.origin)), which is lost with "
+                    + "the server: give that backing a file"
+            )
+        }
+        guard backing == .memory else { return }
+        throw ConfigError(
+            origin: setting.origin,
+            text:
+                "recovery = \"\(word)\" with backing = \"memory\", which is lost with the server: keep the "
+                + "bytes in a file (--file PATH, file = \"PATH\"), or nowhere (backing = \"null\")"
+        )
     }
 
     private mutating func readShape(_ settings: [String: Setting]) throws(ConfigError) {
@@ -299,6 +336,33 @@ extension DeviceConfig {
             )
                 ?? ConfigError(origin: "device", text: "size is not whole blocks")
         }
+    }
+}
+
+extension DeviceConfig.Recovery {
+    /// The flags of the driver that make it so.
+    var features: Features {
+        switch self {
+        case .off: []
+        case .wait: [.userRecovery]
+        case .reissue: [.userRecovery, .userRecoveryReissue]
+        case .fail: [.userRecovery, .userRecoveryFailIO]
+        }
+    }
+
+    /// What the driver calls the device once it has noticed that the server is dead.
+    var stateWithoutServer: DeviceState {
+        switch self {
+        case .off: .dead
+        case .wait, .reissue: .quiesced
+        case .fail: .failIO
+        }
+    }
+
+    /// What a device with those flags was added with.
+    init(_ features: Features) {
+        self =
+            Self.allCases.last { $0 != .off && features.isSuperset(of: $0.features) } ?? .off
     }
 }
 

@@ -15,6 +15,8 @@ struct ControlCommand: Sendable, Equatable {
         case startDevice = "START_DEV"
         case stopDevice = "STOP_DEV"
         case deleteDevice = "DEL_DEV_ASYNC"
+        case startRecovery = "START_USER_RECOVERY"
+        case endRecovery = "END_USER_RECOVERY"
         // What only other programs give; tests do what they do.
         case deleteDeviceAndWait = "DEL_DEV"
         case updateSize = "UPDATE_SIZE"
@@ -33,6 +35,8 @@ struct ControlCommand: Sendable, Equatable {
             case .startDevice: UBLK_CMD_START_DEV
             case .stopDevice: UBLK_CMD_STOP_DEV
             case .deleteDevice: UBLK_CMD_DEL_DEV_ASYNC
+            case .startRecovery: UBLK_CMD_START_USER_RECOVERY
+            case .endRecovery: UBLK_CMD_END_USER_RECOVERY
             case .deleteDeviceAndWait: UBLK_CMD_DEL_DEV
             case .updateSize: UBLK_CMD_UPDATE_SIZE
             case .quiesceDevice: UBLK_CMD_QUIESCE_DEV

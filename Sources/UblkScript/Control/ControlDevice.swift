@@ -71,7 +71,39 @@ struct ControlDevice: LockFreeQueries {
         serverPID: Int32,
         seconds: Int = changeSeconds
     ) throws(DeviceError) {
-        var command = ControlCommand(kind: .startDevice, device: device)
+        try serve(.startDevice, device, serverPID, seconds)
+    }
+
+    /// Readies a device whose server died for the next server, which then opens `/dev/ublkcN`.
+    ///
+    /// - Throws: EBUSY while the driver has not let go of the dead server yet.
+    func startRecovery(
+        _ device: DeviceID,
+        seconds: Int = changeSeconds
+    ) throws(DeviceError) {
+        try change(.init(kind: .startRecovery, device: device), seconds: seconds)
+    }
+
+    /// Hands the disk to the next server, with the IO that waited.
+    ///
+    /// Returns when every tag of every queue has been fetched.
+    ///
+    /// - Parameter serverPID: as of ``start(_:serverPID:seconds:)``.
+    func endRecovery(
+        _ device: DeviceID,
+        serverPID: Int32,
+        seconds: Int = changeSeconds
+    ) throws(DeviceError) {
+        try serve(.endRecovery, device, serverPID, seconds)
+    }
+
+    private func serve(
+        _ kind: ControlCommand.Kind,
+        _ device: DeviceID,
+        _ serverPID: Int32,
+        _ seconds: Int
+    ) throws(DeviceError) {
+        var command = ControlCommand(kind: kind, device: device)
         command.data = UInt64(UInt32(bitPattern: serverPID))
         try change(command, seconds: seconds)
     }
@@ -104,6 +136,20 @@ struct ControlDevice: LockFreeQueries {
     /// DEL_DEV_ASYNC, and ``LockFreeQueries/waitUntilGone(_:seconds:clock:)`` tells.
     func delete(_ device: DeviceID, seconds: Int = changeSeconds) throws(DeviceError) {
         try change(.init(kind: .deleteDevice, device: device), seconds: seconds)
+    }
+
+    /// Has the driver give the server nothing more, and give back what the server does not work on.
+    ///
+    /// Only for a device with ``Features/quiesce``. What the server works on it still answers; the device waits for
+    /// the next server when it has closed `/dev/ublkcN`.
+    ///
+    /// - Throws: EBUSY and EINTR: it was done all the same.
+    func quiesce(
+        _ device: DeviceID,
+        seconds: Int = changeSeconds
+    ) throws(DeviceError) {
+        // 0 would be without a limit.
+        try give(.quiesceDevice, device, data: 1000, seconds: seconds)
     }
 
     /// Gives any command that has only a number as its argument, as another program may.

@@ -16,6 +16,8 @@ enum DeviceError: Error, Equatable {
     case timeout(ControlCommand.Kind, DeviceID?, seconds: Int)
     /// The driver lacks something that is needed, or gave less than was asked for.
     case unsupported(String)
+    /// The driver lacks a feature that a setting needs.
+    case lacking(Feature, for: String)
     /// A system call around the device failed.
     case system(call: String, path: String, Errno)
 
@@ -56,6 +58,11 @@ extension DeviceError: CustomStringConvertible {
             \(seconds) s: an IO its server holds, or another command on it, is in the way.
             """
         case .unsupported(let text): text
+        case .lacking(let feature, let setting):
+            """
+            \(setting) needs UBLK_F_\(feature.name), which the ublk driver has from kernel \(feature.since) on, and \
+            this one's has not. See: ublk-script features
+            """
         case .system(let call, let path, let errno):
             "\(call) \(path): \(errno) (\(errno.name))"
         }
@@ -81,6 +88,13 @@ extension DeviceError: CustomStringConvertible {
             return """
                 \(kind.rawValue): the kernel has no memory for this device's queues (ENOMEM).
                 Ask for less: fewer queues (-q), less depth (-d), a smaller max_io=
+                """
+        case (.startRecovery, .resourceBusy):
+            return "device \(name) is still open in the server that died, or in another one"
+        case (.startRecovery, .invalidArgument):
+            return """
+                START_USER_RECOVERY of device \(name) failed (EINVAL): kernels before 6.15 cannot try again when a \
+                recovery broke off while its queues came up. What is left: ublk-script del \(name)
                 """
         case (_, .operationNotSupportedByDevice):
             return "there is no ublk device \(name). See: ublk-script list"

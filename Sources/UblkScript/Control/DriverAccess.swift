@@ -19,6 +19,8 @@ protocol DriverAccess: Sendable {
     func isDiskBusy(_ device: DeviceID) -> Bool
     /// Opens the disk and reads its partition table.
     func scanPartitions(_ device: DeviceID) throws(Errno)
+    /// Writes back what the kernel has in memory of the disk; errors are those of whoever wrote it.
+    func syncDisk(_ device: DeviceID)
 }
 
 /// The kernel's ublk driver.
@@ -59,5 +61,12 @@ struct KernelDriver: DriverAccess {
         guard fd >= 0 else { throw Errno(rawValue: Glibc.errno) }
         defer { close(fd) }
         try SystemCall.rescanPartitions(fd)
+    }
+
+    func syncDisk(_ device: DeviceID) {
+        let fd = unsafe open(device.blockPath, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { return }
+        fsync(fd)
+        close(fd)
     }
 }

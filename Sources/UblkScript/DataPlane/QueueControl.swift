@@ -31,7 +31,7 @@ struct ScriptReload: Sendable {
 final class QueueControl: Sendable {
     /// Faults happen only while this is set.
     ///
-    /// It is not until START_DEV has returned, so that a partition scan cannot hang.
+    /// In a new device it is not until START_DEV has returned, so that a partition scan cannot hang.
     let armed = Atomic<Bool>(false)
     let counters = QueueCounters()
     let times = IOTimes()

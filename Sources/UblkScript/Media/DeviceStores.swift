@@ -114,8 +114,8 @@ extension DeviceStores: Sendable where File: Sendable {}
 extension DeviceStores<FileStore> {
     /// Makes the stores of a real device: opens its files, or makes them.
     ///
-    /// - Parameter newFiles: is told of files that are made. Existing files are not changed.
-    init(_ config: DeviceConfig, newFiles: NewFiles) throws {
+    /// - Parameter newFiles: is told of files that are made; nil: none are. Existing files are not changed.
+    init(_ config: DeviceConfig, newFiles: NewFiles?) throws {
         try self.init(config) { request in
             let file = try FileStore(
                 path: request.path,

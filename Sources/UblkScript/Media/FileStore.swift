@@ -16,6 +16,7 @@ final class FileStore: Sendable {
         case notAFile(path: String)
         case inUse(path: String)
         case noSize(path: String)
+        case isGone(path: String)
         case noBlock(path: String, has: UInt64, blockBytes: UInt64)
         case noPlaceForFiles(path: String, folder: String)
         case notTheDevice(DeviceNode.Problem)
@@ -43,6 +44,8 @@ final class FileStore: Sendable {
                 "backing file \(path) is neither a regular file nor a block device"
             case .noSize(let path):
                 "backing file \(path) does not exist, and no size is given to make it with: add size = \"1G\""
+            case .isGone(let path):
+                "backing file \(path) is not there any more, and the device's bytes with it: put it back"
             }
         }
     }
@@ -51,16 +54,20 @@ final class FileStore: Sendable {
     ///
     /// An existing file is never changed, and refused when it is too small.
     ///
-    /// - Parameter newFiles: is told of a file that is made.
+    /// - Parameter newFiles: is told of a file that is made; nil: none is.
     init(
         path: String,
         sizeBytes wanted: UInt64?,
         readOnly: Bool,
-        newFiles: NewFiles
+        newFiles: NewFiles?
     ) throws(Problem) {
-        let found = try Self.open(path, readOnly: readOnly)
         let fd: Int32
-        if let found { fd = found } else { fd = try Self.make(path, sizeBytes: wanted, newFiles) }
+        if let found = try Self.open(path, readOnly: readOnly) {
+            fd = found
+        } else {
+            guard let newFiles else { throw .isGone(path: path) }
+            fd = try Self.make(path, sizeBytes: wanted, newFiles)
+        }
         do throws(Problem) {
             guard flock(fd, (readOnly ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 else {
                 throw .inUse(path: path)
@@ -72,7 +79,7 @@ final class FileStore: Sendable {
             sizeBytes = size
         } catch {
             close(fd)
-            newFiles.remove(path)
+            newFiles?.remove(path)
             throw error
         }
         self.path = path

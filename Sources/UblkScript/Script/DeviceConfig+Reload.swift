@@ -92,6 +92,7 @@ extension DeviceConfig {
         ("rotational", { "\($0.isRotational)" }),
         ("read_only", { "\($0.isReadOnly)" }),
         ("partitions", { "\($0.scansPartitions)" }),
+        ("recovery", { $0.recovery.rawValue }),
         ("ledger_size", { "\($0.ledgerRecords)" }),
         ("seed", { $0.seed.map { "\($0)" } ?? "none" }),
     ]

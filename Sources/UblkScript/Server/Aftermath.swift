@@ -66,17 +66,19 @@ struct Aftermath: Sendable {
 /// A thread that watches, while a device comes up, for what cancels that: a signal, or the end of `add`.
 ///
 /// The main thread cannot watch, because it waits for the driver, for queues and for scripts. On cancellation the
-/// process ends at once and an ``Aftermath`` process cleans up.
+/// process ends at once and an ``Aftermath`` process cleans up; a device that is recovered just goes on waiting for a
+/// server.
 final class BringUpWatch {
     private var threads: ThreadList
     private let endFD: Int32
 
     /// - Parameters:
-    ///   - newFiles: files made for the device, for the aftermath to remove.
+    ///   - aftermath: nil: the device stays.
+    ///   - newFiles: files made for the device, to be removed.
     ///   - signalFD: a signalfd, which is polled but not read.
     ///   - answerFD: the server's end of the socket to `add`; nil when no `add` waits for an answer.
     init(
-        _ aftermath: Aftermath,
+        _ aftermath: Aftermath?,
         _ newFiles: NewFiles,
         signalFD: Int32,
         answerFD: Int32?
@@ -91,7 +93,10 @@ final class BringUpWatch {
             while unsafe poll(&events, nfds_t(events.count), -1) <= 0 {}
             guard events[0].revents == 0 else { return }
             newFiles.handOver { files in
-                var aftermath = aftermath
+                guard var aftermath else {
+                    for file in files { unsafe unlink(file) }
+                    _exit(1)
+                }
                 aftermath.files = files
                 aftermath.endProcess()
             }

@@ -41,6 +41,8 @@ struct DeviceRecord: Codable, Sendable, Equatable {
     var ledgerFile: String?
     /// ``DeviceServer/Request/patienceSeconds``; nil in the first format.
     var patienceSeconds: Int?
+    /// Another server is started when one dies; nil: none is.
+    var restarts: Bool?
 
     /// What the driver granted in ADD_DEV, and was told in SET_PARAMS.
     struct Driver: Codable, Sendable, Equatable {

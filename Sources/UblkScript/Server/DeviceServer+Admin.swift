@@ -23,6 +23,10 @@ extension DeviceServer: AdministeredDevice {
             takeDown(seconds) { seconds throws(DeviceError) in
                 try stopIfUnused(patienceSeconds: seconds)
             }
+        case .quiesce(let seconds):
+            takeDown(seconds) { seconds throws(DeviceError) in
+                try quiesce(patienceSeconds: seconds)
+            }
         }
     }
 

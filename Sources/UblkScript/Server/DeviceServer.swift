@@ -16,6 +16,10 @@ final class DeviceServer {
         var settings: [String] = []
         var id: DeviceID?
         var ledgerFile: String?
+        /// The record of a device whose server died, to be served again; nil: a new device is made.
+        var recovered: DeviceRecord?
+        /// ``ServerGuard/deaths``, when another server is to be started when this one dies; nil: none is.
+        var deaths: Int?
         var cookie = DeviceServer.newCookie()
         /// After a stop signal: how long to wait while the stop makes no progress, seconds.
         var patienceSeconds = OutsideControl.patienceSeconds
@@ -37,7 +41,7 @@ final class DeviceServer {
     var ledgerScripts: [LedgerScript]
     var sizeBytes: UInt64 { backings.sizeBytes }
     let lifecycle: Lifecycle
-    private let data: DataChoice
+    let data: DataChoice
     private let platform: ServerPlatform
     var clock: WaitClock { platform.clock }
     var outside: OutsideControl { lifecycle.outside }
@@ -57,6 +61,8 @@ final class DeviceServer {
     var isLoaderStuck = false
     /// The watchdog's thread has been started.
     private var watches = false
+    /// Faults have been armed; queues that are started afterwards begin so.
+    private var isArmed = false
     private let sink = SinkBox()
     /// Why faults are off, for `list`; "" while they are on.
     var statusRemark = ""
@@ -73,9 +79,13 @@ final class DeviceServer {
         self.platform = platform
         // A program started through /proc/self/exe is called "exe", but ServerProcess looks for this name.
         SystemCall.setThreadName("ublk-script")
-        plan = try LoadedScript.plan(request.source, overrides: request.overrides)
+        plan = try Self.plan(request)
         endedFD = try Self.makeEventFD()
-        let lifecycle = try Lifecycle(platform, state: request.state)
+        let lifecycle = try Lifecycle(
+            platform,
+            state: request.state,
+            recovering: request.recovered
+        )
         self.lifecycle = lifecycle
         data = try DataChoice(plan.config.data) { () throws(DeviceError) in
             try lifecycle.driver.features()
@@ -84,9 +94,9 @@ final class DeviceServer {
         let newFiles = request.newFiles
         do {
             ledgerFile = try request.ledgerFile.map { path throws(DeviceError) in
-                try LedgerFile(path: path, newFiles: newFiles)
+                try LedgerFile(path: path, newFiles: newFiles, continues: request.recovered != nil)
             }
-            backings = try DeviceStores(plan.config, newFiles: newFiles)
+            backings = try Self.stores(plan.config, request, platform.clock)
         } catch {
             newFiles.removeAll()
             throw error
@@ -107,13 +117,14 @@ final class DeviceServer {
         }
     }
 
-    /// Makes the device and starts serving it; on any failure nothing of it is left.
+    /// Makes the device, unless it is recovered, and starts serving it; a failure leaves things as they were.
     func bringUp() throws -> DeviceRecord {
         try lifecycle.bringUp(self)
         guard let record else { preconditionFailure("a device that is up has a record") }
+        try startGuard()
         SystemCall.liftLimits()
         logger.info(
-            "device \(id) is live: \(Quantity.text(bytes: sizeBytes)), script \(record.script), seed \(plan.seed)"
+            "device \(id) is \(request.recovered == nil ? "live" : "served again"): \(Quantity.text(bytes: sizeBytes)), script \(record.script), seed \(plan.seed)"
         )
         return record
     }
@@ -224,20 +235,6 @@ final class DeviceServer {
 // MARK: Steps of the lifecycle
 
 extension DeviceServer: LifecycleHost {
-    func wanted(of offered: Features) -> DeviceInfo {
-        var wanted = DeviceInfo(
-            id: request.id,
-            queues: plan.config.queues,
-            depth: plan.config.depth,
-            maxIOBytes: plan.config.maxIOBytes,
-            // The server asks for the scan itself, after START_DEV and before faults are armed, so that
-            // the scan's reads neither hang nor count.
-            features: offered.intersection([.noAutoPartitionScan]).union(data.mode.features)
-        )
-        wanted.cookie = request.cookie
-        return wanted
-    }
-
     var params: DeviceParams { plan.config.params(sizeBytes: sizeBytes) }
     var scansPartitions: Bool { plan.config.scansPartitions }
     var servedIOs: UInt64 { contexts.reduce(0) { $0 + $1.control.counters.total } }
@@ -279,7 +276,8 @@ extension DeviceServer: LifecycleHost {
             data: data.mode.rawValue,
             dataReason: data.reason,
             ledgerFile: request.ledgerFile.map { AbsolutePath.of($0) },
-            patienceSeconds: request.patienceSeconds
+            patienceSeconds: request.patienceSeconds,
+            restarts: request.deaths.map { _ in true }
         )
         self.record = record
         return stored(record)
@@ -348,20 +346,27 @@ extension DeviceServer: LifecycleHost {
             affinity: affinity,
             shared: shared,
             ruleCounters: ruleCounters,
-            control: QueueControl(
-                ledger: Ledger(queue: queue, capacity: plan.config.ledgerRecords),
-                watchdog: watchdog,
-                wake: {
-                    var one: UInt64 = 1
-                    _ = unsafe write(wakeup, &one, 8)
-                }
-            ),
+            control: control(queue, wakeupFD: wakeup),
             lines: lines,
             ready: Promise()
         )
     }
 
+    private func control(_ queue: QueueID, wakeupFD: Int32) -> QueueControl {
+        let control = QueueControl(
+            ledger: Ledger(queue: queue, capacity: plan.config.ledgerRecords),
+            watchdog: watchdog,
+            wake: {
+                var one: UInt64 = 1
+                _ = unsafe write(wakeupFD, &one, 8)
+            }
+        )
+        if isArmed { control.arm() }
+        return control
+    }
+
     func armFaults() {
+        isArmed = true
         ruleCounters.startClock(at: Instant(nanoseconds: clock.now()))
         ruleCounters.lookForTriggers(plan.rules)
         for context in contexts { context.control.arm() }

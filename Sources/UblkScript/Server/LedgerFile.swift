@@ -17,6 +17,8 @@ final class LedgerFile: Sendable {
     private let ended = Promise<String?>()
     private let isStarted = Atomic(false)
     private let format = Mutex<LedgerText?>(nil)
+    /// The file has the records of a server that died.
+    private let continues: Bool
 
     private static let pauseMilliseconds: Int32 = 20
     private static let retryMilliseconds: Int32 = 1000
@@ -27,9 +29,12 @@ final class LedgerFile: Sendable {
 
     /// Creates the file, or opens an empty one; refuses any other.
     ///
-    /// - Parameter newFiles: is told of a file that is created.
-    init(path: String, newFiles: NewFiles) throws(DeviceError) {
+    /// - Parameters:
+    ///   - newFiles: is told of a file that is created.
+    ///   - continues: goes on with a file that a server wrote which died.
+    init(path: String, newFiles: NewFiles, continues: Bool = false) throws(DeviceError) {
         self.path = path
+        self.continues = continues
         do throws(Errno) { stopFD = try SystemCall.makeEventFD() } catch {
             throw .system(call: "eventfd", path: "", error)
         }
@@ -37,7 +42,7 @@ final class LedgerFile: Sendable {
             throw .unsupported("\(path): no file is made below \(folder)")
         }
         // Not O_EXCL alone: the user may have made an empty file with the wanted owner and mode.
-        let flags = O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC
+        let flags = (continues ? O_RDWR : O_WRONLY) | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC
         var fd = newFiles.make(path) { unsafe open(path, flags | O_CREAT | O_EXCL, 0o600) }
         if fd < 0, Glibc.errno == EEXIST { fd = unsafe open(path, flags) }
         guard fd >= 0 else {
@@ -48,7 +53,7 @@ final class LedgerFile: Sendable {
         guard unsafe fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             throw .unsupported("\(path): the ledger is written to a regular file")
         }
-        guard status.st_size == 0 else {
+        guard status.st_size == 0 || continues else {
             throw .unsupported(
                 "\(path) is not empty: remove it, or name another file for the ledger"
             )
@@ -65,10 +70,20 @@ final class LedgerFile: Sendable {
 
     /// Starts the writer's thread; call once.
     func start(_ ledgers: [Ledger], _ lines: LinePipe) throws(DeviceError) {
+        // An error comes again with the first record.
+        if continues { _ = StateDirectory.write(Array(recoveredLine.utf8), to: fd) }
         do throws(Errno) {
             _ = try OSThread(trying: "ublk-ledger") { self.run(ledgers, lines) }
         } catch { throw DeviceServer.noThread("the ledger file", error) }
         isStarted.store(true, ordering: .relaxed)
+    }
+
+    /// The line that tells of this server, after what the dead one may have left of a line.
+    private var recoveredLine: String {
+        var last = UInt8(ascii: "\n")
+        let end = lseek(fd, 0, SEEK_END)
+        if end > 0 { _ = unsafe pread(fd, &last, 1, end - 1) }
+        return (last == UInt8(ascii: "\n") ? "" : "\n") + LedgerText.recoveredLine + "\n"
     }
 
     /// Writes the remaining records and ends the thread; call when the queues have ended.

@@ -6,14 +6,18 @@ import SystemPackage
 ///     bringUp: every ``Step``; one that fails undoes those before it
 ///     stop:    STOP_DEV while the queues still serve ─► the queues end ─► /dev/ublkcN is closed
 ///     delete:  the names in the state directory go ─► DEL_DEV
+///     handOver: the queues end ─► /dev/ublkcN is closed, after QUIESCE_DEV
 ///     leave:   the rest of the same, after another program's STOP_DEV or DEL_DEV
+///
+/// A device whose server died is recovered by the same steps in another order (``Step/recovering``): it exists, with
+/// its parameters and its disk, and one that does not come up stays as it was.
 ///
 /// ``done`` alone says what there is to undo. A step that fails leaves nothing behind. Steps that involve the driver
 /// are done here, all others by the ``LifecycleHost``. Main thread.
 final class Lifecycle {
     /// The steps in order; each says what is true once it is taken and, if need be, how it is undone.
     enum Step: Int, CaseIterable, Comparable, Sendable {
-        /// ADD_DEV gave a number; undone by DEL_DEV.
+        /// ADD_DEV gave a number; undone by DEL_DEV. Recovering: the driver has noticed that the server is dead.
         case device
         /// The driver granted what it was asked for.
         case grant
@@ -22,18 +26,18 @@ final class Lifecycle {
         case names
         /// The log is open.
         case log
-        /// SET_PARAMS accepted the parameters.
+        /// SET_PARAMS accepted the parameters. Recovering: the device has them.
         case parameters
         /// The record is written.
         case record
         /// The control socket listens.
         case socket
-        /// `/dev/ublkcN` is open; undone by closing it.
+        /// `/dev/ublkcN` is open, recovering after START_USER_RECOVERY; undone by closing it.
         case character
         /// Each queue has a thread that has fetched all tags; undone by ending the threads.
         case queues
         /// START_DEV made `/dev/ublkbN`, and its partitions are known. STOP_DEV removes the disk, and so does the
-        /// DEL_DEV of a device that did not come up.
+        /// DEL_DEV of a device that did not come up. Recovering: END_USER_RECOVERY gave it to the queues.
         case disk
         /// Faults are armed: rules and handlers decide.
         case faults
@@ -41,6 +45,16 @@ final class Lifecycle {
         case nodes
 
         static func < (a: Step, b: Step) -> Bool { a.rawValue < b.rawValue }
+
+        /// The order for a device whose server died.
+        ///
+        /// Only one process at a time has `/dev/ublkcN`, so what would take something from another one comes after it.
+        /// Nothing scans partitions, so faults are armed before the first IO can arrive. The record is replaced last,
+        /// so that until then, whatever happens, it is the one that recovering again needs.
+        static let recovering: [Step] = [
+            .device, .grant, .names, .log, .parameters, .character, .socket, .faults, .queues,
+            .disk, .nodes, .record,
+        ]
     }
 
     /// The steps that have been taken and not undone.
@@ -52,13 +66,23 @@ final class Lifecycle {
     let outside: OutsideControl
     private let platform: ServerPlatform
     private let newDevice: NewDevice
+    /// The device to serve again; nil: a new one is made.
+    private let recovered: RecoveredDevice?
     private let state: StateDirectory
     private var asked = DeviceInfo(id: nil, queues: 0, depth: 0, maxIOBytes: 0, features: [])
     private var characterFD: Int32 = -1
     private var recordBytes: [UInt8] = []
 
-    init(_ platform: ServerPlatform, state: StateDirectory) throws(DeviceError) {
+    /// - Parameter record: of the device to serve again; nil: a new one is made.
+    init(
+        _ platform: ServerPlatform,
+        state: StateDirectory,
+        recovering record: DeviceRecord? = nil
+    ) throws(DeviceError) {
         self.platform = platform
+        recovered = record.map {
+            RecoveredDevice(record: $0, access: platform.access, clock: platform.clock)
+        }
         self.state = state
         newDevice = NewDevice(access: platform.access, clock: platform.clock)
         driver = DriverQueries(try platform.access.control())
@@ -67,33 +91,42 @@ final class Lifecycle {
 
     // MARK: Bringing up
 
-    /// Takes all steps; on any failure nothing of the device is left.
+    /// Takes all steps; on any failure nothing of a new device is left, and one that was there is as it was.
     func bringUp(_ host: any LifecycleHost) throws {
         do {
-            for step in Step.allCases {
+            for step in recovered == nil ? Step.allCases : Step.recovering {
                 try take(step, host)
                 done.append(step)
             }
         } catch {
             undo(downTo: .character, host)
             host.discardNewFiles()
-            undo(downTo: .device, host)
+            if recovered == nil { undo(downTo: .device, host) }
+            done = []
             throw error
         }
     }
 
     private func take(_ step: Step, _ host: any LifecycleHost) throws {
         switch step {
-        case .device: try add(host)
+        case .device:
+            guard let recovered else { return try add(host) }
+            try find(recovered, host)
         case .grant: try checkGrant()
         case .names: try state.create()
         case .log: try host.openLog(of: id)
-        case .parameters: try newDevice.setParams(host.params, of: id)
+        case .parameters:
+            guard let recovered else { return try newDevice.setParams(host.params, of: id) }
+            try recovered.check(host.params)
         case .record: try keep(host.makeRecord())
         case .socket: try host.listen(at: state.socketPath(id))
-        case .character: characterFD = try newDevice.open(id)
+        case .character:
+            try recovered?.begin()
+            characterFD = try newDevice.open(id)
         case .queues: try host.startQueues(characterFD)
-        case .disk: try start(host)
+        case .disk:
+            guard recovered != nil else { return try start(host) }
+            try outside.endRecovery(id, progress: { host.servedIOs })
         case .faults: host.armFaults()
         case .nodes:
             try newDevice.waitForNodes(of: id)
@@ -108,10 +141,20 @@ final class Lifecycle {
                 "this kernel's ublk driver is too old (no ioctl-encoded commands): 6.12 or later is needed"
             )
         }
-        asked = host.wanted(of: offered)
+        asked = try host.wanted(of: offered)
         info = try newDevice.add(asked)
         guard let granted = info.id else { throw .unsupported("ADD_DEV gave no device number") }
         id = granted
+    }
+
+    private func find(
+        _ recovered: RecoveredDevice,
+        _ host: any LifecycleHost
+    ) throws(DeviceError) {
+        info = try recovered.find()
+        id = recovered.id
+        // What the device has is all that it can be asked for.
+        asked = try host.wanted(of: info.features)
     }
 
     private func checkGrant() throws(DeviceError) {
@@ -119,7 +162,9 @@ final class Lifecycle {
             info.maxIOBytes == asked.maxIOBytes
         else {
             throw .unsupported(
-                "device \(id): the driver granted other features or limits than it was asked for (ADD_DEV)"
+                recovered == nil
+                    ? "device \(id): the driver granted other features or limits than it was asked for (ADD_DEV)"
+                    : "device \(id): its script, loaded again, declares another depth or max_io than the device has"
             )
         }
     }
@@ -158,7 +203,12 @@ final class Lifecycle {
     /// - Throws: when `servedIOs` does not change for `patienceSeconds`. Then nothing is undone, as the STOP is still
     ///   under way.
     func stop(patienceSeconds: Int, _ host: any LifecycleHost) throws(DeviceError) {
-        try outside.stop(id, seconds: patienceSeconds, progress: { host.servedIOs })
+        try outside.stop(
+            id,
+            syncs: info.features.contains(.userRecovery),
+            seconds: patienceSeconds,
+            progress: { host.servedIOs }
+        )
         undo(downTo: .character, host)
     }
 
@@ -169,6 +219,14 @@ final class Lifecycle {
         try outside.stopIfUnused(id, seconds: patienceSeconds, progress: { host.servedIOs })
         undo(downTo: .character, host)
     }
+
+    /// Has the driver give the queues nothing more; the device goes on when it has another server.
+    func quiesce(_ host: any LifecycleHost) throws(DeviceError) {
+        try outside.quiesce(id, progress: { host.servedIOs })
+    }
+
+    /// Ends the queues and closes `/dev/ublkcN` of a device that was quiesced.
+    func handOver(_ host: any LifecycleHost) { undo(downTo: .character, host) }
 
     /// Deletes a stopped device; it is no error when another program has done so.
     ///
@@ -201,10 +259,8 @@ final class Lifecycle {
     }
 
     private func undo(downTo first: Step, _ host: any LifecycleHost) {
-        while let step = done.last, step >= first {
-            undo(step, host)
-            done.removeLast()
-        }
+        for step in done.reversed() where step >= first { undo(step, host) }
+        done.removeAll { $0 >= first }
     }
 
     private func undo(_ step: Step, _ host: any LifecycleHost) {
@@ -227,11 +283,14 @@ final class Lifecycle {
 /// Main thread.
 protocol LifecycleHost: AnyObject {
     /// The argument of ADD_DEV, given the features that the driver offers.
-    func wanted(of offered: Features) -> DeviceInfo
+    ///
+    /// - Throws: when it does not offer what the device needs.
+    func wanted(of offered: Features) throws(DeviceError) -> DeviceInfo
     var params: DeviceParams { get }
     var scansPartitions: Bool { get }
     /// The number of IOs served so far; shows whether the device makes progress.
     var servedIOs: UInt64 { get }
+    /// Opens the log; a device that is recovered goes on with the one it has.
     func openLog(of id: DeviceID) throws
     /// Logs a remark.
     func note(_ remark: String)
@@ -242,6 +301,7 @@ protocol LifecycleHost: AnyObject {
     func startQueues(_ characterFD: Int32) throws
     /// Ends the queue threads and waits for them.
     func endQueues()
+    /// Arms faults, in queues that are started later too.
     func armFaults()
     /// Removes the files that were made for a device that does not come up.
     func discardNewFiles()

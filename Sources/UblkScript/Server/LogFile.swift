@@ -27,9 +27,18 @@ final class LogSink: Sendable {
     }
 
     /// Logs to a new file at `path`.
-    init(path: String) throws(DeviceError) {
+    ///
+    /// - Parameter continues: goes on with the file that is there, if any.
+    init(path: String, continues: Bool = false) throws(DeviceError) {
         self.path = path
-        file = Mutex(File(fd: try StateDirectory.createFile(path, 0o600)))
+        let old =
+            continues
+            ? unsafe open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1
+        guard old >= 0 else {
+            file = Mutex(File(fd: try StateDirectory.createFile(path, 0o600)))
+            return
+        }
+        file = Mutex(File(fd: old, bytes: max(0, Int(lseek(old, 0, SEEK_END)))))
     }
 
     deinit {

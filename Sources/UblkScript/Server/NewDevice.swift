@@ -20,11 +20,19 @@ struct NewDevice {
         }
     }
 
-    /// Explains an error of ADD_DEV when the number is still taken by a deleted device.
+    /// Explains an error of ADD_DEV when the number is taken by a device without a server, or by a deleted one.
     private func explained(_ error: DeviceError, _ asked: DeviceInfo) -> DeviceError {
         guard error.errno == .fileExists, let id = asked.id, let control = try? access.control(),
-            let known = try? DriverQueries(control).info(of: id), DeviceUsers.isDeleted(id, known)
+            let known = try? DriverQueries(control).info(of: id)
         else { return error }
+        if known.state.waitsForServer {
+            return .unsupported(
+                """
+                \(error); its server died: ublk-script recover \(id) brings it back, if ublk-script made it
+                """
+            )
+        }
+        guard DeviceUsers.isDeleted(id, known) else { return error }
         let story = DeviceUsers(of: id).descriptionOfDeleted
         return .unsupported("device \(id) is \(story): wait for that, or choose another -n")
     }

@@ -2,7 +2,7 @@ import Glibc
 import SystemPackage
 
 /// The server's side of the process that gives control commands which wait in the kernel: START_DEV with the partition
-/// scan, STOP_DEV, DEL_DEV, and the query whether another program stops the device.
+/// scan, END_USER_RECOVERY, STOP_DEV, DEL_DEV, and the query whether another program stops the device.
 ///
 /// Each waits for IO of the device (the scan's reads, the writeback of filesystems), or for another command that does.
 /// A server that waits for itself cannot be killed (``LockFreeQueries`` says why), so a separate process gives these
@@ -25,6 +25,8 @@ final class OutsideControl {
     /// The process; nil once it has died (killed by mistake, or by the kernel for want of memory).
     private var process: Companion?
     private var number: UInt64 = 0
+    /// What each process is told first; nil: nothing.
+    private var guardWords: [String]?
     private let newProcess: () throws(DeviceError) -> Companion
 
     /// Starts the process.
@@ -53,20 +55,43 @@ final class OutsideControl {
         return try run(words, .startDevice, device, ControlDevice.changeSeconds, progress)
     }
 
+    /// Gives END_USER_RECOVERY.
+    ///
+    /// - Parameter progress: as of ``start(_:scans:progress:)``.
+    func endRecovery(_ device: DeviceID, progress: () -> UInt64) throws(DeviceError) {
+        let words = ["recover", "\(device)", "\(getpid())"]
+        _ = try run(words, .endRecovery, device, ControlDevice.changeSeconds, progress)
+    }
+
     /// Gives STOP_DEV.
     ///
-    /// - Parameter seconds: how long to wait while `progress` does not change.
+    /// - Parameters:
+    ///   - syncs: true for a device with recovery: of such a one the driver fails what is written back during a STOP.
+    ///   - seconds: how long to wait while `progress` does not change.
     func stop(
         _ device: DeviceID,
+        syncs: Bool = false,
         seconds: Int,
         progress: () -> UInt64
     ) throws(DeviceError) {
-        _ = try run(["stop", "\(device)"], .stopDevice, device, seconds, progress)
+        let words = ["stop", "\(device)"] + (syncs ? ["sync"] : [])
+        _ = try run(words, .stopDevice, device, seconds, progress)
+    }
+
+    /// Gives QUIESCE_DEV.
+    func quiesce(_ device: DeviceID, progress: () -> UInt64) throws(DeviceError) {
+        let words = ["quiesce", "\(device)"]
+        do throws(DeviceError) {
+            _ = try run(words, .quiesceDevice, device, ControlDevice.changeSeconds, progress)
+        } catch {
+            // The driver lets nothing through even so.
+            guard error.errno == .resourceBusy || error.errno == .interrupted else { throw error }
+        }
     }
 
     /// Gives TRY_STOP_DEV.
     ///
-    /// - Parameter seconds: as of ``stop(_:seconds:progress:)``.
+    /// - Parameter seconds: as of ``stop(_:syncs:seconds:progress:)``.
     /// - Throws: EBUSY when somebody has the disk open.
     func stopIfUnused(
         _ device: DeviceID,
@@ -136,9 +161,29 @@ final class OutsideControl {
         while true {
             switch receive(milliseconds: 0) {
             case .answer(let answer): if answer.isStopSeen { isStopping = true }
-            case .nothing, .end: return isStopping
+            case .nothing: return isStopping
+            case .end:
+                // Another process has to guard, at once; a failure is tried again with the next command.
+                if let guardWords { _ = try? send(guardWords) }
+                return isStopping
             }
         }
+    }
+
+    // MARK: Guarding
+
+    /// Has the process start another server when this one dies (``ServerGuard``), from now on.
+    func guardServer(of device: DeviceID, deaths: Int) throws(DeviceError) {
+        let words = ["guard", "\(device)", "\(deaths)"]
+        guardWords = words
+        _ = try send(words)
+    }
+
+    /// Has it not do so, as this server ends in order.
+    func endGuard(of device: DeviceID) {
+        guard guardWords != nil else { return }
+        guardWords = nil
+        _ = try? send(["guard", "\(device)", "no"])
     }
 
     // MARK: Messages
@@ -151,7 +196,8 @@ final class OutsideControl {
         let message = ([String(number)] + words).joined(separator: " ")
         if process?.send(message) == true { return number }
         let new = try newProcess()
-        guard new.send(message) else {
+        let messages = (guardWords.map { [(["0"] + $0).joined(separator: " ")] } ?? []) + [message]
+        guard messages.allSatisfy(new.send) else {
             throw .unsupported("the process that gives control commands died at once")
         }
         process = new

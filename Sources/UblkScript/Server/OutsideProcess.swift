@@ -26,7 +26,8 @@ final class OutsideProcess: Sendable {
         signal(SIGPIPE, SIG_IGN)
         // So that this process does not keep a mount busy.
         unsafe chdir("/")
-        OutsideProcess(socket: ChildProcess.answerFD, KernelDriver()).run()
+        let outside = OutsideProcess(socket: ChildProcess.answerFD, KernelDriver())
+        if let serverGuard = outside.run() { serverGuard.serveAgain() }
         _exit(0)
     }
 
@@ -39,18 +40,24 @@ final class OutsideProcess: Sendable {
     }
 
     /// Serves the server at the other end of the socket until that closes.
-    func run() {
+    ///
+    /// - Returns: what to do now that the server has ended; nil: nothing.
+    @discardableResult
+    func run() -> ServerGuard? {
+        var serverGuard: ServerGuard?
         var silence = TimeLimit(seconds: silenceSeconds)
         var look: (number: UInt64, device: DeviceID)?
         while true {
             var event = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
             _ = unsafe poll(&event, 1, look == nil ? -1 : TimeLimit.stepMilliseconds)
             if event.revents != 0 {
-                guard let message = Companion.read(socket) else { return }
+                guard let message = Companion.read(socket) else { return serverGuard }
                 let words = message.split(separator: " ").map(String.init)
                 guard words.count > 2, let number = UInt64(words[0]), let id = UInt32(words[2])
-                else { return }
-                if words[1] == "look" {
+                else { return nil }
+                if words[1] == "guard" {
+                    serverGuard = Self.serverGuard(DeviceID(id), words.last ?? "")
+                } else if words[1] == "look" {
                     if look == nil { silence = TimeLimit(seconds: silenceSeconds) }
                     look = (number, DeviceID(id))
                     askUnlessAsked(DeviceID(id))
@@ -70,6 +77,12 @@ final class OutsideProcess: Sendable {
             } else if !isAsking.load(ordering: .acquiring) {
                 look = nil
             }
+        }
+    }
+
+    private static func serverGuard(_ device: DeviceID, _ deaths: String) -> ServerGuard? {
+        Int(deaths).map {
+            ServerGuard(device: device, deaths: $0, since: WaitClock.machine.now())
         }
     }
 
@@ -116,7 +129,16 @@ final class OutsideProcess: Sendable {
         case "start" where rest.count > 1:
             try control.start(device, serverPID: Int32(rest[0]) ?? 0, seconds: Self.forever)
             return rest[1] == "scan" ? scanPartitions(device) : ""
-        case "stop": try control.stop(device, seconds: Self.forever)
+        case "recover" where rest.count > 0:
+            try control.endRecovery(
+                device,
+                serverPID: Int32(rest[0]) ?? 0,
+                seconds: Self.forever
+            )
+        case "stop":
+            if rest.first == "sync" { driver.syncDisk(device) }
+            try control.stop(device, seconds: Self.forever)
+        case "quiesce": try control.quiesce(device, seconds: Self.forever)
         case "try-stop": try control.tryStop(device, seconds: Self.forever)
         case "delete": try control.delete(device, seconds: Self.forever)
         default: throw .unsupported("\(OutsideControl.word): \(word) is no command")

@@ -17,7 +17,7 @@ enum ServerProcess {
     /// True when the process has the command line of a server.
     static func isServer(_ pid: String) -> Bool {
         let words = arguments(pid)
-        return words.contains("serve") || words.contains("add")
+        return !Set(words).isDisjoint(with: ["serve", "serve-again", "add", "recover"])
     }
 
     /// True for the server of the device with that cookie.

@@ -10,6 +10,9 @@ enum DeviceState: UInt16, Sendable {
     case quiesced = 2
     case failIO = 3
 
+    /// The device has outlived its server, and can be given another one.
+    var waitsForServer: Bool { self == .quiesced || self == .failIO }
+
     /// The word the field's tools print.
     var name: String {
         switch self {

@@ -1,7 +1,7 @@
 /// One bit of ``Features``, as people read of it.
 ///
 /// Source: UAPI `ublk_cmd.h`, and in which release each bit came with it.
-struct Feature: Sendable {
+struct Feature: Sendable, Equatable {
     /// C spelling without `UBLK_F_`.
     let name: String
     /// The first kernel that has it.

@@ -11,6 +11,7 @@ struct Features: OptionSet, Hashable, Sendable {
     static let needGetData = Features(rawValue: 1 << 2)
     /// The device outlives its server; from 6.1.
     static let userRecovery = Features(rawValue: 1 << 3)
+    /// The next server gets again what the dead one had not answered; from 6.1, with `userRecovery`.
     static let userRecoveryReissue = Features(rawValue: 1 << 4)
     static let unprivilegedDevice = Features(rawValue: 1 << 5)
     /// Commands are ioctl-style codes; always set by drivers that know them.
@@ -18,8 +19,12 @@ struct Features: OptionSet, Hashable, Sendable {
     /// The server copies data itself; from 6.5.
     static let userCopy = Features(rawValue: 1 << 7)
     static let zoned = Features(rawValue: 1 << 8)
+    /// IO fails while there is no server; from 6.13, with `userRecovery`.
+    static let userRecoveryFailIO = Features(rawValue: 1 << 9)
     /// The driver registers the pages of requests with the server's ring; from 6.16.
     static let autoBufferRegistration = Features(rawValue: 1 << 11)
+    /// There is QUIESCE_DEV for the device; from 6.16, with `userRecovery`.
+    static let quiesce = Features(rawValue: 1 << 12)
     /// There is TRY_STOP_DEV; from 7.0.
     static let safeStop = Features(rawValue: 1 << 17)
     /// START_DEV does not scan for partitions; from 7.0.

@@ -41,6 +41,9 @@ final class FakeDriver: DriverAccess, Sendable {
         var nodePath: Substring = ""
         var given: [ControlCommand.Kind] = []
         var scans = 0
+        var syncs = 0
+        /// So many START_USER_RECOVERY come before the driver has let go of the dead server.
+        var busyRecoveries = 0
         /// So many looks at the disk find it busy.
         var busyLooks = 0
         /// Whose `/dev/ublkcN` a descriptor is, and what tells whether it still is that.
@@ -96,6 +99,44 @@ final class FakeDriver: DriverAccess, Sendable {
         state.withLock { state in for id in state.devices.keys { state.devices[id]?.heldIOs = 0 } }
     }
 
+    /// The device's server dies: nobody has its node open, and its queues end.
+    ///
+    /// - Parameter busyRecoveries: so many START_USER_RECOVERY are too early.
+    func killServer(_ id: DeviceID, busyRecoveries: Int = 0) {
+        state.withLock { state in
+            state.busyRecoveries = busyRecoveries
+            for (fd, node) in state.opened where node.device == id.rawValue {
+                state.opened[fd] = nil
+            }
+        }
+    }
+
+    /// Another process has become the device's server.
+    func serve(_ id: DeviceID) {
+        let node = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC, 0)
+        guard let inode = Self.inode(of: node) else { return }
+        state.withLock { state in
+            state.opened[node] = (id.rawValue, inode)
+            state.devices[id.rawValue]?.info.state = 1
+            state.devices[id.rawValue]?.info.ublksrv_pid = 4711
+        }
+    }
+
+    /// Changes what the driver says of a device.
+    func change(_ id: DeviceID, _ body: @Sendable (inout ublk_dev_info) -> Void) {
+        state.withLock { state in
+            if var device = state.devices[id.rawValue] {
+                body(&device.info)
+                state.devices[id.rawValue] = device
+            }
+        }
+    }
+
+    func stateOfDevice(_ id: DeviceID) -> DeviceState? {
+        noticeDeaths()
+        return state.withLock { $0.devices[id.rawValue] }.map { DeviceInfo($0.info).state }
+    }
+
     /// As another program that is quicker does it.
     func lose(_ id: DeviceID) { state.withLock { $0.devices[id.rawValue] = nil } }
 
@@ -111,6 +152,7 @@ final class FakeDriver: DriverAccess, Sendable {
     // MARK: What there is
 
     var given: [ControlCommand.Kind] { state.withLock { $0.given } }
+    var syncs: Int { state.withLock { $0.syncs } }
     var scans: Int { state.withLock { $0.scans } }
 
     /// `/dev/ublkcN` is open in its server; a program that another test starts may have a copy for a moment.
@@ -171,6 +213,8 @@ final class FakeDriver: DriverAccess, Sendable {
         if let problem { throw problem }
     }
 
+    func syncDisk(_ device: DeviceID) { state.withLock { $0.syncs += 1 } }
+
     // MARK: Commands
 
     private final class Control: ControlTransport {
@@ -191,6 +235,7 @@ final class FakeDriver: DriverAccess, Sendable {
     }
 
     private func run(_ command: ControlCommand, _ payload: inout [UInt8]) throws(Errno) -> Hook? {
+        noticeDeaths()
         let failure = state.withLock { state in
             state.given.append(command.kind)
             return state.failures.removeValue(forKey: command.kind)
@@ -204,6 +249,23 @@ final class FakeDriver: DriverAccess, Sendable {
         default: try withMutex(command, &payload)
         }
         return state.withLock { $0.hook }
+    }
+
+    /// A device that can be recovered, and whose node nobody has open any more, waits for a server.
+    private func noticeDeaths() {
+        state.withLock { state in
+            for (id, device) in state.devices {
+                let features = Features(rawValue: device.info.flags)
+                let isOpen = state.opened.contains {
+                    $0.value.device == id && Self.inode(of: $0.key) == $0.value.inode
+                }
+                guard device.info.state == 1, !isOpen, features.contains(.userRecovery) else {
+                    continue
+                }
+                state.devices[id]?.info.state = features.contains(.userRecoveryFailIO) ? 3 : 2
+                state.devices[id]?.info.ublksrv_pid = -1
+            }
+        }
     }
 
     private func add(_ asked: ublk_dev_info) throws(Errno) -> ublk_dev_info {
@@ -247,8 +309,22 @@ final class FakeDriver: DriverAccess, Sendable {
             let kept = params
             state.withLock { $0.devices[id]?.params = kept }
         case .getParams: payload = Bytes.of(try device(command).params)
-        case .startDevice:
+        case .startRecovery:
+            let isBusy = state.withLock { state in
+                state.busyRecoveries -= state.busyRecoveries > 0 ? 1 : 0
+                return state.busyRecoveries > 0
+            }
+            let info = DeviceInfo(try device(command).info)
+            guard info.features.contains(.userRecovery) else { throw .invalidArgument }
+            guard !isBusy, info.state.waitsForServer, !hasOpenNode else { throw .resourceBusy }
+        case .quiesceDevice:
+            guard DeviceInfo(try device(command).info).features.contains(.quiesce) else {
+                throw .notSupported
+            }
+            state.withLock { $0.devices[id]?.isStopped = true }
+        case .startDevice, .endRecovery:
             state.withLock {
+                $0.devices[id]?.isStopped = false
                 $0.devices[id]?.hasDisk = true
                 $0.devices[id]?.info.state = 1
                 $0.devices[id]?.info.ublksrv_pid = Int32(truncatingIfNeeded: command.data)

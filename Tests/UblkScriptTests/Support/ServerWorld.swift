@@ -21,11 +21,15 @@ final class ServerWorld {
     var disk: String { files.file("disk.img") }
     var ledger: String { files.file("ledger.jsonl") }
 
+    /// `recovery` of the script.
+    var recovery = DeviceConfig.Recovery.off
+
     var script: String {
-        """
-        device { size = "1M", depth = 1, max_io = "4K", file = "\(disk)", queues = 2 }
-        function read(io) end
-        """
+        let recovery = recovery == .off ? "" : ", recovery = \"\(recovery.rawValue)\""
+        return """
+            device { size = "1M", depth = 1, max_io = "4K", file = "\(disk)", queues = 2\(recovery) }
+            function read(io) end
+            """
     }
 
     init() { queues = FakeQueues(driver) }
@@ -38,10 +42,15 @@ final class ServerWorld {
 
     /// One with all that a device can leave behind: two queues, a watchdog, a file for its bytes, one for its ledger.
     ///
-    /// - Parameter openLog: nil: a file in the state directory.
+    /// - Parameters:
+    ///   - record: of a device that is served again; nil: a new one.
+    ///   - deaths: ``ServerGuard/deaths``
+    ///   - openLog: nil: a file in the state directory.
     func server(
         patienceSeconds: Int = 5,
         settings: [String] = ["seed=7"],
+        recovering record: DeviceRecord? = nil,
+        deaths: Int? = nil,
         openLog: ((DeviceID) throws -> LogSink)? = nil
     ) throws -> DeviceServer {
         let state = state
@@ -52,8 +61,12 @@ final class ServerWorld {
             patienceSeconds: patienceSeconds,
             state: state,
             encode: { JSON.encode($0) },
-            openLog: openLog ?? { try LogSink(path: state.logPath($0)) }
+            openLog: openLog ?? {
+                try LogSink(path: state.logPath($0), continues: record != nil)
+            }
         )
+        request.recovered = record
+        request.deaths = deaths
         request.settings = settings
         request.overrides = try settings.map { try Setting(argument: $0) }
         let (driver, queues, processes) = (driver, queues, processes)
@@ -66,6 +79,12 @@ final class ServerWorld {
                 queue: { queues.run($0) }
             )
         )
+    }
+
+    /// The server dies: its device, its files and its record stay as they are.
+    func kill(_ server: DeviceServer, busyRecoveries: Int = 0) {
+        driver.killServer(server.id, busyRecoveries: busyRecoveries)
+        server.endQueues()
     }
 
     func log(_ id: DeviceID = DeviceID(0)) -> String { contents(of: state.logPath(id)) ?? "" }
@@ -88,12 +107,23 @@ final class ServerWorld {
     /// The processes beside servers: threads, whose socket outlives them because a late answer may come.
     final class Processes: Sendable {
         private let ends = Mutex<[Int32]>([])
+        /// What the last one to have something to do at the end of its server would do.
+        let lastGuard = Shared<ServerGuard?>(nil)
+        private let running = Atomic(0)
+
+        /// Returns when all have ended, whose servers have.
+        func waitForEnds() {
+            while running.load(ordering: .acquiring) > 0 { usleep(1000) }
+        }
 
         func start(_ driver: FakeDriver) throws(DeviceError) -> Companion {
             let (own, other) = socketPair()
             ends.withLock { $0.append(other) }
+            running.add(1, ordering: .acquiringAndReleasing)
             OSThread(name: "test-outside") {
-                OutsideProcess(socket: other, driver, silenceSeconds: 0.3).run()
+                let outside = OutsideProcess(socket: other, driver, silenceSeconds: 0.3)
+                if let serverGuard = outside.run() { self.lastGuard.value = serverGuard }
+                self.running.subtract(1, ordering: .acquiringAndReleasing)
             }.detach()
             return Companion(fd: own, pid: nil)
         }
@@ -146,19 +176,25 @@ final class FakeQueues: Sendable {
     let holdsOn = Shared(false)
     /// An IO is served now and then.
     let isBusy = Shared(false)
+    private let begunArmed = Atomic(0)
 
     init(_ driver: FakeDriver) { self.driver = driver }
 
     var running: Int { count.load(ordering: .acquiring) }
+    /// How many came up with faults that were armed before.
+    var beganArmed: Int { begunArmed.load(ordering: .acquiring) }
     var drains: Int { drained.load(ordering: .acquiring) }
 
     func run(_ context: QueueContext) {
         count.add(1, ordering: .acquiringAndReleasing)
         defer { count.subtract(1, ordering: .acquiringAndReleasing) }
         // The partition scan.
-        context.control.counters.add(.read)
+        serve(context)
         if let problem = problem.value, context.queue.rawValue == context.plan.config.queues - 1 {
             return context.ready.fulfil(problem)
+        }
+        if context.control.armed.load(ordering: .relaxed) {
+            begunArmed.add(1, ordering: .acquiringAndReleasing)
         }
         if holds.value { context.control.counters.add(.heldNow) }
         context.ready.fulfil(nil)
@@ -168,16 +204,23 @@ final class FakeQueues: Sendable {
                 var count: UInt64 = 0
                 _ = unsafe read(context.wakeupFD, &count, 8)
             }
-            if isBusy.value { context.control.counters.add(.read) }
+            if isBusy.value { serve(context) }
             for message in context.control.takeMessages() {
                 switch message {
                 case .quit: return
                 case .drain:
                     drained.add(1, ordering: .acquiringAndReleasing)
                     if !holdsOn.value { driver.letGo() }
+                case .ask(_, let promise): promise.fulfil(.success(.nothing))
                 default: break
                 }
             }
         }
+    }
+
+    /// An IO that comes and ends.
+    private func serve(_ context: QueueContext) {
+        context.control.counters.add(.read)
+        context.control.times.writer.add(0, nanoseconds: 1, bytes: 512)
     }
 }

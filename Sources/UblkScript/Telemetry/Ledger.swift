@@ -2,7 +2,7 @@ import CLua
 import Synchronization
 
 /// One record of what was done to an IO on behalf of the script or of `ctl`.
-struct LedgerRecord {
+struct LedgerRecord: TimedRecord {
     enum Kind: UInt8, CaseIterable {
         /// A rule or a handler decided; ``decision`` says what.
         case decided
@@ -56,72 +56,44 @@ struct LedgerRecord {
     }
 }
 
-/// The latest records of a queue, in a ring of fixed size: the ground truth that a test compares
-/// with.
+/// The latest records of a queue: the ground truth that a test compares with.
 ///
-/// The queue's thread appends, without waiting for anybody; any other thread reads. What a reader
-/// came too late for is counted, never silently missing.
-///
-/// A sequence lock without a lock: the writer says that it begins, writes, and says that it is done; a reader copies
-/// what is done, and then looks how far the writer has begun to overwrite it. The two fences keep the copying between
-/// the two looks on machines that reorder (arm64).
+/// A ``RecordRing`` that also counts, by rule, what it had no room for any more.
 @safe
 final class Ledger: Sendable {
     /// Number of records that a queue keeps by default.
     static let usualCapacity = 8192
 
-    let queue: QueueID
-    let capacity: Int
-    // Safety: `capacity` records, freed in deinit. One thread writes; readers copy and then look
-    // whether what they copied was overwritten meanwhile.
-    private nonisolated(unsafe) let records: UnsafeMutableRawPointer
-    /// Records that the writer has begun, and those it has finished.
-    private let begun = Atomic<UInt64>(0)
+    let records: RecordRing<LedgerRecord>
     // Safety: ``rulesMax`` elements, freed in deinit.
     /// How many records of each rule were overwritten; the place is the rule's number, counted from
     /// ``LedgerRecord/nobody``.
     private nonisolated(unsafe) let overwritten: UnsafeMutablePointer<Atomic<UInt64>>
     /// Rules beyond are counted together, in the last place.
     private static let rulesMax = 1024
-    private let count = Atomic<UInt64>(0)
 
     init(queue: QueueID, capacity: Int = Ledger.usualCapacity) {
-        self.queue = queue
-        self.capacity = capacity
-        unsafe records = .allocate(
-            byteCount: capacity * MemoryLayout<LedgerRecord>.stride,
-            alignment: MemoryLayout<LedgerRecord>.alignment
-        )
+        records = RecordRing(queue: queue, capacity: capacity)
         unsafe overwritten = .allocate(capacity: Self.rulesMax)
         for place in 0..<Self.rulesMax { unsafe (overwritten + place).initialize(to: Atomic(0)) }
     }
 
     deinit {
-        unsafe records.deallocate()
         unsafe overwritten.deinitialize(count: Self.rulesMax)
         unsafe overwritten.deallocate()
     }
 
-    private func place(_ index: UInt64) -> UnsafeMutableRawPointer {
-        let slot = Int(index % UInt64(capacity))
-        return unsafe records + slot * MemoryLayout<LedgerRecord>.stride
-    }
+    var queue: QueueID { records.queue }
 
     /// Queue thread only.
     func append(_ record: LedgerRecord) {
-        let index = count.load(ordering: .relaxed)
-        if index >= UInt64(capacity) { countOverwritten(index) }
-        begun.store(index &+ 1, ordering: .relaxed)
-        // No byte of the record is written before others can see that it is begun.
-        atomicMemoryFence(ordering: .releasing)
-        unsafe place(index).storeBytes(of: record, as: LedgerRecord.self)
-        count.store(index &+ 1, ordering: .releasing)
+        let writer = records.writer
+        if let oldest = writer.oldest { countOverwritten(oldest.rule) }
+        writer.append(record)
     }
 
-    /// The record with that number takes the place of an older one.
-    private func countOverwritten(_ index: UInt64) {
-        let rule = unsafe place(index).load(as: LedgerRecord.self).rule - LedgerRecord.nobody
-        let counter = unsafe overwritten + min(Int(rule), Self.rulesMax - 1)
+    private func countOverwritten(_ rule: Int32) {
+        let counter = unsafe overwritten + min(Int(rule - LedgerRecord.nobody), Self.rulesMax - 1)
         let value = unsafe counter.pointee.load(ordering: .relaxed)
         unsafe counter.pointee.store(value &+ 1, ordering: .relaxed)
     }
@@ -138,32 +110,13 @@ final class Ledger: Sendable {
     }
 
     /// Number of records appended so far.
-    var total: UInt64 { count.load(ordering: .acquiring) }
+    var total: UInt64 { records.total }
 
-    /// Records from number `first` (from 0) on, at most `limit`.
-    ///
-    /// - Returns: the records; the number of the one behind the last; how many from `first` on are
-    ///   overwritten already.
+    /// As ``RecordRing/read(from:limit:)``.
     func read(
         from first: UInt64,
         limit: Int
     ) -> (records: [LedgerRecord], next: UInt64, lost: UInt64) {
-        let end = total
-        let capacity = UInt64(self.capacity)
-        let start = min(max(first, end > capacity ? end - capacity : 0), end)
-        let next = start + min(end - start, UInt64(limit))
-        var copies: [LedgerRecord] = []
-        copies.reserveCapacity(Int(next - start))
-        for index in start..<next {
-            copies.append(unsafe place(index).load(as: LedgerRecord.self))
-        }
-        // No byte is copied after this look.
-        atomicMemoryFence(ordering: .acquiring)
-        let overwriting = begun.load(ordering: .relaxed)
-        let safe = overwriting > capacity ? overwriting - capacity : 0
-        let torn = min(next, max(start, safe)) - start
-        copies.removeFirst(Int(torn))
-        let lost = start + torn > first ? start + torn - first : 0
-        return (copies, next, lost)
+        records.read(from: first, limit: limit)
     }
 }

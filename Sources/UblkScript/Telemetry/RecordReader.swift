@@ -1,13 +1,21 @@
-/// The ledgers of a device's queues read as one, in the order of time, piece by piece.
+/// A record that says when it was written.
+protocol TimedRecord: BitwiseCopyable {
+    /// Nanoseconds, on one clock for all queues of a device.
+    var time: UInt64 { get }
+}
+
+/// The rings of a device's queues read as one, in the order of time, piece by piece.
 ///
 /// Belongs to whoever reads; queues go on writing meanwhile. A piece ends where a queue has records that were not
 /// looked at yet, so that what follows in the next piece is not older than what was in this one.
-struct LedgerReader {
+struct RecordReader<Record: TimedRecord> {
     struct Entry {
+        /// Place of the ring among those that are read.
+        let index: Int
         let queue: QueueID
         /// The queue's count of records.
         let number: UInt64
-        let record: LedgerRecord
+        let record: Record
     }
 
     struct Piece {
@@ -25,12 +33,12 @@ struct LedgerReader {
     init(from next: [UInt64] = []) { self.next = next }
 
     /// - Parameter limit: of records, over all queues.
-    mutating func read(_ ledgers: [Ledger], limit: Int) -> Piece {
-        while next.count < ledgers.count { next.append(0) }
-        let each = max(1, limit / max(1, ledgers.count))
-        let parts = ledgers.indices.map { ledgers[$0].read(from: next[$0], limit: each) }
+    mutating func read(_ rings: [RecordRing<Record>], limit: Int) -> Piece {
+        while next.count < rings.count { next.append(0) }
+        let each = max(1, limit / max(1, rings.count))
+        let parts = rings.indices.map { rings[$0].read(from: next[$0], limit: each) }
         var end = UInt64.max
-        for (index, part) in parts.enumerated() where part.next < ledgers[index].total {
+        for (index, part) in parts.enumerated() where part.next < rings[index].total {
             if let last = part.records.last { end = min(end, last.time) }
         }
         var piece = Piece()
@@ -38,10 +46,15 @@ struct LedgerReader {
             let kept = part.records.prefix { $0.time <= end }
             next[index] = part.next - UInt64(part.records.count - kept.count)
             piece.lost += part.lost
-            piece.hasMore = piece.hasMore || next[index] < ledgers[index].total
+            piece.hasMore = piece.hasMore || next[index] < rings[index].total
             let first = next[index] - UInt64(kept.count)
             piece.entries += kept.enumerated().map {
-                Entry(queue: ledgers[index].queue, number: first + UInt64($0), record: $1)
+                Entry(
+                    index: index,
+                    queue: rings[index].queue,
+                    number: first + UInt64($0),
+                    record: $1
+                )
             }
         }
         piece.entries.sort {
@@ -49,5 +62,14 @@ struct LedgerReader {
                 < ($1.record.time, $1.queue.rawValue, $1.number)
         }
         return piece
+    }
+}
+
+/// The ledgers of a device's queues read as one.
+typealias LedgerReader = RecordReader<LedgerRecord>
+
+extension LedgerReader {
+    mutating func read(_ ledgers: [Ledger], limit: Int) -> Piece {
+        read(ledgers.map(\.records), limit: limit)
     }
 }

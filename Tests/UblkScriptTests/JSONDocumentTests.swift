@@ -243,6 +243,34 @@ struct JSONDocumentTests {
         try check("ledger, what was overwritten", format.overwrittenLine(3, [ledger]))
     }
 
+    @Test func `a trace prints what is documented`() throws {
+        let script = #"rule { op = "read", delay = "1ms", error = "EIO" }"#
+        var durable = SimulatedRequest.write(4096)
+        durable.flags = .fua
+        let result = try simulate(script, settings: ["cache": "volatile", "fua": "true"]) {
+            $0.keepsTrace = true
+            $0.workload = Workload([.read(0), durable])
+        }
+        let plan = try LoadedScript.plan(
+            ScriptSource(path: "test.lua", text: script),
+            overrides: [.test("size", "16M")]
+        )
+        let format = LedgerText(script: "a.lua", rules: plan.rules, seed: 1)
+        var reader = TraceReader()
+        let steps =
+            reader.read(
+                result.queues.compactMap(\.trace),
+                [result.ledger],
+                format,
+                limit: .max
+            ).steps + [TraceStep(t: 1, step: .lost, count: 3)]
+        for step in steps { try check("trace", JSON.text(step)) }
+        let all = steps.reduce(into: Set<Field>()) { $0.formUnion(fields(JSON.text($1))) }
+        let missing = try documented("trace").all.subtracting(all)
+        #expect(missing.isEmpty, "\(missing)")
+        #expect(try words("trace", "step") == Set(TraceStep.Kind.allCases.map(\.rawValue)))
+    }
+
     @Test(.enabled(if: ProgramRun.program != nil, "ublk-script is not beside the test bundle"))
     func `commands without a device print what is documented`() throws {
         let scratch = ScratchDirectory()

@@ -7,6 +7,7 @@ enum AdminAnswer: Sendable {
     case status(ServerStatus)
     case milestone(Milestone.Report)
     case ledger(LedgerPage)
+    case trace(TracePage)
     /// The request is done; a sentence for the user, or "".
     case done(String)
     case refused(AdminRefusal)
@@ -58,6 +59,7 @@ struct ControlAnswer: Equatable, Sendable {
             case .status(let status): status.lines
             case .milestone(let report): report.line
             case .ledger(let page): page.lines
+            case .trace(let page): json(page)
             case .done(let text): text
             case .refused(let refusal): refusal.text
             case .partly(let report, let silent, let seconds):

@@ -81,6 +81,8 @@ final class AdminCaller {
     fileprivate private(set) var limit: TimeLimit
     private var received: [UInt8] = []
     private var isTooLong = false
+    /// The request is there, and whoever took it will answer.
+    private var isComplete = false
     private var unsent: [UInt8] = []
     fileprivate private(set) var isAnswered = false
     fileprivate private(set) var isOver = false
@@ -97,7 +99,7 @@ final class AdminCaller {
 
     deinit { close(fd) }
 
-    fileprivate var event: Int16 { Int16(isAnswered ? POLLOUT : POLLIN) }
+    fileprivate var event: Int16 { isAnswered ? Int16(POLLOUT) : isComplete ? 0 : Int16(POLLIN) }
 
     /// The words of the request.
     var words: [String] {
@@ -124,8 +126,11 @@ final class AdminCaller {
             if isLate { isOver = true }
             return false
         }
+        guard !isComplete else { return false }
         switch receive() {
-        case .complete: return true
+        case .complete:
+            isComplete = true
+            return true
         case .refused(let reason): answer(ok: false, reason)
         case .hungUp: isOver = true
         case .more where isLate:

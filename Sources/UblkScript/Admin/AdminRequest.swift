@@ -16,6 +16,7 @@ enum ServerRequest: Sendable {
     case status
     case reload(ReloadRequest)
     case ledger(LedgerRequest)
+    case trace(TraceRequest)
     case reached(Milestone)
     /// Stops, and with `deletes` also deletes, the device.
     ///
@@ -31,7 +32,7 @@ enum ServerRequest: Sendable {
         switch self {
         case .takeDown(let deletes, _): deletes
         case .stopIfUnused, .quiesce: false
-        case .statistics, .status, .reload, .ledger, .reached: nil
+        case .statistics, .status, .reload, .ledger, .trace, .reached: nil
         }
     }
 }
@@ -170,6 +171,7 @@ struct AdminCall: Sendable {
         case status
         case reload
         case ledger
+        case trace
         case reached
         case stop
         /// A word of its own: a server that does not know it refuses, where it might ignore an argument.
@@ -195,6 +197,7 @@ struct AdminCall: Sendable {
         case .status: request = .server(.status)
         case .reload: request = .server(.reload(try ReloadRequest(words: arguments)))
         case .ledger: request = .server(.ledger(try LedgerRequest(words: arguments)))
+        case .trace: request = .server(.trace(try TraceRequest(words: arguments)))
         case .reached:
             guard let milestone = Milestone(words: arguments) else {
                 throw AdminRefusal("reached: rule, mark, held or state")

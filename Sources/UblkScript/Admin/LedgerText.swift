@@ -26,7 +26,8 @@ struct LedgerText {
             + "\(opName(record)) \(record.offset)+\(record.length)\(flags)  \(who(record)): \(action(record))"
     }
 
-    private func who(_ record: LedgerRecord) -> String {
+    /// Whose record it is.
+    func who(_ record: LedgerRecord) -> String {
         if isHandler(record) { return "\(scriptName(record)) \(opName(record))()" }
         if record.rule == LedgerRecord.nobody { return record.kind == .released ? "ctl" : "server" }
         return "\(scriptName(record)):\(label(record)?.line ?? 0)"
@@ -40,7 +41,8 @@ struct LedgerText {
 
     private func scriptName(_ record: LedgerRecord) -> String { label(record)?.script ?? script }
 
-    private func action(_ record: LedgerRecord) -> String {
+    /// What was done.
+    func action(_ record: LedgerRecord) -> String {
         switch record.kind {
         case .decided: verdict(record) ?? "acted"
         case .healed: "healed"

@@ -18,7 +18,7 @@ struct UblkScript: ParsableCommand {
             AddCommand.self, DeleteCommand.self, ListCommand.self, StopCommand.self,
             RecoverCommand.self, QuiesceCommand.self,
             ControlScriptCommand.self, ReloadCommand.self, MapCommand.self, LedgerCommand.self,
-            WaitCommand.self, StatsCommand.self,
+            TraceCommand.self, WaitCommand.self, StatsCommand.self,
             FeaturesCommand.self,
             CheckCommand.self,
             SimulateCommand.self, FaultsCommand.self, ServeCommand.self, ServeAgainCommand.self,

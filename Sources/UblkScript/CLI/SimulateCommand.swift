@@ -61,6 +61,12 @@ struct SimulateCommand: ParsableCommand {
     @Flag(help: "Print what was done to which request first, as the ledger of a device tells it.")
     var ledger = false
 
+    @Flag(help: "Print each step of each request through the protocol first, as trace does.")
+    var trace = false
+
+    @Flag(help: "With --trace: say of the first step of each kind what it means.")
+    var explain = false
+
     @Option(
         help: "Compare what would be printed with a file, and fail when it differs.",
         completion: .file()
@@ -97,6 +103,7 @@ struct SimulateCommand: ParsableCommand {
         _ = try allowedProblems()
         _ = try generatedWorkload()
         if bench { try refuse("--bench", ["--ledger", "--allow"]) }
+        try checkTrace()
         if expect != nil { try refuse("--expect", ["--bench"]) }
         guard test else { return }
         // A test makes its own IOs.
@@ -163,7 +170,7 @@ struct SimulateCommand: ParsableCommand {
     }
 
     /// Refuses options that have no meaning together with `option`.
-    private func refuse(_ option: String, _ names: [String]) throws {
+    func refuse(_ option: String, _ names: [String]) throws {
         let given: [String: Bool] = [
             "--ops": ops != nil, "--rw": rw != nil, "--bs": bs != nil, "--rate": rate != nil,
             "--time": time != nil, "--bench": bench, "--ledger": ledger,
@@ -226,6 +233,7 @@ struct SimulateCommand: ParsableCommand {
         var simulation = Simulation()
         simulation.workload = workload
         simulation.readsBack = true
+        simulation.keepsTrace = trace
         simulation.logFD = 2
         let progress = Progress(
             of: workload.nanoseconds == nil ? workload.requests : nil,
@@ -239,7 +247,7 @@ struct SimulateCommand: ParsableCommand {
         }
         let report = json ? JSON.text(result.report) : SimulationText(result.report).text
         let lines =
-            (ledger ? lines(result, plan) : [])
+            (ledger ? lines(result, plan) : []) + (trace ? traceLines(result, plan) : [])
             + report.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         return (result.report, lines)
     }
@@ -289,13 +297,17 @@ struct SimulateCommand: ParsableCommand {
         }
     }
 
-    private func lines(_ result: Simulation.Result, _ plan: LoadedScript.Plan) -> [String] {
-        let format = LedgerText(
+    func ledgerText(_ plan: LoadedScript.Plan) -> LedgerText {
+        LedgerText(
             script: plan.source.shortName,
             rules: plan.rules,
             seed: plan.seed,
             isJSON: json
         )
+    }
+
+    private func lines(_ result: Simulation.Result, _ plan: LoadedScript.Plan) -> [String] {
+        let format = ledgerText(plan)
         var reader = LedgerReader()
         let all = reader.read(result.queues.map(\.ledger), limit: .max)
         if all.lost > 0 { Output.error("\(all.lost) older records were overwritten") }

@@ -54,6 +54,8 @@ extension Queue where Transport: ~Copyable {
             case .prepare(let reload, let promise): promise.fulfil(prepare(reload))
             case .adopt(let promise): promise.fulfil(adopt())
             case .discard: discardPrepared()
+            case .trace(let ring):
+                if let ring { beginTrace(ring) } else { trace(into: nil) }
             case .drain: drain()
             case .quit: quit()
             }

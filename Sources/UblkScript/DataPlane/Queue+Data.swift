@@ -53,6 +53,7 @@ extension Queue where Transport: ~Copyable {
         let request = requests[tag]
         guard request.op == .write, request.io.has_data == 0 else { return true }
         let errno = transport.pullData(tag, bytes: Int(request.io.length))
+        if requests.isTraced { noteCopy(.copiedIn, tag, errno: errno) }
         guard errno == 0 else {
             copyFailed(tag, errno, "be copied from")
             return false
@@ -81,6 +82,7 @@ extension Queue where Transport: ~Copyable {
         requests[tag].isLent = false
         guard result > 0, requests[tag].op == .read, !isLent else { return result }
         let errno = transport.pushData(tag, bytes: Int(result))
+        if requests.isTraced { noteCopy(.copiedOut, tag, errno: errno) }
         guard errno != 0 else { return result }
         copyFailed(tag, errno, "be copied to")
         return -Self.copyErrno

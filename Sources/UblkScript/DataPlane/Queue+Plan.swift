@@ -11,9 +11,7 @@ extension Queue where Transport: ~Copyable {
     @inline(__always)
     mutating func finish(_ tag: Tag) {
         let request = requests[tag]
-        guard request.isPlain, stores.count == 1, !transport.copiesOnDemand else {
-            return finishByPlan(tag)
-        }
+        guard request.isPlain, isDirect else { return finishByPlan(tag) }
         var transfer = Transfer(
             request.op,
             request.io,
@@ -35,6 +33,7 @@ extension Queue where Transport: ~Copyable {
 
     @inline(never)
     private mutating func finishByPlan(_ tag: Tag) {
+        if requests.isTraced { noteDecision(tag) }
         makePlan(tag)
         carryOut(tag)
         endOrWait(tag)
@@ -49,6 +48,7 @@ extension Queue where Transport: ~Copyable {
             request.plan.next += 1
             let store = Int(requests[transfer: tag, index].store)
             let data = dataForTransfers(tag)
+            if requests.isTraced { noteBegin(tag, transfer: index) }
             transport.willCarryOut(requests[transfer: tag, index], for: tag)
             goOn(tag, transfer: index, stores[store].begin(&requests[transfer: tag, index], data))
         }
@@ -74,11 +74,13 @@ extension Queue where Transport: ~Copyable {
 
     private mutating func goOn(_ tag: Tag, transfer index: Int, _ step: StoreStep) {
         switch step {
-        case .done: break
+        case .done: if requests.isTraced { noteEnd(tag, transfer: index, errno: 0) }
         case .submit(let operation):
             requests[tag].plan.underWay += 1
             transport.submit(operation, for: tag, transfer: index)
-        case .failed(let errno, let note): fail(tag, errno, note)
+        case .failed(let errno, let note):
+            if requests.isTraced { noteEnd(tag, transfer: index, errno: errno) }
+            fail(tag, errno, note)
         }
     }
 
@@ -206,7 +208,7 @@ extension Queue where Transport: ~Copyable {
         let result = transport.copiesOnDemand ? pushed(tag, result) : result
         count(tag, result)
         requests[tag].io.live = 0
-        requests.move(tag, from: .serving, to: .withDriver)
+        requests.move(tag, from: .serving, to: .withDriver, result: result)
         transport.commit(tag, Commit(result: result))
     }
 

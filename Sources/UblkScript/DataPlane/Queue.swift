@@ -36,6 +36,11 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     var prepared: LoadedScript?
     var reload: ScriptReload?
 
+    /// Keeps what ``RequestTable/trace`` writes to; nil: nobody traces.
+    var traceRing: TraceRing?
+    /// A plain IO is one transfer that nobody wants to see, of data that is there, so it needs no plan.
+    var isDirect: Bool
+
     private var sequence: UInt64 = 0
     private var abortedTags = 0
     private(set) var isDraining = false
@@ -59,6 +64,8 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         rules = loaded.rules
         self.configuration = configuration
         stores = StoreTable(configuration.stores)
+        let copies = self.transport.copiesOnDemand
+        isDirect = configuration.stores.count == 1 && !copies
         self.shared = shared
         self.control = control
         times = control.times.writer
@@ -135,7 +142,6 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     @inline(__always)
     private mutating func serve(_ tag: Tag) {
         let desc = transport.desc(tag)
-        requests.move(tag, from: .withDriver, to: .serving)
         sequence &+= 1
         let request = requests[tag]
         request.io.op = desc.opCode
@@ -148,6 +154,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         request.heals = 0
         request.endsWith = 0
         request.waited = .forNothing
+        requests.move(tag, from: .withDriver, to: .serving)
         guard let op = IOOp(rawValue: desc.opCode) else {
             control.counters.add(.otherOp)
             return refuse(tag)
@@ -277,6 +284,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     private mutating func isPostponed(_ tag: Tag) -> Bool {
         // Not while the device starts or drains: START and STOP would wait for the IO.
         guard isArmed else { return false }
+        if requests.isTraced { noteDecision(tag) }
         let request = requests[tag]
         let delay = request.decision.delay_ns
         if delay != 0, request.waited < .forDelay {

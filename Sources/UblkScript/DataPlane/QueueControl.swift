@@ -9,6 +9,8 @@ enum QueueMessage: Sendable {
     case adopt(Promise<Bool>)
     /// Forget it.
     case discard
+    /// Note the steps of requests in this ring from now on; nil: no more.
+    case trace(TraceRing?)
     /// From now on ask the script nothing and hold nothing: the device is being taken away.
     case drain
     /// Leave the loop, whatever is still parked.

@@ -58,6 +58,8 @@ protocol QueueTransport: ~Copyable {
     mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int)
     /// Offset of the scratch room from the start of a tag's data; whole pages.
     var scratchOffset: Int { get }
+    /// The clock for the steps of a trace, which goes on while ``now`` stands still.
+    var traceClock: TraceClock { get }
     /// A store is about to begin this transfer of the tag's; for a transport that keeps book of what is durable.
     mutating func willCarryOut(_ transfer: Transfer, for tag: Tag)
 }
@@ -73,6 +75,8 @@ extension QueueTransport where Self: ~Copyable {
 
     @inline(__always)
     mutating func willCarryOut(_ transfer: Transfer, for tag: Tag) {}
+
+    var traceClock: TraceClock { .real }
 }
 
 /// The scratch room of a tag, for data that a handler reads from a backing.

@@ -94,6 +94,10 @@ struct RequestTable: ~Copyable {
     private let transfers: UnsafeMutablePointer<Transfer>
     private let depth: Int
     private(set) var lifecycle: RequestLifecycle
+    /// Somebody traces; looked at by each move, beside what a move writes anyway.
+    private(set) var isTraced = false
+    /// Where steps are noted; nil: nobody traces.
+    private(set) var trace: QueueTrace?
 
     private static let segmentsEach = Int(US_SEGMENTS_MAX)
     private static let transfersEach = IOPlan.transfersMax
@@ -147,15 +151,28 @@ struct RequestTable: ~Copyable {
         }
     }
 
-    /// Moves a request from one state to another, and tells ``RequestLifecycle``.
+    /// Moves a request from one state to another, and tells ``RequestLifecycle``, and the trace when there is one.
     ///
+    /// - Parameter result: what is committed, of a move to ``Request/State/withDriver``.
     /// - Precondition: the request is in state `from`.
     @inline(__always)
-    mutating func move(_ tag: Tag, from: Request.State, to: Request.State) {
+    mutating func move(
+        _ tag: Tag,
+        from: Request.State,
+        to: Request.State,
+        result: Int32 = 0
+    ) {
         let request = self[tag]
         precondition(request.state == from)
         request.state = to
         lifecycle.moved(from: from, to: to)
+        if isTraced { note(tag, from: from, to: to, result: result) }
+    }
+
+    /// Notes the steps of requests there from now on; nil: no more.
+    mutating func note(into trace: QueueTrace?) {
+        self.trace = trace
+        isTraced = trace != nil
     }
 
     // MARK: For C

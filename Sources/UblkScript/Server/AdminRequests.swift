@@ -1,3 +1,5 @@
+import Glibc
+
 /// Answers the requests that arrive over a server's control socket.
 ///
 /// Owned by the ``ServerLoop``; main thread.
@@ -23,9 +25,35 @@ struct AdminRequests {
         return nil
     }
 
+    /// How long those who follow the trace are waited for; they ask ten times a second.
+    private static let followersSeconds = 0.2
+
+    /// Whoever follows the trace of a device that is about to be taken away: they get the end of it afterwards, when
+    /// they could not ask for it any more.
+    private func followers(before request: AdminRequest) -> [AdminCaller] {
+        guard case .server(.takeDown) = request, server.runningTrace != nil,
+            let callers = server.callers
+        else { return [] }
+        var found: [AdminCaller] = []
+        var limit = TimeLimit(seconds: Self.followersSeconds)
+        while !limit.isOver() {
+            var events = callers.events
+            unsafe poll(&events, nfds_t(events.count), TimeLimit.stepMilliseconds / 5)
+            for caller in callers.turn() {
+                if caller.words.first == AdminCall.Verb.trace.rawValue {
+                    found.append(caller)
+                } else {
+                    caller.answer(ok: false, "device \(server.id) is being taken away")
+                }
+            }
+        }
+        return found
+    }
+
     private func serve(_ caller: AdminCaller, _ beforeEnding: () -> Void) -> ServerLoop.Ending? {
         do throws(AdminRefusal) {
             let call = try AdminCall(words: caller.words)
+            let followers = followers(before: call.request)
             let answer = ControlAnswer(
                 dispatcher.answer(call.request),
                 asJSON: call.asJSON,
@@ -38,6 +66,7 @@ struct AdminRequests {
                 ending = deletes ? .deleted : .stopped
                 beforeEnding()
             }
+            for follower in followers { _ = serve(follower) {} }
             caller.answer(ok: answer.isOK, answer.text)
             return ending
         } catch {

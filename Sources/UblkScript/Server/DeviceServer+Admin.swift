@@ -14,6 +14,7 @@ extension DeviceServer: AdministeredDevice {
         case .status: .status(status)
         case .reload(let request): reload(request)
         case .ledger(let request): ledger(request)
+        case .trace(let request): trace(request)
         case .reached(let milestone): report(on: milestone)
         case .takeDown(let deletes, let seconds):
             takeDown(seconds) { seconds throws(DeviceError) in

@@ -47,6 +47,9 @@ final class DeviceServer {
     var outside: OutsideControl { lifecycle.outside }
     let lines: LinePipe
     let ledgerFile: LedgerFile?
+    /// nil: nobody follows the requests.
+    var runningTrace: RunningTrace?
+    var tracesBegun: UInt64 = 0
     private let backings: DeviceStores<FileStore>
     var id: DeviceID { lifecycle.id }
     var info: DeviceInfo { lifecycle.info }

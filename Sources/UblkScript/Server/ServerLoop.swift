@@ -28,7 +28,7 @@ struct ServerLoop {
     /// Interval of looking for a stop by another program while IOs wait.
     private static let watchMilliseconds: Int32 = 1000
 
-    /// Interval of looking for trigger files, when rules have any.
+    /// Interval of looking for trigger files, when rules have any, and for the end of a trace.
     private static let triggerMilliseconds: Int32 = 100
 
     static let stopSignals: [Int32] = [SIGINT, SIGTERM, SIGHUP]
@@ -62,6 +62,7 @@ struct ServerLoop {
             logLines()
             server.ruleCounters.lookForTriggers(server.rules)
             watchForStop()
+            server.endUnreadTrace()
             if server.isStopWanted, let ending = stopForScript() { return ending }
             if count > 0, events[2].revents != 0 { return endedFromOutside() }
             if count > 0, events[1].revents != 0, let ending = stopForSignal() { return ending }
@@ -72,6 +73,7 @@ struct ServerLoop {
     private var wait: Int32 {
         let usual =
             server.rules.contains { $0.trigger != nil }
+                || server.runningTrace != nil
             ? Self.triggerMilliseconds : Self.watchMilliseconds
         return min(usual, server.callers?.millisecondsToLook ?? usual)
     }

@@ -24,6 +24,8 @@ struct SimulatedDevice: ~Copyable {
         var logFD: Int32 = -1
         /// Number of records that the ledger keeps; nil: as the script says.
         var ledgerCapacity: Int?
+        /// Number of steps that the trace of a queue keeps; nil: nobody traces.
+        var traceCapacity: Int?
     }
 
     let plan: LoadedScript.Plan
@@ -127,7 +129,7 @@ struct SimulatedDevice: ~Copyable {
             wakeup: wakeup,
             interventions: parts.options.interventions
         )
-        let queue = try Queue(
+        var queue = try Queue(
             transport: transport,
             loaded: loaded,
             configuration: QueueConfiguration(
@@ -144,7 +146,9 @@ struct SimulatedDevice: ~Copyable {
             control: control,
             report: parts.log
         )
-        return SimulatedLane(number: id, control: control, queue: queue)
+        let trace = parts.options.traceCapacity.map { TraceRing(queue: id, capacity: $0) }
+        if let trace { queue.beginTrace(trace) }
+        return SimulatedLane(number: id, control: control, trace: trace, queue: queue)
     }
 
     /// Of the stores that are memory; those of files are the files'.
@@ -221,6 +225,8 @@ struct SimulatedDevice: ~Copyable {
         guard let oracle = machine.application.oracle else { return nil }
         for lane in lanes {
             lane.control.armed.store(false, ordering: .relaxed)
+            // The application does not see this.
+            lane.queue.trace(into: nil)
             if plan.handlers & IOOp.read.bit != 0 { lane.queue.configuration.alwaysAsks = true }
         }
         return read(oracle, nil, isAfterPowerLoss: false)
@@ -268,6 +274,7 @@ struct SimulatedDevice: ~Copyable {
     /// The device goes when what is in flight is over.
     mutating func end() {
         machine.application.isKept = false
+        for lane in lanes { lane.queue.trace(into: lane.trace) }
         run()
     }
 

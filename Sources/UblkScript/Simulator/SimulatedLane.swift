@@ -4,12 +4,20 @@
 final class SimulatedLane {
     let number: QueueID
     let control: QueueControl
+    /// The steps of its requests; nil: they are not traced.
+    let trace: TraceRing?
     /// Its transport belongs to it.
     var queue: Queue<SimulatedTransport>
 
-    init(number: QueueID, control: QueueControl, queue: consuming Queue<SimulatedTransport>) {
+    init(
+        number: QueueID,
+        control: QueueControl,
+        trace: TraceRing?,
+        queue: consuming Queue<SimulatedTransport>
+    ) {
         self.number = number
         self.control = control
+        self.trace = trace
         self.queue = queue
     }
 

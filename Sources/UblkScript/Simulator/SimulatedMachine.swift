@@ -5,9 +5,15 @@ import SystemPackage
 ///
 /// Each queue has a ``SimulatedTransport`` of its own, which refers to this. All of them work on one thread, by turns
 /// (``SimulatedDevice/turn()``); all chance comes from one seed, so a run can be repeated.
+@safe
 final class SimulatedMachine {
+    // Safety: one instant, freed in deinit; whoever looks at it, a queue's trace, keeps this.
+    let clock = UnsafeMutablePointer<Instant>.allocate(capacity: 1)
     /// Stands still while a queue works.
-    var now = Instant(nanoseconds: 0)
+    var now: Instant {
+        get { unsafe clock.pointee }
+        set { unsafe clock.pointee = newValue }
+    }
     var application: SimulatedApplication
     var files: [SimulatedFile]
     /// What a power loss takes from the stores that are memory, by number of the store.
@@ -57,7 +63,10 @@ final class SimulatedMachine {
         self.images = images
         self.controls = controls
         random = SplitMix64(seed: seed, stream: 3)
+        unsafe clock.initialize(to: Instant(nanoseconds: 0))
     }
+
+    deinit { unsafe clock.deallocate() }
 
     var queues: Int { controls.count }
 
@@ -149,4 +158,8 @@ final class SimulatedMachine {
         let all = images.values + files.compactMap(\.image)
         return all.flatMap { $0.losePower() }.sorted { $0.lowerBound < $1.lowerBound }
     }
+}
+
+extension SimulatedTransport {
+    var traceClock: TraceClock { unsafe .simulated(machine.clock) }
 }

@@ -21,6 +21,8 @@ struct Simulation {
     /// Faults happen from the start; otherwise nothing is decided, as before START_DEV has
     /// returned.
     var isArmed = true
+    /// Every step of every request is kept in the result.
+    var keepsTrace = false
     /// Where the script's `log()` goes; -1: nowhere.
     var logFD: Int32 = -1
     /// A function that is called again and again on a thread of its own, with the number of IOs that arrived so far;
@@ -34,6 +36,8 @@ struct Simulation {
 
     /// A million records are more than people read; the memory is only used as they come.
     static let ledgerCapacity = 1 << 20
+    /// Of steps, for each queue; some are for each request.
+    static let traceCapacity = 1 << 20
 
     struct Result {
         var report: SimulationReport
@@ -51,6 +55,7 @@ struct Simulation {
         let ledgerTotal: UInt64
         let counters: QueueCounters
         let times: IOTimes
+        let trace: TraceRing?
     }
 
     /// Runs the workload to its end.
@@ -68,7 +73,8 @@ struct Simulation {
             watchdog: watchdog,
             isArmed: isArmed,
             logFD: logFD,
-            ledgerCapacity: Self.ledgerCapacity
+            ledgerCapacity: Self.ledgerCapacity,
+            traceCapacity: keepsTrace ? Self.traceCapacity : nil
         )
         var device = try SimulatedDevice(plan, options) { tags, keepsData in
             application(plan, sizeBytes, tags: tags, keepsData: keepsData)
@@ -87,7 +93,8 @@ struct Simulation {
                     ledger: lane.ledger,
                     ledgerTotal: total,
                     counters: lane.control.counters,
-                    times: lane.control.times
+                    times: lane.control.times,
+                    trace: lane.trace
                 )
             }
         )

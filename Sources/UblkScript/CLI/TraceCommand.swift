@@ -1,0 +1,101 @@
+import ArgumentParser
+import Glibc
+
+/// `trace ID`: prints each step of each request, live.
+struct TraceCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "trace",
+        abstract: "Follow each request of a device through the ublk protocol, step by step.",
+        discussion: """
+            A line a step: FETCH_REQ, the request with its decoded io descriptor, what was decided and by which rule or \
+            handler, waits, transfers of stores, COMMIT_AND_FETCH_REQ with the result, ABORT. In front of it stand the time \
+            since the trace began, the queue and tag, and the time since the request arrived.
+
+            Ctrl-C ends it, and the device goes on untouched. A queue waits for nobody: steps that come faster than they are \
+            read are counted as lost. simulate SCRIPT --trace prints the same without root. See docs/trace.md.
+            """
+    )
+
+    @OptionGroup var device: DeviceArgument
+
+    @Flag(help: "Say of the first step of each kind what it means.")
+    var explain = false
+
+    @Flag(help: "One JSON object a line.")
+    var json = false
+
+    @Option(help: "End after so many steps.")
+    var count: Int?
+
+    @Option(help: "End after so many seconds.")
+    var seconds: Double?
+
+    func validate() throws {
+        try TracePrinter.check(explains: explain, isJSON: json)
+        if let count, count < 1 {
+            throw ValidationError("--count \(count): at least 1 is expected")
+        }
+        if let seconds, !(seconds > 0 && seconds <= 1e9) {
+            throw ValidationError("--seconds \(seconds): a time above 0 is expected")
+        }
+    }
+
+    func run() throws {
+        let server = try ServerClient(try device.idOrSole())
+        var printer = TracePrinter(explains: explain, isJSON: json)
+        var limit = seconds.map { TimeLimit(seconds: $0) }
+        var left = count ?? .max
+        var cursor: [String] = []
+        while let page = try ask(server, cursor) {
+            cursor = page.cursor
+            try printer.show(page.steps.prefix(left))
+            left -= min(left, page.steps.count)
+            if left == 0 || limit?.isOver() == true { return }
+            if !page.hasMore { usleep(100_000) }
+        }
+    }
+
+    /// Asks for the next page; nil when the device is gone.
+    private func ask(_ server: ServerClient, _ cursor: [String]) throws -> TracePage? {
+        let isFirst = cursor.isEmpty
+        let pid = server.record.serverPID
+        if !isFirst, !ServerProcess.isAlive(pid) { return nil }
+        let answer: String
+        do { answer = try server.ask(.trace, cursor) } catch {
+            if !isFirst, ServerProcess.waitForExit(pid, seconds: 5) { return nil }
+            throw error
+        }
+        guard let page = JSON.decode(TracePage.self, Array(answer.utf8)) else {
+            throw server.isOfAnotherVersion
+        }
+        return page
+    }
+}
+
+/// Prints the steps of a trace.
+struct TracePrinter {
+    private let isJSON: Bool
+    private var text: TraceText
+
+    init(explains: Bool, isJSON: Bool) {
+        self.isJSON = isJSON
+        text = TraceText(explains: explains)
+    }
+
+    mutating func lines(_ steps: some Sequence<TraceStep>) -> [String] {
+        steps.flatMap { isJSON ? [JSON.text($0)] : text.lines($0) }
+    }
+
+    mutating func show(_ steps: some Sequence<TraceStep>) throws {
+        for line in lines(steps) {
+            if isJSON { Output.line(line) } else { Output.record(line) }
+        }
+        try Output.flush()
+    }
+
+    static func check(explains: Bool, isJSON: Bool) throws {
+        if explains, isJSON {
+            throw ValidationError("--explain is for people, --json for programs: not both")
+        }
+    }
+}

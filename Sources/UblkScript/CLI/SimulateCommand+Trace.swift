@@ -7,14 +7,15 @@ extension SimulateCommand {
         if explain, !trace {
             throw ValidationError("--explain says what the lines of --trace mean")
         }
-        try TracePrinter.check(explains: explain, isJSON: json)
+        if output != nil, !trace { throw ValidationError("--output takes the steps of --trace") }
+        try TracePrinter.check(explains: explain, isJSON: json && output == nil, output)
         if trace { try refuse("--trace", ["--bench", "--test", "--ledger"]) }
     }
 
     /// The lines of the trace.
-    func traceLines(_ result: Simulation.Result, _ plan: LoadedScript.Plan) -> [String] {
-        var printer = TracePrinter(explains: explain, isJSON: json)
-        return printer.lines(steps(result, plan))
+    func traceLines(_ result: Simulation.Result, _ plan: LoadedScript.Plan) throws -> [String] {
+        var printer = try TracePrinter(explains: explain, isJSON: json, output)
+        return try printer.lines(steps(result, plan))
     }
 
     private func steps(_ result: Simulation.Result, _ plan: LoadedScript.Plan) -> [TraceStep] {

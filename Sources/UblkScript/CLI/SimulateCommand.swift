@@ -68,6 +68,13 @@ struct SimulateCommand: ParsableCommand {
     var explain = false
 
     @Option(
+        name: [.customShort("o"), .long],
+        help: "With --trace: write the steps to a file for ui.perfetto.dev instead.",
+        completion: .file()
+    )
+    var output: String?
+
+    @Option(
         help: "Compare what would be printed with a file, and fail when it differs.",
         completion: .file()
     )
@@ -247,7 +254,7 @@ struct SimulateCommand: ParsableCommand {
         }
         let report = json ? JSON.text(result.report) : SimulationText(result.report).text
         let lines =
-            (ledger ? lines(result, plan) : []) + (trace ? traceLines(result, plan) : [])
+            (ledger ? lines(result, plan) : []) + (trace ? try traceLines(result, plan) : [])
             + report.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
         return (result.report, lines)
     }

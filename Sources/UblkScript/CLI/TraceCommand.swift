@@ -24,6 +24,13 @@ struct TraceCommand: ParsableCommand {
     @Flag(help: "One JSON object a line.")
     var json = false
 
+    @Option(
+        name: [.customShort("o"), .long],
+        help: "Write the steps to a file for ui.perfetto.dev instead of printing them.",
+        completion: .file()
+    )
+    var output: String?
+
     @Option(help: "End after so many steps.")
     var count: Int?
 
@@ -31,7 +38,7 @@ struct TraceCommand: ParsableCommand {
     var seconds: Double?
 
     func validate() throws {
-        try TracePrinter.check(explains: explain, isJSON: json)
+        try TracePrinter.check(explains: explain, isJSON: json, output)
         if let count, count < 1 {
             throw ValidationError("--count \(count): at least 1 is expected")
         }
@@ -42,7 +49,7 @@ struct TraceCommand: ParsableCommand {
 
     func run() throws {
         let server = try ServerClient(try device.idOrSole())
-        var printer = TracePrinter(explains: explain, isJSON: json)
+        var printer = try TracePrinter(explains: explain, isJSON: json, output)
         var limit = seconds.map { TimeLimit(seconds: $0) }
         var left = count ?? .max
         var cursor: [String] = []
@@ -76,24 +83,37 @@ struct TraceCommand: ParsableCommand {
 struct TracePrinter {
     private let isJSON: Bool
     private var text: TraceText
+    /// Where the steps go instead; nil: they are printed.
+    private let file: TraceFile?
 
-    init(explains: Bool, isJSON: Bool) {
+    /// - Parameter output: name of a file for Perfetto.
+    init(explains: Bool, isJSON: Bool, _ output: String?) throws {
         self.isJSON = isJSON
+        file = try output.map { try TraceFile($0) }
         text = TraceText(explains: explains)
     }
 
-    mutating func lines(_ steps: some Sequence<TraceStep>) -> [String] {
-        steps.flatMap { isJSON ? [JSON.text($0)] : text.lines($0) }
+    /// The lines to print for steps: none when they go to a file.
+    mutating func lines(_ steps: some Sequence<TraceStep>) throws -> [String] {
+        if let file {
+            try file.add(steps)
+            return []
+        }
+        return steps.flatMap { isJSON ? [JSON.text($0)] : text.lines($0) }
     }
 
     mutating func show(_ steps: some Sequence<TraceStep>) throws {
-        for line in lines(steps) {
+        for line in try lines(steps) {
             if isJSON { Output.line(line) } else { Output.record(line) }
         }
         try Output.flush()
     }
 
-    static func check(explains: Bool, isJSON: Bool) throws {
+    static func check(explains: Bool, isJSON: Bool, _ output: String?) throws {
+        if output == "" { throw ValidationError("--output: the name of a file is expected") }
+        if explains, output != nil {
+            throw ValidationError("--explain is for what is printed, and --output prints nothing")
+        }
         if explains, isJSON {
             throw ValidationError("--explain is for people, --json for programs: not both")
         }

@@ -536,8 +536,12 @@ t_a_device_that_cannot_be_quiesced_goes_on() {
 # ---- add --restart ----
 
 is_served_by_another() { # PID
-  server=$(ublk-script list "$id" --json | json_value serverPID)
-  has_state LIVE && [ "$server" != "$1" ] && ublk-script ctl "$id" stats >/dev/null 2>&1
+  local record
+  record=$(ublk-script list "$id" --json)
+  server=$(json_value serverPID <<<"$record")
+  # without a server it is -1, which no kill may get
+  [ "$(json_value state <<<"$record")" = LIVE ] && [ "$server" -gt 1 ] && [ "$server" != "$1" ] &&
+    ublk-script ctl "$id" stats >/dev/null 2>&1
 }
 
 t_with_restart_another_server_comes_by_itself_until_they_die_too_quickly() {

@@ -1,14 +1,14 @@
 #!/bin/bash
 # time limit: 400
 # Devices whose server dies and that are served again: what becomes of IO meanwhile, and that no byte is wrong
-# afterwards. Servers are killed at random moments under load, 5 times in each mode; DEVICE_TEST_LONG=1 does it 170
-# times (500 in all, an hour and more; DEVICE_TEST_PATIENCE=20 gives it the time). The moments are those of the seed
-# RECOVER_SEED, which each case prints.
+# afterwards. Servers are killed at random moments under load, 5 times in each mode, or RECOVER_KILLS times;
+# DEVICE_TEST_LONG=1 does it 170 times (500 in all, an hour and more; DEVICE_TEST_PATIENCE=20 gives it the time). The
+# moments are those of the seed RECOVER_SEED, which each case prints.
 . "$(dirname "$0")/lib.sh"
 
 long=${DEVICE_TEST_LONG:-0}
-kills=5
-[ "$long" != 1 ] || kills=170
+kills=${RECOVER_KILLS:-5}
+[ "$long" != 1 ] || kills=${RECOVER_KILLS:-170}
 
 # Reads of the second MiB hang once `ctl ID on` was given, those of the third are slow.
 waiting_script() {

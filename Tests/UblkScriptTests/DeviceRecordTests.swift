@@ -77,6 +77,21 @@ import Testing
         try server.takeDown(deletes: true, patienceSeconds: 5)
     }
 
+    @Test func `a device that is recovered has the data mode that it had`() throws {
+        let world = ServerWorld()
+        world.recovery = .wait
+        var first: DeviceServer? = try world.server(settings: ["data=user_copy"])
+        let record = try #require(first).bringUp()
+        if let first { world.kill(first) }
+        first = nil
+        // As one that chooses otherwise, or after a reload of another script.
+        let second = try world.server(recovering: record)
+        #expect(second.plan.config.data == nil && second.data.mode == .userCopy)
+        #expect(second.data.reason == record.dataReason)
+        #expect(try second.bringUp().data == "user_copy")
+        try second.takeDown(deletes: true, patienceSeconds: 5)
+    }
+
     @Test func `a record of the first format is read, and stays what it is`() throws {
         let text = """
             {"backing":"memory","cookie":77,"id":3,"logicalBlockBytes":512,"script":"/tmp/faulty.lua",\

@@ -27,6 +27,15 @@ struct DataChoice: Equatable {
         reason = "data = \"\(asked.rawValue)\" asks for it"
     }
 
+    /// The choice of the server that died: the device has its mode for good, whatever this program would choose.
+    ///
+    /// Fails without a record, and for a record without a mode that this program knows.
+    init?(_ record: DeviceRecord?) {
+        guard let mode = record?.data.flatMap({ DataMode(rawValue: $0) }) else { return nil }
+        self.mode = mode
+        reason = record?.dataReason ?? ""
+    }
+
     private static func refusal(_ mode: DataMode, _ missing: [Feature]) -> String {
         let flags = missing.map { "\($0.name) (from kernel \($0.since))" }
         return """

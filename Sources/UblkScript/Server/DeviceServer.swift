@@ -90,8 +90,12 @@ final class DeviceServer {
             recovering: request.recovered
         )
         self.lifecycle = lifecycle
-        data = try DataChoice(plan.config.data) { () throws(DeviceError) in
-            try lifecycle.driver.features()
+        if let kept = DataChoice(request.recovered) {
+            data = kept
+        } else {
+            data = try DataChoice(plan.config.data) { () throws(DeviceError) in
+                try lifecycle.driver.features()
+            }
         }
         lines = try LinePipe()
         let newFiles = request.newFiles

@@ -321,10 +321,8 @@ final class FakeDriver: DriverAccess, Sendable {
             guard DeviceInfo(try device(command).info).features.contains(.quiesce) else {
                 throw .notSupported
             }
-            state.withLock { $0.devices[id]?.isStopped = true }
         case .startDevice, .endRecovery:
             state.withLock {
-                $0.devices[id]?.isStopped = false
                 $0.devices[id]?.hasDisk = true
                 $0.devices[id]?.info.state = 1
                 $0.devices[id]?.info.ublksrv_pid = Int32(truncatingIfNeeded: command.data)

@@ -47,8 +47,8 @@ t_the_steps_of_an_io_come_in_order_with_what_its_descriptor_says() {
     "$(steps_at write 2048 | sed -n 's/.*"t":\([0-9]*\).*/\1/p' | sort -n)"
   while read -r output; do expect_json trace; done <steps
   # whoever ends the trace leaves the device as it is
-  kill -INT $tracer
-  wait $tracer || true
+  kill "$tracer"
+  wait "$tracer" || true
   expect_equal "bytes" "$(bytes_in "$dev" 1048576 8192)" 61
   expect_equal "state" "$(state_of "$id")" LIVE
 }
@@ -67,8 +67,8 @@ t_a_delayed_io_and_a_failed_one_show_their_rule() {
   expect_equal "steps" "$(names_at read 16384)" "request decision COMMIT_AND_FETCH_REQ "
   steps_at read 16384 | grep '"step":"decision"' | grep -q '"who":"two.lua:3 bad"'
   steps_at read 16384 | grep COMMIT_AND_FETCH_REQ | grep -q '"errno":"ENODATA","io":.*"result":-61'
-  kill -INT $tracer
-  wait $tracer || true
+  kill "$tracer"
+  wait "$tracer" || true
   # of a fresh trace, as text, with what it means
   ublk-script trace "$id" --explain --count 8 >text &
   tracer=$!
@@ -88,8 +88,8 @@ t_a_file_under_the_device_shows_when_its_transfer_begins_and_ends() {
   fill "$dev" 1048576 4096 62
   wait_until 20 is_committed write 2048
   expect_equal "steps" "$(names_at write 2048)" "request decision store_begin store_end COMMIT_AND_FETCH_REQ "
-  kill -INT $tracer
-  wait $tracer || true
+  kill "$tracer"
+  wait "$tracer" || true
 }
 
 t_with_user_copy_the_copies_of_the_server_are_steps() {
@@ -103,8 +103,8 @@ t_with_user_copy_the_copies_of_the_server_are_steps() {
     "request decision copy_in store_begin store_end COMMIT_AND_FETCH_REQ "
   expect_equal "steps" "$(names_at read 2048 with_copies)" \
     "request decision store_begin store_end copy_out COMMIT_AND_FETCH_REQ "
-  kill -INT $tracer
-  wait $tracer || true
+  kill "$tracer"
+  wait "$tracer" || true
 }
 
 t_who_does_not_read_holds_nothing_up_and_is_told() {
@@ -120,8 +120,8 @@ t_who_does_not_read_holds_nothing_up_and_is_told() {
   # a trace that nobody reads is switched off, and the reader is told of that or of the steps that it has missed
   cat <&7 >text &
   wait_until 30 grep -Eq '  (lost|gap)  ' text
-  kill -INT $tracer
-  wait $tracer || true
+  kill "$tracer"
+  wait "$tracer" || true
   exec 7<&-
   expect_equal "read" "$(read_errno "$dev" 0 4096)" ok
 }

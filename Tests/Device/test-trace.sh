@@ -79,6 +79,11 @@ t_a_delayed_io_and_a_failed_one_show_their_rule() {
   grep -q 'read, sector 8192, 4096 bytes' text
   grep -q '    | .*io descriptor' text
   expect_equal "steps" "$(grep -c '^[0-9]' text)" 8
+  # and for Perfetto: packets, each behind the key of field 1
+  expect_status 0 ublk-script trace "$id" --count 1 -o t.perfetto-trace
+  expect_equal "output" "$output" ""
+  expect_equal "first byte" "$(od -An -tx1 -N1 t.perfetto-trace | tr -d ' ')" 0a
+  grep -q 'queue 0' t.perfetto-trace
 }
 
 t_a_file_under_the_device_shows_when_its_transfer_begins_and_ends() {

@@ -138,6 +138,13 @@ final class DeviceServer {
 
     /// A random cookie that is exact as a JSON number.
     static func newCookie() -> UInt64 { UInt64.random(in: 1..<(1 << 53)) }
+    /// The paths that this server opens later, and those that the next one of the device does, as named and resolved.
+    var neededPaths: [String] {
+        let named = backings.files.map(\.path) + [request.ledgerFile].compactMap { $0 }
+        return ["/", "/proc", "/sys", "/dev", request.state.path] + named
+            + named.map(AbsolutePath.of)
+    }
+
     /// The cleanup to start when this process has to end at once.
     var aftermath: Aftermath { Aftermath(cookie: request.cookie) }
     /// Removes the files that were made for a device that did not come up.

@@ -58,6 +58,7 @@ struct AddCommand: ParsableCommand {
                 "--restart: the device would end with its server: add it with recovery=wait, reissue or fail, too"
             )
         }
+        try lookAtKernel()
         if foreground {
             let request = try options.request(
                 source,
@@ -73,6 +74,14 @@ struct AddCommand: ParsableCommand {
                 + ["--patience=\(patience.patience)"]
             try ServerSpawn.start(source, settings) { try reportAnswer($0, queues: queues) }
         }
+    }
+
+    /// Says what is wrong with the kernel, or refuses to use it.
+    private func lookAtKernel() throws {
+        let release = KernelFlaw.runningRelease
+        guard let flaw = KernelFlaw.of(release: release) else { return }
+        guard !flaw.isFatal else { throw Failure(flaw.text(release)) }
+        Output.error(flaw.text(release))
     }
 
     private func reportAnswer(_ answer: String, queues: UInt16) throws {

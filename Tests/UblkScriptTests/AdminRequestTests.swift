@@ -155,6 +155,9 @@ import Testing
                 try AdminCall(words: ["quiesce", "9"]).request,
             case .server(.takeDown(deletes: false, patienceSeconds: nil)) =
                 try AdminCall(words: ["stop"]).request,
+            case .server(.resize(let larger)) = try AdminCall(words: ["resize", "+1G"]).request,
+            case .server(.resize(let smaller)) =
+                try AdminCall(words: ["resize", "4096", "force"]).request,
             case .server(.reached(.rule("bad", times: 3))) =
                 try AdminCall(words: ["reached", "rule", "bad", "3"]).request,
             case .server(.ledger(let ledger)) =
@@ -168,6 +171,8 @@ import Testing
             Issue.record("a call is read wrong")
             return
         }
+        #expect(larger == ResizeRequest(.more(1 << 30)))
+        #expect(smaller == ResizeRequest(.bytes(4096), isForced: true))
         #expect(ledger.isJSON && ledger.mark == "go" && ledger.from == [3, 0, 5])
         #expect(reload.isOther && reload.source.path == "a.lua")
         #expect(reload.settings.map(\.key) == ["size"])

@@ -180,6 +180,29 @@ import Testing
         }
     }
 
+    @Test func `memory grows in its place, keeps what it has, and is zero beyond`() throws {
+        let store = try MemoryStore(sizeBytes: 4096 + 512, reachBytes: 1 << 30)
+        let before = store.view
+        var byte: UInt8 = 0xee
+        unsafe before.write(at: 4096 + 511, length: 1, from: &byte)
+        try store.grow(to: 1 << 20)
+        #expect(store.sizeBytes == 1 << 20 && store.view.isSame(as: before))
+        #expect(before.sizeBytes == 4096 + 512)
+        var read: [UInt8] = [1, 1]
+        unsafe read.withUnsafeMutableBytes {
+            unsafe store.view.read(at: 4096 + 511, length: 2, into: $0.baseAddress!)
+        }
+        #expect(read == [0xee, 0])
+        unsafe store.view.write(at: (1 << 20) - 1, length: 1, from: &byte)
+        // Never smaller.
+        try store.grow(to: 4096)
+        #expect(store.sizeBytes == 1 << 20)
+        #expect(throws: MemoryStore.NoMemory.self) { try store.grow(to: (1 << 30) + 512) }
+        #expect(throws: MemoryStore.NoMemory.self) {
+            try MemoryStore(sizeBytes: 4096).grow(to: 8192)
+        }
+    }
+
     @Test func `memory of no size is refused`() {
         #expect(throws: MemoryStore.NoMemory.self) { try MemoryStore(sizeBytes: 0) }
         #expect(throws: MemoryStore.NoMemory.self) { try MemoryStore(sizeBytes: 1 << 60) }

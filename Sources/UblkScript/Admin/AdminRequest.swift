@@ -15,6 +15,7 @@ enum ServerRequest: Sendable {
     case statistics
     case status
     case reload(ReloadRequest)
+    case resize(ResizeRequest)
     case ledger(LedgerRequest)
     case trace(TraceRequest)
     case reached(Milestone)
@@ -32,7 +33,7 @@ enum ServerRequest: Sendable {
         switch self {
         case .takeDown(let deletes, _): deletes
         case .stopIfUnused, .quiesce: false
-        case .statistics, .status, .reload, .ledger, .trace, .reached: nil
+        case .statistics, .status, .reload, .resize, .ledger, .trace, .reached: nil
         }
     }
 }
@@ -170,6 +171,7 @@ struct AdminCall: Sendable {
         case controlAsJSON = "ctl-json"
         case status
         case reload
+        case resize
         case ledger
         case trace
         case reached
@@ -196,6 +198,7 @@ struct AdminCall: Sendable {
             asJSON = true
         case .status: request = .server(.status)
         case .reload: request = .server(.reload(try ReloadRequest(words: arguments)))
+        case .resize: request = .server(.resize(try ResizeRequest(words: arguments)))
         case .ledger: request = .server(.ledger(try LedgerRequest(words: arguments)))
         case .trace: request = .server(.trace(try TraceRequest(words: arguments)))
         case .reached:

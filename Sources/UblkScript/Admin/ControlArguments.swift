@@ -134,3 +134,46 @@ struct ReloadRequest: Sendable {
         }
     }
 }
+
+/// The argument of `resize`.
+struct ResizeRequest: Equatable, Sendable {
+    enum Size: Equatable, Sendable {
+        case bytes(UInt64)
+        /// So many more than the device has.
+        case more(UInt64)
+    }
+
+    let size: Size
+    /// Also when the device becomes smaller.
+    let isForced: Bool
+
+    init(_ size: Size, isForced: Bool = false) {
+        self.size = size
+        self.isForced = isForced
+    }
+
+    /// Parses the words of the request: `SIZE` or `+SIZE`, then perhaps `force`.
+    init(words: [String]) throws(AdminRefusal) {
+        let text = words.first ?? ""
+        let isMore = text.hasPrefix("+")
+        guard let bytes = Quantity.bytes(String(text.dropFirst(isMore ? 1 : 0))),
+            bytes <= DeviceConfig.sizeMax
+        else {
+            throw AdminRefusal(
+                "\"\(text)\" is no size: 2G, 512M, 4096, or +1G for so much more is expected"
+            )
+        }
+        size = isMore ? .more(bytes) : .bytes(bytes)
+        isForced = words.dropFirst().first == "force"
+    }
+
+    /// The words of the request.
+    var words: [String] {
+        let text =
+            switch size {
+            case .bytes(let bytes): "\(bytes)"
+            case .more(let bytes): "+\(bytes)"
+            }
+        return isForced ? [text, "force"] : [text]
+    }
+}

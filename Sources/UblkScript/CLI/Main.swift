@@ -16,10 +16,9 @@ struct UblkScript: ParsableCommand {
         version: "ublk-script \(version)",
         subcommands: [
             AddCommand.self, DeleteCommand.self, ListCommand.self, StopCommand.self,
-            RecoverCommand.self, QuiesceCommand.self,
-            ControlScriptCommand.self, ReloadCommand.self, MapCommand.self, LedgerCommand.self,
-            TraceCommand.self, WaitCommand.self, StatsCommand.self,
-            FeaturesCommand.self,
+            RecoverCommand.self, QuiesceCommand.self, ControlScriptCommand.self, ReloadCommand.self,
+            ResizeCommand.self, MapCommand.self, LedgerCommand.self, TraceCommand.self,
+            WaitCommand.self, StatsCommand.self, FeaturesCommand.self,
             CheckCommand.self,
             SimulateCommand.self, FaultsCommand.self, ServeCommand.self, ServeAgainCommand.self,
             RawCommand.self,

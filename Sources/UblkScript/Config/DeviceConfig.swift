@@ -92,6 +92,13 @@ struct DeviceConfig: Sendable, Equatable {
 extension DeviceConfig {
     /// The largest device: 1 EiB, so that sums of a byte offset and a length stay within 63 bits.
     static let sizeMax: UInt64 = 1 << 60
+
+    /// The size up to which a device of `sizeBytes` can be made to grow: 8 times that, or 1 TiB when that is more.
+    ///
+    /// Addresses for what grows with it are set aside from the beginning.
+    static func reachBytes(of sizeBytes: UInt64) -> UInt64 {
+        max(sizeBytes, min(max(8 * min(sizeBytes, sizeMax), 1 << 40), 1 << 46))
+    }
     /// The largest `max_io`: a user-copy offset has 25 bits for the offset inside a request, so 32 MiB is the driver's
     /// limit in any mode.
     static let maxIOMax: UInt64 = 32 << 20

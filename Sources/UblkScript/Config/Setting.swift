@@ -80,6 +80,9 @@ struct Setting: Sendable {
         )
     }
 
+    /// The setting as it would be written on the command line.
+    var asTyped: String { "\(key)=\(plainText)" }
+
     /// The value as it would be written on the command line.
     var plainText: String {
         if case .string(let text) = value { text } else { Self.describe(value) }

@@ -152,6 +152,19 @@ struct ControlDevice: LockFreeQueries {
         try give(.quiesceDevice, device, data: 1000, seconds: seconds)
     }
 
+    /// Changes the size of a disk, which its users are told of.
+    ///
+    /// Only for a device that has a disk: drivers before 7.2 crash the kernel when it has none (`ublk_ctrl_set_size`).
+    ///
+    /// - Parameter sizeBytes: a multiple of the logical block, which the driver does not check.
+    func updateSize(
+        of device: DeviceID,
+        to sizeBytes: UInt64,
+        seconds: Int = changeSeconds
+    ) throws(DeviceError) {
+        try give(.updateSize, device, data: sizeBytes / 512, seconds: seconds)
+    }
+
     /// Gives any command that has only a number as its argument, as another program may.
     ///
     /// - Parameter data: UPDATE_SIZE: 512-byte sectors; QUIESCE_DEV: milliseconds.

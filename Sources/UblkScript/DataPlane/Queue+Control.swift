@@ -56,6 +56,9 @@ extension Queue where Transport: ~Copyable {
             case .discard: discardPrepared()
             case .trace(let ring):
                 if let ring { beginTrace(ring) } else { trace(into: nil) }
+            case .resize(let size, let promise):
+                resize(size)
+                promise.fulfil(true)
             case .drain: drain()
             case .quit: quit()
             }
@@ -87,6 +90,14 @@ extension Queue where Transport: ~Copyable {
         do throws(ScriptError) { return try script.ctl(words, asJSON: asJSON, now: now) } catch {
             throw .raised(error.text)
         }
+    }
+
+    /// Tells the store, the rules and the script where the device ends now.
+    private mutating func resize(_ size: DeviceSize) {
+        configuration.sizeBytes = size.deviceBytes
+        rules.deviceBytes = size.deviceBytes
+        if let bytes = size.storeBytes { stores[0].grow(to: bytes) }
+        tellSizes(script)
     }
 
     /// Holds requests that arrive from now on, undecided; or continues with those that are held so.

@@ -25,8 +25,13 @@ extension Queue where Transport: ~Copyable {
         if let puller = transport.puller {
             unsafe us_script_set_puller(script.handle, puller.forC)
         }
-        for (number, store) in configuration.stores.enumerated() {
-            let size = store.sizeBytes ?? configuration.sizeBytes
+        tellSizes(script)
+    }
+
+    /// Tells the script how large the backings are.
+    func tellSizes(_ script: borrowing Script) {
+        for number in 0..<stores.count {
+            let size = stores[number].sizeBytes ?? configuration.sizeBytes
             unsafe us_script_set_backing_size(script.handle, UInt32(number), size)
         }
     }

@@ -4,9 +4,9 @@ import CLua
 struct QueueConfiguration {
     let queue: QueueID
     let depth: Int
-    let sizeBytes: UInt64
+    var sizeBytes: UInt64
     let maxIOBytes: Int
-    /// The device's stores by number; 0 is the device's own.
+    /// The device's stores by number as the queue begins with them; 0 is the device's own.
     let stores: [Store]
     var onError: DeviceConfig.ErrorPolicy
     /// The most CPU time that a handler may use between two waits.

@@ -11,12 +11,21 @@ enum QueueMessage: Sendable {
     case discard
     /// Note the steps of requests in this ring from now on; nil: no more.
     case trace(TraceRing?)
+    /// The device has another size.
+    case resize(DeviceSize, Promise<Bool>)
     /// From now on ask the script nothing and hold nothing: the device is being taken away.
     case drain
     /// Leave the loop, whatever is still parked.
     case quit
 
     var isReload: Bool { if case .prepare = self { true } else { false } }
+}
+
+/// The size of a device and of its own store, which may be larger.
+struct DeviceSize: Sendable {
+    let deviceBytes: UInt64
+    /// nil: the store has no size.
+    let storeBytes: UInt64?
 }
 
 /// What a queue needs to go on with another script.

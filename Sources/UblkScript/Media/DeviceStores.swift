@@ -2,7 +2,7 @@
 ///
 /// Made once, before the queues, by the server or the simulator, which differ only in what a `File` is. Keeps memory
 /// and files alive for the queues, which work on ``views``. A new kind of store is a case of ``Owner``, a case of
-/// ``Store``, and a file of its own. Immutable after init; any thread.
+/// ``Store``, and a file of its own. A copy has the same stores. One thread at a time; the ``views`` are the queues'.
 struct DeviceStores<File> {
     private enum Owner: Sendable {
         case null
@@ -35,11 +35,14 @@ struct DeviceStores<File> {
 
     /// Makes the stores that the configuration asks for.
     ///
-    /// - Parameter open: opens or makes a file, and returns it with its size.
+    /// - Parameters:
+    ///   - reachBytes: how far memory of the device's own may grow; 0: not at all.
+    ///   - open: opens or makes a file, and returns it with its size.
     /// - Throws: any error of `open`, ``MemoryStore/NoMemory``, ``FileStore/Problem``. The caller removes the files
     ///   that `open` has made.
     init(
         _ config: DeviceConfig,
+        reachBytes: UInt64 = 0,
         open: (FileRequest) throws -> (file: File, sizeBytes: UInt64)
     ) throws {
         let least = config.sizeBytes ?? 0
@@ -54,6 +57,10 @@ struct DeviceStores<File> {
             own = owners[config.ownBacking - 1]
         } else if config.backing == .null {
             own = .null
+        } else if config.file == nil {
+            own = .memory(
+                try MemoryStore(sizeBytes: config.sizeBytes ?? 0, reachBytes: reachBytes)
+            )
         } else {
             own = try owner(config.file, config.sizeBytes, least, config, open)
         }
@@ -67,6 +74,30 @@ struct DeviceStores<File> {
     /// The file that has the device's own bytes; nil when they are not in a file.
     var ownFile: File? {
         if case .file(let view) = owners[0] { files[Int(view.file)] } else { nil }
+    }
+
+    /// Gives the device another size.
+    ///
+    /// Its own store grows with it when it has to, and never becomes smaller. Not for a device whose own store is a
+    /// declared backing.
+    ///
+    /// - Parameter grow: makes a file larger.
+    /// - Returns: the size of its own store in bytes; nil: it has none.
+    mutating func resize(
+        to sizeBytes: UInt64,
+        grow: (File, UInt64) throws -> Void
+    ) throws -> UInt64? {
+        switch owners[0] {
+        case .null: break
+        case .memory(let memory): try memory.grow(to: sizeBytes)
+        case .file(var view) where view.sizeBytes < sizeBytes:
+            try grow(files[Int(view.file)], sizeBytes)
+            view.sizeBytes = sizeBytes
+            owners[0] = .file(view)
+        case .file: break
+        }
+        self.sizeBytes = sizeBytes
+        return owners[0].view.sizeBytes
     }
 
     private mutating func owner(
@@ -116,7 +147,8 @@ extension DeviceStores<FileStore> {
     ///
     /// - Parameter newFiles: is told of files that are made; nil: none are. Existing files are not changed.
     init(_ config: DeviceConfig, newFiles: NewFiles?) throws {
-        try self.init(config) { request in
+        let reachBytes = config.sizeBytes.map(DeviceConfig.reachBytes) ?? 0
+        try self.init(config, reachBytes: reachBytes) { request in
             let file = try FileStore(
                 path: request.path,
                 sizeBytes: request.sizeBytes,

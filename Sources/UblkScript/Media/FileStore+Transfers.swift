@@ -10,7 +10,7 @@ extension FileStore {
         let writesThrough: Bool
         /// Index among the device's files.
         let file: Int32
-        let sizeBytes: UInt64
+        var sizeBytes: UInt64
         /// Size of an IO's buffer.
         let dataBytes: UInt64
         /// The best way to zero that the file has not refused.

@@ -88,6 +88,34 @@ final class FileStore: Sendable {
 
     deinit { close(fd) }
 
+    /// Makes the file larger.
+    ///
+    /// - Returns: the size that it had; nil when it was large enough.
+    /// - Throws: the file is as it was; a block device that is smaller, too, as its size is not ours to change.
+    func grow(to wanted: UInt64) throws(Problem) -> UInt64? {
+        let size = try Self.size(of: fd, path: path)
+        guard size < wanted else { return nil }
+        var status = stat()
+        guard unsafe fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            throw .tooSmall(path: path, has: size, needs: wanted)
+        }
+        try setSize(wanted)
+        return size
+    }
+
+    /// Takes back a ``grow(to:)`` before anybody has used it.
+    func shrink(to sizeBytes: UInt64) { try? setSize(sizeBytes) }
+
+    private func setSize(_ bytes: UInt64) throws(Problem) {
+        guard ftruncate(fd, off_t(bytes)) == 0 else {
+            throw .system(
+                call: "ftruncate to \(bytes) bytes",
+                path: path,
+                Errno(rawValue: Glibc.errno)
+            )
+        }
+    }
+
     /// Opens an existing file or block device; nil when there is none.
     ///
     /// The type is checked before the file is opened, because opening a fifo would wait for a writer, and opening some

@@ -1,17 +1,22 @@
 import Glibc
+import Synchronization
 import SystemPackage
 
 /// The owner of a store in anonymous memory, mapped whole and populated by the kernel on first write.
 ///
 /// One large MAP_NORESERVE mapping instead of a page directory of our own: the kernel then does holes, sharing between
 /// queues and freeing, without a lock or an allocation on the IO path. Concurrent writes to the same bytes may mix, as
-/// on a disk. Any thread.
+/// on a disk. A store that may grow has addresses set aside behind it, which cost nothing, so that queues need not be
+/// told of another place. Any thread.
 @safe
 final class MemoryStore: Sendable {
-    // Safety: the mapping lives as long as this object; every access is checked against
-    // `sizeBytes`.
+    // Safety: the mapping lives as long as this object; every access is checked against the size
+    // of a view, up to which the mapping is readable and writable.
     private nonisolated(unsafe) let base: UnsafeMutableRawPointer
-    let sizeBytes: UInt64
+    /// Length of the mapping.
+    private let reachBytes: UInt64
+    private let size: Atomic<UInt64>
+    var sizeBytes: UInt64 { size.load(ordering: .relaxed) }
 
     /// The address space or the overcommit policy does not allow the size.
     struct NoMemory: Error, CustomStringConvertible {
@@ -25,25 +30,51 @@ final class MemoryStore: Sendable {
         }
     }
 
-    init(sizeBytes: UInt64) throws(NoMemory) {
-        guard let length = Int(exactly: sizeBytes), length > 0,
-            let mapping = unsafe mmap(
-                nil,
-                length,
-                PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE),
-                -1,
-                0
-            ),
-            unsafe mapping != MAP_FAILED
-        else {
+    /// Maps the bytes, all zeroes.
+    ///
+    /// - Parameter reachBytes: the size up to which the store may grow; less where the address space does not allow it.
+    init(sizeBytes: UInt64, reachBytes: UInt64 = 0) throws(NoMemory) {
+        if reachBytes > sizeBytes, let mapping = unsafe Self.map(reachBytes, PROT_NONE) {
+            unsafe base = mapping
+            self.reachBytes = reachBytes
+            size = Atomic(0)
+            try grow(to: sizeBytes)
+            return
+        }
+        guard let mapping = unsafe Self.map(sizeBytes, PROT_READ | PROT_WRITE) else {
             throw NoMemory(bytes: sizeBytes, errno: Errno(rawValue: Glibc.errno))
         }
         unsafe base = mapping
-        self.sizeBytes = sizeBytes
+        self.reachBytes = sizeBytes
+        size = Atomic(sizeBytes)
     }
 
-    deinit { unsafe munmap(base, Int(sizeBytes)) }
+    private static func map(_ bytes: UInt64, _ protection: Int32) -> UnsafeMutableRawPointer? {
+        guard let length = Int(exactly: bytes), length > 0 else { return nil }
+        let flags = MAP_PRIVATE | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE)
+        let mapping = unsafe mmap(nil, length, protection, flags, -1, 0)
+        return unsafe mapping == MAP_FAILED ? nil : mapping
+    }
+
+    deinit { unsafe munmap(base, Int(reachBytes)) }
+
+    /// Makes the store larger; what is new reads as zeroes.
+    ///
+    /// One thread at a time.
+    func grow(to wanted: UInt64) throws(NoMemory) {
+        let sizeBytes = sizeBytes
+        guard wanted > sizeBytes else { return }
+        guard wanted <= reachBytes else {
+            throw NoMemory(bytes: wanted, errno: .noMemory)
+        }
+        let page = UInt64(SystemPage.bytes)
+        let first = sizeBytes / page * page
+        let length = Int(wanted - first)
+        guard unsafe mprotect(base + Int(first), length, PROT_READ | PROT_WRITE) == 0 else {
+            throw NoMemory(bytes: wanted, errno: Errno(rawValue: Glibc.errno))
+        }
+        size.store(wanted, ordering: .relaxed)
+    }
 
     /// The store for queues: a value that holds no reference, valid while the store lives.
     var view: View { unsafe View(base: base, sizeBytes: sizeBytes) }
@@ -52,7 +83,7 @@ final class MemoryStore: Sendable {
     struct View {
         // Safety: the store's mapping; each method checks its range.
         fileprivate let base: UnsafeMutableRawPointer
-        let sizeBytes: UInt64
+        var sizeBytes: UInt64
 
         private func at(_ offset: UInt64, _ length: UInt64) -> UnsafeMutableRawPointer {
             precondition(offset <= sizeBytes && length <= sizeBytes - offset)

@@ -18,6 +18,19 @@ enum Store {
         }
     }
 
+    /// Tells the store that it has become larger; one without bytes has no size.
+    mutating func grow(to sizeBytes: UInt64) {
+        switch self {
+        case .null: break
+        case .memory(var view):
+            view.sizeBytes = sizeBytes
+            self = .memory(view)
+        case .file(var view):
+            view.sizeBytes = sizeBytes
+            self = .file(view)
+        }
+    }
+
     /// Begins a transfer.
     ///
     /// - Parameters:

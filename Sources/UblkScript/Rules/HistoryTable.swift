@@ -12,16 +12,27 @@ struct HistoryTable<Entry: AtomicRepresentable>: Equatable, Sendable {
     // Safety: `count` entries, mapped for as long as the shared objects live; all zeroes is an atomic that holds 0.
     private nonisolated(unsafe) let entries: UnsafeMutablePointer<Atomic<Entry>>
     private let count: UInt64
+    /// Length of the mapping, bytes.
+    private let byteCount: Int
 
     static var blockBytes: UInt64 { 4096 }
 
     /// Fails when there is no memory, or the device has no bytes.
+    ///
+    /// The table reaches as far as the device may grow, or to its present end where the address space is limited.
     init?(deviceBytes: UInt64) {
-        count = deviceBytes / Self.blockBytes + (deviceBytes % Self.blockBytes != 0 ? 1 : 0)
-        guard count != 0 else { return nil }
+        guard deviceBytes != 0 else { return nil }
+        let reach = DeviceConfig.reachBytes(of: deviceBytes)
+        guard let table = Self(covering: reach) ?? Self(covering: deviceBytes) else { return nil }
+        self = table
+    }
+
+    private init?(covering bytes: UInt64) {
+        count = bytes / Self.blockBytes + (bytes % Self.blockBytes != 0 ? 1 : 0)
+        byteCount = Int(count) * MemoryLayout<Atomic<Entry>>.stride
         let mapping = unsafe mmap(
             nil,
-            Int(count) * MemoryLayout<Atomic<Entry>>.stride,
+            byteCount,
             PROT_READ | PROT_WRITE,
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
             -1,
@@ -32,8 +43,6 @@ struct HistoryTable<Entry: AtomicRepresentable>: Equatable, Sendable {
     }
 
     static func == (left: Self, right: Self) -> Bool { unsafe left.entries == right.entries }
-
-    private var byteCount: Int { Int(count) * MemoryLayout<Atomic<Entry>>.stride }
 
     /// Sets all entries to zero.
     func reset() { unsafe madvise(entries, byteCount, MADV_DONTNEED) }

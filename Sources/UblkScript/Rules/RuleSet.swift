@@ -16,7 +16,8 @@ struct RuleSet: ~Copyable {
     private let lastDelays: UnsafeMutablePointer<UInt64>
     /// The servers of all rules with `service`.
     private let servers: UnsafeMutablePointer<RuleService.Server>
-    private var deviceBytes: UInt64 = 0
+    /// The device's size.
+    var deviceBytes: UInt64 = 0
     /// When each block of 4 KiB was last written; nil when no rule has `age`.
     private var writeTimes: HistoryTable<UInt64>?
     let count: Int

@@ -13,6 +13,7 @@ extension DeviceServer: AdministeredDevice {
         case .statistics: .statistics(statistics)
         case .status: .status(status)
         case .reload(let request): reload(request)
+        case .resize(let request): resize(request)
         case .ledger(let request): ledger(request)
         case .trace(let request): trace(request)
         case .reached(let milestone): report(on: milestone)

@@ -156,7 +156,7 @@ extension DeviceServer {
         record.script = plan.source.recordedPath
         record.origin = plan.source.origin
         record.loadedScript = request.state.scriptPath(id, bank: plan.bank)
-        record.settings = overrides.map { "\($0.key)=\($0.plainText)" }
+        record.settings = overrides.map(\.asTyped)
         do throws(DeviceError) { try keep(record) } catch {
             logger.warning("the record of the device could not be written: \(error)")
         }

@@ -40,6 +40,8 @@ final class DeviceServer {
     /// All scripts that have run; the first one has no label for its handlers in ``ledgerRules``.
     var ledgerScripts: [LedgerScript]
     var sizeBytes: UInt64 { backings.sizeBytes }
+    /// The size up to which the device can grow.
+    let reachBytes: UInt64
     let lifecycle: Lifecycle
     let data: DataChoice
     private let platform: ServerPlatform
@@ -50,7 +52,8 @@ final class DeviceServer {
     /// nil: nobody follows the requests.
     var runningTrace: RunningTrace?
     var tracesBegun: UInt64 = 0
-    private let backings: DeviceStores<FileStore>
+    /// The stores, which the queues have views of.
+    var backings: DeviceStores<FileStore>
     var id: DeviceID { lifecycle.id }
     var info: DeviceInfo { lifecycle.info }
     private(set) var contexts: [QueueContext] = []
@@ -108,6 +111,7 @@ final class DeviceServer {
             newFiles.removeAll()
             throw error
         }
+        reachBytes = DeviceConfig.reachBytes(of: backings.sizeBytes)
         ruleCounters = RuleCounters(count: plan.ruleCount)
         ledgerRules = plan.rules
         ledgerScripts = [
@@ -138,13 +142,6 @@ final class DeviceServer {
 
     /// A random cookie that is exact as a JSON number.
     static func newCookie() -> UInt64 { UInt64.random(in: 1..<(1 << 53)) }
-    /// The paths that this server opens later, and those that the next one of the device does, as named and resolved.
-    var neededPaths: [String] {
-        let named = backings.files.map(\.path) + [request.ledgerFile].compactMap { $0 }
-        return ["/", "/proc", "/sys", "/dev", request.state.path] + named
-            + named.map(AbsolutePath.of)
-    }
-
     /// The cleanup to start when this process has to end at once.
     var aftermath: Aftermath { Aftermath(cookie: request.cookie) }
     /// Removes the files that were made for a device that did not come up.

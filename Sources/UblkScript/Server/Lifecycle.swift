@@ -196,6 +196,19 @@ final class Lifecycle {
         recordBytes = record.json
     }
 
+    // MARK: While it is up
+
+    /// Changes the size of the disk.
+    ///
+    /// - Throws: the disk has its former size; but after a ``DeviceError/timeout(_:_:seconds:)`` the command is still
+    ///   under way.
+    func updateSize(
+        to sizeBytes: UInt64,
+        _ host: any LifecycleHost
+    ) throws(DeviceError) {
+        try outside.updateSize(of: id, to: sizeBytes, progress: { host.servedIOs })
+    }
+
     // MARK: Taking down
 
     /// Removes the disk, ends the queues and closes `/dev/ublkcN`.

@@ -101,6 +101,18 @@ final class OutsideControl {
         _ = try run(["try-stop", "\(device)"], .tryStopDevice, device, seconds, progress)
     }
 
+    /// Gives UPDATE_SIZE.
+    ///
+    /// - Throws: ENODEV when the device has no disk.
+    func updateSize(
+        of device: DeviceID,
+        to sizeBytes: UInt64,
+        progress: () -> UInt64
+    ) throws(DeviceError) {
+        let words = ["resize", "\(device)", "\(sizeBytes)"]
+        _ = try run(words, .updateSize, device, ControlDevice.changeSeconds, progress)
+    }
+
     /// Gives DEL_DEV.
     ///
     /// - Throws: ENODEV when another program has deleted the device.

@@ -140,6 +140,13 @@ final class OutsideProcess: Sendable {
             try control.stop(device, seconds: Self.forever)
         case "quiesce": try control.quiesce(device, seconds: Self.forever)
         case "try-stop": try control.tryStop(device, seconds: Self.forever)
+        case "resize" where rest.count > 0:
+            // A disk that goes in the moment between is what ``ControlDevice/updateSize(of:to:seconds:)`` warns of.
+            guard driver.hasDisk(device) else {
+                throw .command(.updateSize, device, .operationNotSupportedByDevice)
+            }
+            let bytes = UInt64(rest[0]) ?? 0
+            try control.updateSize(of: device, to: bytes, seconds: Self.forever)
         case "delete": try control.delete(device, seconds: Self.forever)
         default: throw .unsupported("\(OutsideControl.word): \(word) is no command")
         }

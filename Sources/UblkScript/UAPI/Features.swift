@@ -21,6 +21,8 @@ struct Features: OptionSet, Hashable, Sendable {
     static let zoned = Features(rawValue: 1 << 8)
     /// IO fails while there is no server; from 6.13, with `userRecovery`.
     static let userRecoveryFailIO = Features(rawValue: 1 << 9)
+    /// There is UPDATE_SIZE; from 6.16.
+    static let updateSize = Features(rawValue: 1 << 10)
     /// The driver registers the pages of requests with the server's ring; from 6.16.
     static let autoBufferRegistration = Features(rawValue: 1 << 11)
     /// There is QUIESCE_DEV for the device; from 6.16, with `userRecovery`.

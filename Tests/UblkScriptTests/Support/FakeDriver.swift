@@ -151,6 +151,11 @@ final class FakeDriver: DriverAccess, Sendable {
 
     // MARK: What there is
 
+    /// Size of the disk, bytes.
+    func sizeBytes(_ id: DeviceID) -> UInt64? {
+        state.withLock { $0.devices[id.rawValue]?.params.basic.dev_sectors }.map { $0 * 512 }
+    }
+
     var given: [ControlCommand.Kind] { state.withLock { $0.given } }
     var syncs: Int { state.withLock { $0.syncs } }
     var scans: Int { state.withLock { $0.scans } }
@@ -327,6 +332,8 @@ final class FakeDriver: DriverAccess, Sendable {
                 $0.devices[id]?.info.state = 1
                 $0.devices[id]?.info.ublksrv_pid = Int32(truncatingIfNeeded: command.data)
             }
+        case .updateSize:
+            state.withLock { $0.devices[id]?.params.basic.dev_sectors = command.data }
         case .tryStopDevice where state.withLock { $0.devices[id]?.openers ?? 0 } > 0:
             throw .resourceBusy
         case .stopDevice, .deleteDevice, .tryStopDevice:

@@ -174,6 +174,8 @@ final class FakeQueues: Sendable {
     let holds = Shared(false)
     /// Held IO stays held when the device is drained, as that of a backing that does not answer.
     let holdsOn = Shared(false)
+    /// The sizes of the device that the queues were told of.
+    let sizes = Shared<[UInt64]>([])
     /// An IO is served now and then.
     let isBusy = Shared(false)
     private let begunArmed = Atomic(0)
@@ -208,6 +210,9 @@ final class FakeQueues: Sendable {
             for message in context.control.takeMessages() {
                 switch message {
                 case .quit: return
+                case .resize(let size, let promise):
+                    sizes.value.append(size.deviceBytes)
+                    promise.fulfil(true)
                 case .drain:
                     drained.add(1, ordering: .acquiringAndReleasing)
                     if !holdsOn.value { driver.letGo() }

@@ -571,6 +571,29 @@ t_with_restart_another_server_comes_by_itself_until_they_die_too_quickly() {
   no_leftovers
 }
 
+# A server keeps few mounts, and the next one is started from among these.
+t_with_restart_the_next_server_finds_a_file_that_is_on_another_filesystem() {
+  local before
+  waiting_script
+  mkdir mnt
+  mount -t tmpfs none mnt
+  local device
+  # it is only found through a symbolic link, and the folder of add is elsewhere
+  mkdir mnt/deep
+  ln -s "$work/mnt/deep" link
+  device=$(ublk-script add waiting.lua --file link/disk.img recovery=wait --restart --json)
+  dev=$(json_value path <<<"$device") id=$(json_value id <<<"$device") server=$(json_value serverPID <<<"$device")
+  fill "$dev" 0 4096 77
+  before=$server
+  kill -KILL "$server"
+  wait_until 60 is_served_by_another "$before"
+  expect_equal "the data" "$(bytes_in "$dev" 0 4096)" 77
+  ublk-script del "$id"
+  sleep 1.5
+  no_leftovers
+  umount mnt
+}
+
 t_with_restart_a_device_that_is_stopped_deleted_or_quiesced_stays_so() {
   waiting_script
   add_recoverable wait --restart

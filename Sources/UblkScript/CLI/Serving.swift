@@ -21,8 +21,6 @@ enum Serving {
             // Before any thread is started, so that all threads inherit it: those that serve, and those that may
             // hold a lock which these need. When it is refused, the device's log has a warning.
             try? SystemCall.setIOFlusher()
-            // For all threads, too. Refused without CAP_SYS_ADMIN.
-            let hasOwnMounts = (try? MountNamespace.leave()) != nil
             let signals = try ServerLoop.blockSignals()
             let watch = try BringUpWatch(
                 isNew ? Aftermath(cookie: request.cookie) : nil,
@@ -32,8 +30,6 @@ enum Serving {
             )
             defer { watch.end() }
             let server = try DeviceServer(request)
-            // All files are open.
-            if hasOwnMounts { MountNamespace.keepOnly(server.neededPaths) }
             let record = try server.bringUp()
             watch.end()
             do { try ready(record, server.info) } catch {

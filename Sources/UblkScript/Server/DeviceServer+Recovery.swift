@@ -5,13 +5,6 @@ import Logging
 ///
 /// Main thread.
 extension DeviceServer {
-    /// The paths that this server opens later, and those that the next one of the device does, as named and resolved.
-    var neededPaths: [String] {
-        let named = backings.files.map(\.path) + [request.ledgerFile].compactMap { $0 }
-        return ["/", "/proc", "/sys", "/dev", request.state.path] + named
-            + named.map(AbsolutePath.of)
-    }
-
     /// How long the files of a dead server may still be locked after the driver has noticed its death: until its rings
     /// are gone, which have them open.
     private static let filesSeconds = 10.0

@@ -82,10 +82,13 @@ struct TestRunnerTests {
         let guests = asked.split(separator: "\n").filter { $0.hasPrefix("vm ") }
         #expect(guests.count == 5 && guests.allSatisfy { $0.contains("DEVICE_TEST_LONG=1") })
         // The reloads have theirs, which runs nothing else.
-        let reloads = guests.filter { $0.contains("RELOADS=100000 ") }
+        let reloads = guests.filter { $0.contains("RELOADS=100000 RELOAD_IOPS=100 ") }
         #expect(reloads.count == 1, "\(guests)")
         #expect(reloads.allSatisfy { $0.hasSuffix("Tests/Device/run reload") }, "\(guests)")
         #expect(guests.count { $0.contains("DEVICE_TEST_ROUNDS=1000 ") } == 1, "\(guests)")
+        // Three begin at once, the third kernel after the first and the fourth after the second.
+        let begun = guests.compactMap { guest in ["7.3", "7.2", "6.18", "6.12"].first { guest.contains(" \($0) ") } }
+        #expect(Set(begun.prefix(3)) == ["7.3", "7.2"] && Set(begun.suffix(2)) == ["6.18", "6.12"], "\(begun)")
     }
 
     @Test func `a kernel that is named is the one tested`() {

@@ -62,8 +62,6 @@ final class QueueCounters: Sendable {
             default: "\(self)"
             }
         }
-
-        init(_ op: IOOp) { self = Kind(rawValue: Int(op.rawValue)) ?? .otherOp }
     }
 
     // Safety: a cell a kind, then one an outcome, freed in deinit.
@@ -82,6 +80,9 @@ final class QueueCounters: Sendable {
 
     subscript(kind: Kind) -> UInt64 { unsafe cells[kind.rawValue].load(ordering: .relaxed) }
 
+    /// Number of IOs of this operation that arrived.
+    subscript(op: IOOp) -> UInt64 { unsafe cells[Int(op.rawValue)].load(ordering: .relaxed) }
+
     /// Number of IOs with this outcome.
     subscript(outcome: Outcome) -> UInt64 {
         unsafe cells[Kind.allCases.count + Int(outcome.number)].load(ordering: .relaxed)
@@ -92,6 +93,13 @@ final class QueueCounters: Sendable {
     func add(_ kind: Kind) {
         let value = unsafe cells[kind.rawValue].load(ordering: .relaxed)
         unsafe cells[kind.rawValue].store(value &+ 1, ordering: .relaxed)
+    }
+
+    /// Counts an IO that arrived; the queue's thread only.
+    @inline(__always)
+    func add(_ op: IOOp) {
+        let cell = unsafe cells + Int(op.rawValue)
+        unsafe cell.pointee.store(cell.pointee.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
     }
 
     /// Counts the end of an IO; the queue's thread only.
@@ -122,6 +130,6 @@ final class QueueCounters: Sendable {
 
     /// IOs of every operation that arrived.
     var total: UInt64 {
-        IOOp.allCases.reduce(self[.otherOp]) { $0 + self[Kind($1)] }
+        IOOp.allCases.reduce(self[.otherOp]) { $0 + self[$1] }
     }
 }

@@ -11,6 +11,7 @@ enum IOOp: UInt8, Sendable, CaseIterable {
     case writeZeroes = 5
 
     /// Bit of the op in masks of ops.
+    @inline(__always)
     var bit: UInt32 { 1 << UInt32(rawValue) }
     static let allBits: UInt32 = allCases.reduce(0) { $0 | $1.bit }
 }

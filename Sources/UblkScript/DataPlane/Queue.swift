@@ -160,7 +160,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             return refuse(tag)
         }
         request.op = op
-        control.counters.add(op)
+        control.counters.add(arrived: op)
         if isPaused { return requests.move(tag, from: .serving, to: .paused) }
         decide(tag)
     }

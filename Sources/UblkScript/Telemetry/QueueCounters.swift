@@ -81,7 +81,7 @@ final class QueueCounters: Sendable {
     subscript(kind: Kind) -> UInt64 { unsafe cells[kind.rawValue].load(ordering: .relaxed) }
 
     /// Number of IOs of this operation that arrived.
-    subscript(op: IOOp) -> UInt64 { unsafe cells[Int(op.rawValue)].load(ordering: .relaxed) }
+    subscript(arrived op: IOOp) -> UInt64 { unsafe cells[Int(op.rawValue)].load(ordering: .relaxed) }
 
     /// Number of IOs with this outcome.
     subscript(outcome: Outcome) -> UInt64 {
@@ -97,7 +97,7 @@ final class QueueCounters: Sendable {
 
     /// Counts an IO that arrived; the queue's thread only.
     @inline(__always)
-    func add(_ op: IOOp) {
+    func add(arrived op: IOOp) {
         let cell = unsafe cells + Int(op.rawValue)
         unsafe cell.pointee.store(cell.pointee.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
     }
@@ -130,6 +130,6 @@ final class QueueCounters: Sendable {
 
     /// IOs of every operation that arrived.
     var total: UInt64 {
-        IOOp.allCases.reduce(self[.otherOp]) { $0 + self[$1] }
+        IOOp.allCases.reduce(self[.otherOp]) { $0 + self[arrived: $1] }
     }
 }

@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -53,6 +54,14 @@ static int negative_errno(int result) { return result < 0 ? -errno : result; }
 int sys_set_io_flusher(void) { return negative_errno(prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0)); }
 
 bool sys_is_io_flusher(void) { return prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0) == 1; }
+
+int sys_leave_mount_namespace(void) {
+    if (unshare(CLONE_NEWNS) != 0)
+        return -errno;
+    return negative_errno(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
+}
+
+int sys_detach_mount(const char *path) { return negative_errno(umount2(path, MNT_DETACH)); }
 
 int sys_set_affinity(const uint8_t *mask, size_t bytes) {
     size_t bits = bytes * 8;

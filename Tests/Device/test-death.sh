@@ -210,6 +210,64 @@ t_del_of_a_dead_device_harms_no_other_whose_server_has_its_pid() {
   expect_equal "a read of the other" "$(read_errno "$dev" 0 4096)" ok
 }
 
+# The last process of a mount namespace unmounts what is mounted in it, and a server that does that to its own disk waits
+# for itself.
+t_kill_9_after_the_namespace_with_its_mount_has_gone_ends_the_server() {
+  script plain <<<'device { size = "64M", cache = "volatile" }'
+  mkdir mnt
+  # shellcheck disable=SC2016
+  unshare --mount --propagation private bash -ec '
+    record=$(ublk-script add plain.lua --json)
+    mkfs.ext4 -q /dev/ublkb0
+    mount /dev/ublkb0 mnt
+    head -c 20M /dev/urandom >mnt/file
+    sha256sum <mnt/file >sum
+    echo "$record" >record'
+  server=$(json_value serverPID <record)
+  # the shell was the last one
+  wait_until 10 is_unmounted
+  kill -0 "$server" || fail "the server has ended"
+  mount /dev/ublkb0 mnt
+  expect_equal "the file" "$(sha256sum <mnt/file)" "$(<sum)"
+  umount mnt
+  kill -KILL "$server"
+  wait_until 10 has_died "$server"
+  ublk-script del 0
+  no_leftovers
+}
+
+is_unmounted() { ! grep -q '^/dev/ublkb0 ' /proc/[0-9]*/mounts 2>/dev/null && [ ! -e /proc/fs/ext4/ublkb0 ]; }
+
+t_a_server_keeps_no_filesystem_mounted() {
+  plain_script
+  add_device plain
+  local lower=$dev lower_id=$id
+  mkfs.ext4 -q "$dev"
+  mkdir mnt
+  mount "$dev" mnt
+  add_device plain
+  expect_equal "mounts of the server" "$(grep -c "^$lower " "/proc/$server/mounts")" 0
+  umount mnt
+  expect_status 0 e2fsck -fn "$lower"
+  expect_status 0 ublk-script del "$lower_id"
+}
+
+t_a_server_finds_what_is_mounted_after_it_was_started() {
+  mkdir mnt
+  script first <<<'device { size = "16M" } rule { op = "read", trigger = "mnt/go", error = "EIO" }'
+  add_device first
+  mount -t tmpfs none mnt
+  : >mnt/go
+  wait_until 5 reads_as 0 EIO
+  echo 'device { size = "16M" } rule { op = "read", delay = dist.empirical("mnt/times"), error = "ETIMEDOUT" }' >mnt/second.lua
+  echo 1ms >mnt/times
+  expect_status 0 ublk-script reload "$id" mnt/second.lua
+  expect_equal "a read" "$(read_errno "$dev" 0 4096)" ETIMEDOUT
+  umount mnt
+  expect_status 1 ublk-script reload "$id"
+  expect_output "mnt/second.lua" "No such file"
+}
+
 has_died() { [ ! -e "/proc/$1" ]; }
 
 t_a_record_that_an_earlier_boot_left_is_cleaned_up() {

@@ -30,7 +30,7 @@ import Testing
         ("a\\", "a\\"), ("\\9zz", "\\9zz"), ("gr\\303\\266\\303\\237e", "größe"),
     ])
     func `the escapes of the kernel's tables are undone`(text: String, expected: String) {
-        #expect(DeviceUsers.unescaped(text) == expected)
+        #expect(KernelTable.unescaped(text) == expected)
     }
 
     @Test func `nobody uses a device that is not there`() {

@@ -14,6 +14,10 @@ void sys_timestamp(char *text, size_t size); /* "2026-11-21T11:00:00.123Z" */
 int sys_set_io_flusher(void);
 bool sys_is_io_flusher(void);
 
+/* A mount namespace of the calling thread's own, a copy from and to which nothing propagates. */
+int sys_leave_mount_namespace(void);
+int sys_detach_mount(const char *path);
+
 /* Pins the calling thread. mask: bytes of a CPU bitmap, as GET_QUEUE_AFFINITY answers. */
 int sys_set_affinity(const uint8_t *mask, size_t bytes);
 void sys_set_thread_name(const char *name);

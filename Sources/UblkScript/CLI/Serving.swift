@@ -21,6 +21,8 @@ enum Serving {
             // Before any thread is started, so that all threads inherit it: those that serve, and those that may
             // hold a lock which these need. When it is refused, the device's log has a warning.
             try? SystemCall.setIOFlusher()
+            // For all threads, too. What must not be refused for it: a server without these rights, or in a chroot.
+            try? MountNamespace.leave()
             let signals = try ServerLoop.blockSignals()
             let watch = try BringUpWatch(
                 isNew ? Aftermath(cookie: request.cookie) : nil,

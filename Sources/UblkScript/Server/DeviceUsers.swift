@@ -51,20 +51,13 @@ struct DeviceUsers: Equatable {
                 if let id = DiskNames.id(of: path) { ids.insert(id) }
             }
         }
-        for mount in mounts(of: "self", "") {
+        for mount in Mount.all(of: "self") {
             if let id = DiskNames.id(of: mount.source) { ids.insert(id) }
         }
         return ids
     }
 
     // MARK: Mounts
-
-    private struct Mount {
-        let number: Substring
-        let place: String
-        let type: Substring
-        let source: String
-    }
 
     /// Adds the mounts in all mount namespaces of running processes.
     private mutating func addMounts(of disk: DiskNames) {
@@ -74,7 +67,7 @@ struct DeviceUsers: Equatable {
             guard let namespace = Self.link("\(root)/proc/\(pid)/ns/mnt"),
                 seen.insert(namespace).inserted
             else { continue }
-            for mount in Self.mounts(of: pid, root)
+            for mount in Mount.all(of: pid, root)
             where disk.numbers.contains(mount.number) || disk.has(mount.source) {
                 let whose = namespace == own ? "" : " for \(pid) \(name(of: pid))"
                 add("mounted at \(mount.place) (\(mount.type))\(whose)")
@@ -82,27 +75,12 @@ struct DeviceUsers: Equatable {
         }
     }
 
-    private static func mounts(of pid: String, _ root: String) -> [Mount] {
-        lines("\(root)/proc/\(pid)/mountinfo").compactMap { line in
-            let words = line.split(separator: " ")
-            guard let end = words.firstIndex(of: "-"), end > 4, words.count > end + 2 else {
-                return nil
-            }
-            return Mount(
-                number: words[2],
-                place: unescaped(words[4]),
-                type: words[end + 1],
-                source: unescaped(words[end + 2])
-            )
-        }
-    }
-
     private mutating func addSwap(of disk: DiskNames) {
-        for line in Self.lines(root + "/proc/swaps") {
+        for line in KernelTable.lines(root + "/proc/swaps") {
             guard let path = line.split(whereSeparator: { $0 == " " || $0 == "\t" }).first else {
                 continue
             }
-            if disk.has(Self.unescaped(path)) { add("used as swap") }
+            if disk.has(KernelTable.unescaped(path)) { add("used as swap") }
         }
     }
 
@@ -157,7 +135,7 @@ struct DeviceUsers: Equatable {
     }
 
     private func name(of pid: String) -> String {
-        Self.lines("\(root)/proc/\(pid)/comm").first.map(String.init) ?? "?"
+        KernelTable.lines("\(root)/proc/\(pid)/comm").first.map(String.init) ?? "?"
     }
 
     // MARK: Reading
@@ -171,37 +149,6 @@ struct DeviceUsers: Equatable {
         let got = unsafe readlink(path, &bytes, bytes.count)
         guard got > 0 else { return nil }
         return String(decoding: bytes.prefix(got).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    private static func lines(_ path: String) -> [Substring] {
-        let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        guard fd >= 0 else { return [] }
-        defer { close(fd) }
-        var text: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 65536)
-        while true {
-            let got = unsafe chunk.withUnsafeMutableBytes {
-                unsafe read(fd, $0.baseAddress, $0.count)
-            }
-            guard got > 0 else { break }
-            text += chunk.prefix(got)
-        }
-        return String(decoding: text, as: UTF8.self).split(separator: "\n")
-    }
-
-    /// Decodes the octal escapes (`\040` for a blank) of the kernel's tables.
-    static func unescaped(_ text: some StringProtocol) -> String {
-        let parts = text.split(separator: "\\", omittingEmptySubsequences: false)
-        var bytes = Array((parts.first ?? "").utf8)
-        for part in parts.dropFirst() {
-            if part.count >= 3, let byte = UInt8(part.prefix(3), radix: 8) {
-                bytes.append(byte)
-                bytes += part.dropFirst(3).utf8
-            } else {
-                bytes += "\\\(part)".utf8
-            }
-        }
-        return String(decoding: bytes, as: UTF8.self)
     }
 }
 

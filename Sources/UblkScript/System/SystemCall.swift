@@ -63,6 +63,29 @@ enum SystemCall {
     /// True when this thread is marked as one that serves IO.
     static var isIOFlusher: Bool { sys_is_io_flusher() }
 
+    /// Leaves the mount namespace for a copy that shares nothing with it.
+    ///
+    /// unshare(CLONE_NEWNS), MS_PRIVATE.
+    static func leaveMountNamespace() throws(Errno) {
+        _ = try check(sys_leave_mount_namespace())
+    }
+
+    /// Takes a mount out of this namespace, though it is in use.
+    ///
+    /// MNT_DETACH.
+    static func detachMount(_ path: String) throws(Errno) {
+        _ = try check(unsafe sys_detach_mount(path))
+    }
+
+    /// Sets the root directory of this process, and its working directory; neither need be in its mount namespace.
+    ///
+    /// fchdir, chroot.
+    static func changeRoot(_ root: Int32, folder: Int32) throws(Errno) {
+        guard fchdir(root) == 0, unsafe chroot(".") == 0, fchdir(folder) == 0 else {
+            throw Errno(rawValue: errno)
+        }
+    }
+
     /// Size of an open block device.
     ///
     /// BLKGETSIZE64.

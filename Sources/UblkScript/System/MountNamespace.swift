@@ -1,0 +1,37 @@
+import CUring
+import Glibc
+import SystemPackage
+
+/// The mount namespace of a server, in which nothing is mounted but its root.
+///
+/// A mount namespace ends with its last process, which then unmounts what is mounted there. A server that were the last
+/// one of a namespace in which its own disk is mounted would write a filesystem back to itself while it dies, and so
+/// never die. So a server leaves the namespace that it is started in. In the other one it keeps nothing mounted: a
+/// filesystem that it kept could not be checked or mounted elsewhere.
+///
+/// Where a path leads depends on the root directory that a process has, not on its namespace, and that stays what it
+/// was: the server goes on to see what is mounted and unmounted there, like everybody else, and so do the processes
+/// that it starts.
+enum MountNamespace {
+    /// Leaves this process's namespace; before it has threads.
+    ///
+    /// - Throws: EPERM without CAP_SYS_ADMIN and CAP_SYS_CHROOT; EINVAL when the root directory of this process is not
+    ///   that of its namespace: in a chroot, and where it has left already. The namespace is the former one then.
+    static func leave() throws(Errno) {
+        guard Mount.all(of: "self").contains(where: { $0.place == "/" }) else {
+            throw .invalidArgument
+        }
+        let root = try SystemCall.findFile("/")
+        defer { close(root) }
+        let folder = try SystemCall.findFile(".")
+        defer { close(folder) }
+        // Whether that is allowed.
+        try SystemCall.changeRoot(root, folder: folder)
+        try SystemCall.leaveMountNamespace()
+        // Parents come first. One that is locked, as it is of somebody with more rights, stays.
+        for mount in Mount.all(of: "self").reversed() where mount.place != "/" {
+            try? SystemCall.detachMount(mount.place)
+        }
+        try SystemCall.changeRoot(root, folder: folder)
+    }
+}

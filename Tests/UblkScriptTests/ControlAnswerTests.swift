@@ -58,7 +58,7 @@ import Testing
         }
         times.writer.add(77, nanoseconds: .max, bytes: 0)
         let counters = QueueCounters()
-        counters.add(IOOp.write)
+        counters.add(.write)
         let all = DeviceStatistics.operations([(counters, times), (counters, times)])
         #expect(
             all.map(\.operation) == ["read", "write", "flush", "discard", "other", "write_zeroes"]

@@ -82,7 +82,10 @@ enum SystemCall {
     /// fchdir, chroot.
     static func changeRoot(_ root: Int32, folder: Int32) throws(Errno) {
         guard fchdir(root) == 0, unsafe chroot(".") == 0, fchdir(folder) == 0 else {
-            throw Errno(rawValue: errno)
+            let problem = Errno(rawValue: errno)
+            // When that is not allowed, relative paths still begin where they did.
+            fchdir(folder)
+            throw problem
         }
     }
 

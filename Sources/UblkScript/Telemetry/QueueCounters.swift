@@ -81,7 +81,9 @@ final class QueueCounters: Sendable {
     subscript(kind: Kind) -> UInt64 { unsafe cells[kind.rawValue].load(ordering: .relaxed) }
 
     /// Number of IOs of this operation that arrived.
-    subscript(arrived op: IOOp) -> UInt64 { unsafe cells[Int(op.rawValue)].load(ordering: .relaxed) }
+    subscript(arrived op: IOOp) -> UInt64 {
+        unsafe cells[Int(op.rawValue)].load(ordering: .relaxed)
+    }
 
     /// Number of IOs with this outcome.
     subscript(outcome: Outcome) -> UInt64 {

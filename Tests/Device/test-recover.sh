@@ -573,7 +573,7 @@ t_with_restart_another_server_comes_by_itself_until_they_die_too_quickly() {
   no_leftovers
 }
 
-# A server keeps few mounts, and the next one is started from among these.
+# The next one is started from the namespace of the last one, in which nothing is mounted.
 t_with_restart_the_next_server_finds_a_file_that_is_on_another_filesystem() {
   local before
   waiting_script

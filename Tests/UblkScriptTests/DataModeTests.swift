@@ -115,6 +115,34 @@ import Testing
             pushed: 1
         ),
         Case(
+            "a write that changes on its way, and fails",
+            "rule { op = \"write\", verdict = corrupt(\"flip\") } rule { op = \"write\", error = \"ENOSPC\" }",
+            both,
+            pushed: 1
+        ),
+        Case(
+            "a write that changes on its way, and is dropped",
+            "rule { op = \"write\", verdict = corrupt(\"flip\") } rule { op = \"write\", drop = true }",
+            both,
+            pushed: 1
+        ),
+        Case(
+            "a write past the end of a backing",
+            """
+            local b = backing { file = "/b", size = "64K" }
+            rule { op = "write", verdict = to(65536, b) }
+            """,
+            both,
+            pushed: 1
+        ),
+        Case(
+            "a write that changes on its way to no store",
+            "function write(io) io:flip(9, 1) end",
+            both,
+            settings: ["backing": "null"],
+            pushed: 1
+        ),
+        Case(
             "a write that fails and stores a part",
             "rule { op = \"write\", verdict = fail(\"EIO\") + store(\"prefix\") }",
             [.write(0, 8192)],
@@ -219,6 +247,29 @@ import Testing
             let end = "server: copy error, the IO got fail(\"EIO\")"
             #expect(told.allSatisfy { $0.hasSuffix(end) })
         }
+    }
+
+    @Test(arguments: [
+        "pcall(look) return drop()", "pcall(look) error(\"mine\")",
+        "if not pcall(look) then own:read(0, 512) end", "io:flip(0, 0) pcall(look)",
+    ])
+    func `data that cannot be had is an error of its IO, whatever the handler makes of that`(
+        handler: String
+    ) throws {
+        let script = """
+            local own = backing()
+            function write(io)
+              local function look() return io:byte(0) end
+              \(handler)
+            end
+            """
+        let result = try simulate(script, settings: ["data": "user_copy"]) {
+            $0.workload = Workload([.write(0)], depth: 1)
+            $0.failingCopies = [1: .badAddress]
+        }
+        #expect(result.outcomes == ["EIO"])
+        #expect(result.action("copy_errors") == 1 && result.report.scriptErrors.count == 0)
+        #expect(result.ledgerLines.filter { $0.contains("copy error") }.count == 1)
     }
 
     @Test func `a read that is committed without its data stops the program`() async {

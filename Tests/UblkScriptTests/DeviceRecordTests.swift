@@ -92,6 +92,27 @@ import Testing
         try second.takeDown(deletes: true, patienceSeconds: 5)
     }
 
+    /// AUTO_BUF_REG without USER_COPY: of a mode that is not there yet.
+    @Test func `a device of a data mode that is not known is not recovered, but left alone`() throws
+    {
+        let world = ServerWorld()
+        world.recovery = .wait
+        var first: DeviceServer? = try world.server()
+        var record = try #require(first).bringUp()
+        if let first { world.kill(first) }
+        first = nil
+        record.data = "batch"
+        record.driver?.features |= Features.autoBufferRegistration.rawValue
+        let given = world.driver.given
+        #expect {
+            _ = try world.server(recovering: record)
+        } throws: {
+            "\($0)".contains("has the data mode \"batch\", which this ublk-script does not")
+        }
+        #expect(world.driver.given == given)
+        #expect(world.driver.stateOfDevice(DeviceID(0)) == .quiesced)
+    }
+
     @Test func `a record of the first format is read, and stays what it is`() throws {
         let text = """
             {"backing":"memory","cookie":77,"id":3,"logicalBlockBytes":512,"script":"/tmp/faulty.lua",\

@@ -123,6 +123,18 @@ import Testing
         #expect(kernel.parkedTags.count == 4)
     }
 
+    /// 128 GiB, which no machine of the tests has.
+    @Test func `the buffers of the deepest queue with the largest IOs take no memory unused`()
+        throws
+    {
+        let memory = try TagBuffers(
+            depth: Int(DeviceInfo.depthMax),
+            maxIOBytes: Int(DeviceConfig.maxIOMax)
+        )
+        unsafe memory.wakeupValue.storeBytes(of: 1, as: UInt64.self)
+        #expect(memory.depth * memory.stride > 128 << 30)
+    }
+
     // MARK: User copy
 
     @Test(arguments: [0, 3] as [UInt16])

@@ -36,13 +36,13 @@ extension Queue where Transport: ~Copyable {
     @inline(__always)
     mutating func pullData(_ tag: Tag) -> Bool { !transport.copiesOnDemand || pulled(tag) }
 
-    /// The same before a transfer to this store, which may be one that takes no data.
-    @inline(__always)
-    mutating func pullData(_ tag: Tag, for store: Int) -> Bool {
-        guard transport.copiesOnDemand else { return true }
-        if requests[tag].isLent { return true }
-        if case .null = stores[store] { return true }
-        return pulled(tag)
+    /// Some transfer of the tag's plan stores data: there is one, to a store that keeps what it gets.
+    func storesData(_ tag: Tag) -> Bool {
+        for index in 0..<Int(requests[tag].plan.count) {
+            let store = Int(requests[transfer: tag, index].store)
+            guard case .null = stores[store] else { return true }
+        }
+        return false
     }
 
     /// The errno of an IO whose data could not be copied.
@@ -62,13 +62,13 @@ extension Queue where Transport: ~Copyable {
         return true
     }
 
-    /// True when the tag's handler raised because it looked at data that could not be copied: that is told.
-    mutating func pullOfHandlerFailed(_ tag: Tag) -> Bool {
+    /// The tag's handler has looked at data that could not be copied: its IO fails, whatever the handler made of that.
+    @inline(never)
+    mutating func pullOfHandlerFailed(_ tag: Tag) {
         let errno = Int32(requests[tag].io.pull_error)
-        guard errno != 0 else { return false }
         requests[tag].io.pull_error = 0
+        requests[tag].endsWith = Self.copyErrno
         copyFailed(tag, errno, "be copied from")
-        return true
     }
 
     /// Hands the data of the tag's IO to the driver if it is a read that succeeded.

@@ -120,9 +120,6 @@ extension Queue where Transport: ~Copyable {
         if planner.isTorn { control.counters.add(.torn) }
         control.counters.add(outcome: decision.outcome)
         requests[tag].plan = planner.plan
-        borrowData(tag, isCleared: planner.clearsData)
-        if requests[tag].op == .write { makeWriteData(tag, isCleared: planner.clearsData) }
-        if planner.clearsData { clearData(tag) }
         if let bytes = planner.misfitBytes {
             fail(
                 tag,
@@ -130,19 +127,21 @@ extension Queue where Transport: ~Copyable {
                 note: ": to() is past the end of its backing (\(bytes) bytes)"
             )
         }
+        guard !requests[tag].plan.hasFailed else { return }
+        borrowData(tag, isCleared: planner.clearsData)
+        if requests[tag].op == .write { makeWriteData(tag, isCleared: planner.clearsData) }
+        if planner.clearsData { clearData(tag) }
     }
 
-    /// Has what the transfers of the tag's write are to store in its buffer, changed as decided.
+    /// Has what the transfers of the tag's write are to store in its buffer, changed as decided; nothing when nobody
+    /// would see it.
     private mutating func makeWriteData(_ tag: Tag, isCleared: Bool) {
-        var isThere = requests[tag].decision.corrupt.mode == 0 || pullData(tag)
-        for index in 0..<Int(requests[tag].plan.count) where isThere && !isCleared {
-            isThere = pullData(tag, for: Int(requests[transfer: tag, index].store))
-        }
-        guard isThere else {
+        let isSeen = !isCleared && storesData(tag)
+        guard !isSeen || requests[tag].isLent || pullData(tag) else {
             _ = requests[tag].plan.fail(Self.copyErrno)
             return
         }
-        corrupt(tag)
+        corrupt(tag, isSeen: isSeen)
     }
 
     /// The decision that still applies to the tag's IO: without the waits that are over, and with the errno that it
@@ -177,10 +176,13 @@ extension Queue where Transport: ~Copyable {
 
     /// Changes the request's data, if that was decided: a write's before a store gets it, a read's before the driver
     /// does.
+    ///
+    /// - Parameter isSeen: there is data that somebody gets; else the decision is only counted.
     @inline(never)
-    private func corrupt(_ tag: Tag) {
+    private func corrupt(_ tag: Tag, isSeen: Bool = true) {
         guard requests[tag].decision.corrupt.mode != 0 else { return }
         control.counters.add(.corrupted)
+        guard isSeen else { return }
         unsafe Corruption(requests[tag].decision).apply(
             to: UnsafeMutableRawBufferPointer(
                 start: mappedData(tag),

@@ -236,7 +236,8 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     /// Adopts the verdict of the tag's handler, or handles its failure.
     @inline(__always)
     mutating func take(_ verdict: us_decision, _ status: us_status, _ tag: Tag) {
-        guard status == US_OK else { return handlerFailed(tag, status) }
+        guard requests[tag].io.pull_error == 0 else { return pullOfHandlerFailed(tag) }
+        guard status == US_OK else { return scriptFailed(tag, script.lastError(status)) }
         var verdict = verdict
         if !verdict.isNothing { recordVerdict(tag, verdict) }
         let request = requests[tag]
@@ -245,15 +246,6 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             unsafe us_decision_inherit(&verdict, &request.decision)
         }
         request.decision = verdict
-    }
-
-    @inline(never)
-    private mutating func handlerFailed(_ tag: Tag, _ status: us_status) {
-        guard !pullOfHandlerFailed(tag) else {
-            requests[tag].endsWith = Self.copyErrno
-            return
-        }
-        scriptFailed(tag, script.lastError(status))
     }
 
     /// The handler raised: the device goes on, the policy says what the IO gets.

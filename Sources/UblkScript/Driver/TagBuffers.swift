@@ -17,7 +17,10 @@ final class TagBuffers: Sendable {
     /// Distance between the buffers of two tags.
     let stride: Int
 
-    /// Maps the memory.
+    /// Maps the memory; none of it is used before an IO uses it.
+    ///
+    /// The kernel sets nothing aside for it (NORESERVE): the deepest queue of the largest IOs has 128 GiB of addresses,
+    /// of which only data that is really copied takes pages.
     ///
     /// - Parameters:
     ///   - depth: number of tags.
@@ -32,7 +35,7 @@ final class TagBuffers: Sendable {
             nil,
             memoryBytes,
             PROT_READ | PROT_WRITE,
-            MAP_PRIVATE | Int32(MAP_ANONYMOUS),
+            MAP_PRIVATE | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE),
             -1,
             0
         )

@@ -29,11 +29,23 @@ struct DataChoice: Equatable {
 
     /// The choice of the server that died: the device has its mode for good, whatever this program would choose.
     ///
-    /// Fails without a record, and for a record without a mode that this program knows.
-    init?(_ record: DeviceRecord?) {
-        guard let mode = record?.data.flatMap({ DataMode(rawValue: $0) }) else { return nil }
+    /// The features that the driver granted say which one it is; a word may have meant something else to another
+    /// version of this program.
+    ///
+    /// - Throws: when it is none that this program serves.
+    init(recovering record: DeviceRecord) throws(DeviceError) {
+        let granted = Features(rawValue: record.driver?.features ?? 0)
+        guard let mode = DataMode(granted) else {
+            throw .unsupported(
+                """
+                device \(record.id) has the data mode \(record.data.map { "\"\($0)\"" } ?? "of another program"), \
+                which this ublk-script does not serve (flags \(granted.named.map { $0.name }.joined(separator: ", "))). \
+                Recover it with the ublk-script that added it, or give it up: ublk-script del \(record.id)
+                """
+            )
+        }
         self.mode = mode
-        reason = record?.dataReason ?? ""
+        reason = record.dataReason ?? ""
     }
 
     private static func refusal(_ mode: DataMode, _ missing: [Feature]) -> String {

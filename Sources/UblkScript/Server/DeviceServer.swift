@@ -93,8 +93,8 @@ final class DeviceServer {
             recovering: request.recovered
         )
         self.lifecycle = lifecycle
-        if let kept = DataChoice(request.recovered) {
-            data = kept
+        if let record = request.recovered {
+            data = try DataChoice(recovering: record)
         } else {
             data = try DataChoice(plan.config.data) { () throws(DeviceError) in
                 try lifecycle.driver.features()

@@ -5,7 +5,7 @@ import Testing
 
 /// How the data of an IO gets to the server and back: which mode a device has, and what is copied in it.
 ///
-/// That nothing else differs is shown by every other simulation of the tests: `simulate` runs it in both modes.
+/// That nothing else differs is shown by every other simulation of the tests: `simulate` runs it in two modes.
 @Suite struct DataModeTests {
     // MARK: What is copied
 

@@ -2,7 +2,9 @@ import Testing
 
 @testable import UblkScript
 
-/// Runs `script` in the simulator, on a device of 16 MiB unless it says otherwise.
+/// Runs `script` in the simulator, on a device of 16 MiB unless it says otherwise; and, unless it asks for a data mode,
+/// a second time in one of the modes in which the queue works otherwise, or in each (UBLK_TEST_SLOW=1): with one
+/// outcome.
 func simulate(
     _ script: String,
     seed: UInt64 = 1,
@@ -21,7 +23,7 @@ func simulate(
     let result = try simulation.run(try LoadedScript.plan(source, overrides: overrides))
     guard settings["data"] == nil, simulation.canBeRepeated, result.report.scriptErrors.count == 0
     else { return result }
-    for mode in DataMode.allCases where mode != .copy {
+    for mode in TestHost.runsSlowTests ? otherModes : [otherMode(script, settings)] {
         let setting = Setting(key: "data", value: .string(mode.rawValue), origin: "test")
         let plan = try LoadedScript.plan(source, overrides: overrides + [setting])
         let other = try simulation.run(plan)
@@ -30,6 +32,18 @@ func simulate(
         #expect(result.ledgerLines == other.ledgerLines, "with data = \"\(mode.rawValue)\"")
     }
     return result
+}
+
+/// Those in which the queue has the data copied or lent; in the others it sees no difference.
+private let otherModes = DataMode.allCases.filter(\.serverCopies)
+
+/// By chance, and always the same one for a test: FNV-1a of what it runs.
+private func otherMode(_ script: String, _ settings: [String: String]) -> DataMode {
+    let words = [script] + settings.sorted { $0.key < $1.key }.flatMap { [$0.key, $0.value] }
+    let hash = words.joined(separator: "\n").utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) {
+        ($0 ^ UInt64($1)) &* 0x100_0000_01b3
+    }
+    return otherModes[Int(hash % UInt64(otherModes.count))]
 }
 
 extension Simulation {

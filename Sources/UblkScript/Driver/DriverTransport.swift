@@ -24,6 +24,8 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     let puller: DataPuller?
     private let queue: QueueID
     private let mode: DataMode
+    let copiesOnDemand: Bool
+    let lendsData: Bool
     /// All ones where commands take the address of the tag's buffer, else 0.
     private let addressMask: UInt64
     private let depth: Int
@@ -68,8 +70,10 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         self.ring = ring
         let requests = RequestData(kernel: kernel, fd: characterFD, queue: queue, memory: memory)
         self.requests = requests
-        puller = mode == .copy ? nil : DataPuller { requests.copy($0, $1, pulls: true) }
+        puller = mode.serverCopies ? DataPuller { requests.copy($0, $1, pulls: true) } : nil
         self.mode = mode
+        copiesOnDemand = mode.serverCopies
+        lendsData = mode.lendsPages
         addressMask = mode == .copy ? .max : 0
         bufferBytes = memory.stride
         unsafe buffers = memory.first
@@ -216,10 +220,6 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         )
         unsafe sqe.pointee.user_data = UserData(.request, tag: tag).rawValue
     }
-
-    @inline(__always)
-    var copiesOnDemand: Bool { mode != .copy }
-    var lendsData: Bool { mode == .zeroCopy }
 
     func pullData(_ tag: Tag, bytes: Int) -> Int32 { requests.copy(tag, bytes, pulls: true) }
     func pushData(_ tag: Tag, bytes: Int) -> Int32 { requests.copy(tag, bytes, pulls: false) }

@@ -16,9 +16,9 @@ final class SimulatedBuffers {
         let stride = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
         self.depth = depth
         self.stride = stride
-        areApart = mode != .copy
+        areApart = mode.serverCopies
         unsafe buffers = Self.allocate(depth * stride)
-        unsafe pages = mode == .copy ? buffers : Self.allocate(depth * stride)
+        unsafe pages = !areApart ? buffers : Self.allocate(depth * stride)
     }
 
     private static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {

@@ -93,7 +93,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         self.interventions = interventions.filter { $0.queue == queue }.sorted { $0.at < $1.at }
         let buffers = SimulatedBuffers(depth: depth, maxIOBytes: maxIOBytes, mode: mode)
         self.buffers = buffers
-        puller = mode == .copy ? nil : DataPuller { machine.pull($0, $1, buffers) }
+        puller = !mode.serverCopies ? nil : DataPuller { machine.pull($0, $1, buffers) }
         slots = Array(repeating: Slot(), count: depth)
         arrivals = TimerHeap(depth: depth)
         batch.reserveCapacity(depth + 1)
@@ -157,8 +157,8 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     func data(_ tag: Tag) -> IOData { unsafe .mapped(buffers.buffer(tag)) }
     var scratchOffset: Int { buffers.scratchOffset }
-    var copiesOnDemand: Bool { mode != .copy }
-    var lendsData: Bool { mode == .zeroCopy }
+    var copiesOnDemand: Bool { mode.serverCopies }
+    var lendsData: Bool { mode.lendsPages }
 
     mutating func pullData(_ tag: Tag, bytes: Int) -> Int32 {
         checkCopy(tag, of: .write, bytes)

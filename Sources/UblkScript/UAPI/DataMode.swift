@@ -17,9 +17,16 @@ enum DataMode: String, Sendable, CaseIterable {
         }
     }
 
+    /// The server has data copied while it works on an IO; otherwise the driver does it before and after.
+    var serverCopies: Bool { features.contains(.userCopy) }
+
+    /// Files can read and write the pages of requests.
+    var lendsPages: Bool { features.contains(.supportZeroCopy) }
+
     /// The mode of a device with these features; nil: one that this program does not serve.
     init?(_ granted: Features) {
-        let wanted = granted.intersection(Self.zeroCopy.features)
+        let wanted = Self.allCases.reduce(into: Features()) { $0.formUnion($1.features) }
+            .intersection(granted)
         guard let mode = Self.allCases.first(where: { $0.features == wanted }) else { return nil }
         self = mode
     }

@@ -33,7 +33,7 @@ final class FakeUblk: DriverKernel {
     var takesAtOnce = Int.max
     let mode: DataMode
     /// Commands take no address: the server copies data itself.
-    var isUserCopy: Bool { mode != .copy }
+    var isUserCopy: Bool { mode.serverCopies }
     /// Size of the ring's table of buffers.
     private(set) var buffersMade: UInt32?
     /// Reads and writes of the pages of requests, as words: `read 3 0+4096`.

@@ -9,7 +9,7 @@ has_zero_copy() { driver_has SUPPORT_ZERO_COPY && driver_has AUTO_BUF_REG; }
 needs_zero_copy() { has_zero_copy || skip "the driver lends no pages"; }
 
 # The modes that the driver has.
-modes() { echo copy user_copy && { ! has_zero_copy || echo zero_copy; }; }
+modes() { echo copy need_get_data user_copy && { ! has_zero_copy || echo zero_copy; }; }
 
 t_a_device_says_which_data_mode_it_has_and_why() {
   local mode bits
@@ -24,8 +24,10 @@ t_a_device_says_which_data_mode_it_has_and_why() {
     esac
     expect_status 0 ublk-script list "$id" --json
     expect_json list
-    bits=$(($(json_value features <<<"$output") & 0x881)) # AUTO_BUF_REG, USER_COPY, SUPPORT_ZERO_COPY
+    # AUTO_BUF_REG, USER_COPY, NEED_GET_DATA, SUPPORT_ZERO_COPY
+    bits=$(($(json_value features <<<"$output") & 0x885))
     case $mode in
+      need_get_data) expect_equal "flags of $mode" "$bits" $((0x4)) ;;
       user_copy) expect_equal "flags of $mode" "$bits" $((0x80)) ;;
       zero_copy) expect_equal "flags of $mode" "$bits" $((0x881)) ;;
       *) expect_equal "flags of $mode" "$bits" 0 ;;
@@ -76,6 +78,8 @@ verified_at_depths() { # MODE OPTION...
   done
 }
 
+t_fio_finds_no_wrong_byte_on_memory_with_2_queues_and_announced_writes() { verified_at_depths need_get_data queues=2; }
+t_fio_finds_no_wrong_byte_on_a_file_with_1_queue_and_announced_writes() { verified_at_depths need_get_data queues=1 file=disk.img; }
 t_fio_finds_no_wrong_byte_on_memory_with_1_queue_and_user_copy() { verified_at_depths user_copy queues=1; }
 t_fio_finds_no_wrong_byte_on_memory_with_2_queues_and_user_copy() { verified_at_depths user_copy queues=2; }
 t_fio_finds_no_wrong_byte_on_a_file_with_1_queue_and_user_copy() { verified_at_depths user_copy queues=1 file=disk.img; }
@@ -95,6 +99,7 @@ the_largest_requests_are_whole() { # OPTION...
 }
 
 t_the_largest_requests_are_copied_whole() { the_largest_requests_are_whole data=user_copy; }
+t_the_largest_announced_writes_are_whole() { the_largest_requests_are_whole data=need_get_data; }
 t_the_pages_of_the_largest_requests_are_lent() { needs_zero_copy && the_largest_requests_are_whole data=zero_copy file=disk.img; }
 
 ext4_lives_on_a_file() { # MODE
@@ -190,6 +195,7 @@ busy_device_is_deleted() { # MODE
   ! wait $! || fail "fio says that all of its IO succeeded"
 }
 
+t_a_busy_device_with_announced_writes_is_deleted() { busy_device_is_deleted need_get_data; }
 t_a_busy_device_with_user_copy_is_deleted() { busy_device_is_deleted user_copy; }
 t_a_busy_device_with_zero_copy_is_deleted() { busy_device_is_deleted zero_copy; }
 
@@ -200,6 +206,7 @@ killed_server_leaves_nothing() { # MODE
   ublk-script del "$id"
 }
 
+t_a_server_killed_under_load_with_announced_writes_leaves_nothing() { killed_server_leaves_nothing need_get_data; }
 t_a_server_killed_under_load_with_user_copy_leaves_nothing() { killed_server_leaves_nothing user_copy; }
 t_a_server_killed_under_load_with_zero_copy_leaves_nothing() { killed_server_leaves_nothing zero_copy; }
 

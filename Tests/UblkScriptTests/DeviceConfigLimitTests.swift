@@ -116,9 +116,10 @@ import Testing
         ),
         Key(
             name: "data",
-            accepted: ["auto", "copy", "user_copy", "zero_copy"],
+            accepted: ["auto"] + DataMode.allCases.map { .string($0.rawValue) },
             refused: ["zero", "user-copy", "", 1, true],
-            expected: "one of \"auto\", \"copy\", \"user_copy\", \"zero_copy\""
+            expected: "one of \"auto\", "
+                + DataMode.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
         ),
         Key(
             name: "cache",

@@ -28,7 +28,7 @@ import Testing
     }
 
     /// A wait in which something happens, and all that came of it, as words.
-    private func events(
+    static func events(
         _ transport: inout DriverTransport<FakeUblk>,
         _ kernel: FakeUblk,
         _ happens: @escaping () -> Void
@@ -48,7 +48,7 @@ import Testing
         return events
     }
 
-    private static let read = FileOperation(
+    static let read = FileOperation(
         kind: .read,
         file: 0,
         offsetBytes: 0,
@@ -80,7 +80,7 @@ import Testing
         let (kernel, memory) = (try FakeUblk(queue: 3), try Self.memory())
         var transport = try Self.transport(kernel, memory)
         transport.fetchAll()
-        let came = events(&transport, kernel) {
+        let came = Self.events(&transport, kernel) {
             kernel.arrive(2, .write, sector: 16)
             kernel.arrive(0, .flush)
         }
@@ -91,7 +91,7 @@ import Testing
         transport.commit(Tag(2), Commit(result: 4096))
         transport.commit(Tag(0), Commit(result: -5))
         #expect(kernel.commits.isEmpty)
-        #expect(events(&transport, kernel) { kernel.arrive(2, .read) } == ["fetched 2"])
+        #expect(Self.events(&transport, kernel) { kernel.arrive(2, .read) } == ["fetched 2"])
         #expect(kernel.commits == [.init(tag: 2, result: 4096), .init(tag: 0, result: -5)])
     }
 
@@ -103,13 +103,13 @@ import Testing
             var one: UInt64 = 1
             precondition(unsafe write(kernel.wakeupFD, &one, 8) == 8)
         }
-        for _ in 0..<3 { #expect(events(&transport, kernel, ring) == ["wakeup"]) }
+        for _ in 0..<3 { #expect(Self.events(&transport, kernel, ring) == ["wakeup"]) }
         ring()
         ring()
-        #expect(events(&transport, kernel) {} == ["wakeup"])
+        #expect(Self.events(&transport, kernel) {} == ["wakeup"])
         // The wait before has not run its own: a completion was there.
         kernel.waits = []
-        #expect(events(&transport, kernel) { kernel.arrive(1, .read) } == ["fetched 1"])
+        #expect(Self.events(&transport, kernel) { kernel.arrive(1, .read) } == ["fetched 1"])
     }
 
     @Test func `a wait ends at its deadline, with nothing`() throws {
@@ -135,100 +135,6 @@ import Testing
         #expect(memory.depth * memory.stride > 128 << 30)
     }
 
-    // MARK: User copy
-
-    @Test(arguments: [0, 3] as [UInt16])
-    func `with user copy no command has an address, and data is copied at the place of its tag`(
-        queue: UInt16
-    ) throws {
-        let (kernel, memory) = (try FakeUblk(queue: queue, mode: .userCopy), try Self.memory())
-        var transport = try Self.transport(kernel, memory)
-        transport.fetchAll()
-        let written = (0..<4096).map { UInt8(truncatingIfNeeded: $0 / 16) }
-        kernel.data[2] = written
-        let came = events(&transport, kernel) {
-            kernel.arrive(2, .write)
-            kernel.arrive(1, .read)
-        }
-        #expect(came == ["fetched 2", "fetched 1"] && kernel.buffers == [0: 0, 1: 0, 2: 0, 3: 0])
-        let buffer = unsafe transport.data(Tag(2)).bytes
-        #expect(unsafe Array(UnsafeRawBufferPointer(start: buffer, count: 4096)) != written)
-        #expect(transport.pullData(Tag(2), bytes: 4096) == 0)
-        #expect(unsafe Array(UnsafeRawBufferPointer(start: buffer, count: 4096)) == written)
-        unsafe transport.data(Tag(1)).bytes.copyMemory(from: buffer, byteCount: 4096)
-        #expect(transport.pushData(Tag(1), bytes: 4096) == 0 && kernel.data[1] == written)
-        transport.commit(Tag(1), Commit(result: 4096))
-        _ = events(&transport, kernel) { kernel.arrive(1, .read) }
-        #expect(kernel.commits == [.init(tag: 1, result: 4096)])
-    }
-
-    @Test(
-        arguments: [
-            ([512, 1], 0, ["0+4096", "512+3584", "513+3583"]),
-            ([0], 14, ["0+4096"]),
-            ([1024, 0], 14, ["0+4096", "1024+3072"]),
-            ([-13], 13, ["0+4096"]),
-        ] as [([Int], Int32, [String])]
-    )
-    func `a copy goes on after a part of it, and ends with what the driver says`(
-        results: [Int],
-        errno: Int32,
-        parts: [String]
-    ) throws {
-        let (kernel, memory) = (try FakeUblk(mode: .userCopy), try Self.memory())
-        var transport = try Self.transport(kernel, memory)
-        transport.fetchAll()
-        kernel.data[2] = Array(repeating: 7, count: 4096)
-        _ = events(&transport, kernel) {
-            kernel.arrive(2, .write)
-            kernel.arrive(3, .read)
-        }
-        kernel.copyResults = results
-        #expect(transport.pullData(Tag(2), bytes: 4096) == errno)
-        kernel.copyResults = results
-        unsafe transport.data(Tag(3)).bytes.initializeMemory(
-            as: UInt8.self,
-            repeating: 7,
-            count: 4096
-        )
-        #expect(transport.pushData(Tag(3), bytes: 4096) == errno)
-        #expect(kernel.copies == parts.map { "pull 2 " + $0 } + parts.map { "push 3 " + $0 })
-        guard errno == 0 else { return }
-        #expect(unsafe transport.data(Tag(2)).bytes.load(fromByteOffset: 4095, as: UInt8.self) == 7)
-        #expect(kernel.data[3] == kernel.data[2])
-    }
-
-    @Test func `with zero copy each tag has its place in a table, and files get its pages`() throws
-    {
-        let (kernel, memory) = (try FakeUblk(mode: .zeroCopy), try Self.memory())
-        var transport = try Self.transport(kernel, memory, backingFDs: [7])
-        #expect(kernel.buffersMade == 4)
-        transport.fetchAll()
-        let came = events(&transport, kernel) {
-            kernel.arrive(3, .read)
-            kernel.arrive(1, .write)
-        }
-        #expect(came == ["fetched 3", "fetched 1"], "no command was refused")
-        var operation = Self.read
-        operation.isOnRequest = true
-        transport.submit(operation, for: Tag(3), transfer: 0)
-        operation = FileOperation(
-            kind: .writeDurably,
-            file: 0,
-            offsetBytes: 8192,
-            lengthBytes: 512,
-            dataOffset: 1024,
-            isOnRequest: true
-        )
-        transport.submit(operation, for: Tag(1), transfer: 1)
-        transport.submit(Self.read, for: Tag(1), transfer: 2)
-        let ended = events(&transport, kernel) {
-            for _ in 0..<3 { kernel.finishOperation(512) }
-        }
-        #expect(ended.count == 3)
-        #expect(kernel.onPages == ["read 3 0+4096", "write 1 1024+512"])
-    }
-
     // MARK: The device goes
 
     @Test(arguments: [Errno.operationNotSupportedByDevice, .canceled])
@@ -238,11 +144,11 @@ import Testing
         let (kernel, memory) = (try FakeUblk(), try Self.memory())
         var transport = try Self.transport(kernel, memory)
         transport.fetchAll()
-        #expect(events(&transport, kernel) { kernel.arrive(1, .read) } == ["fetched 1"])
-        let gone = events(&transport, kernel) { kernel.goAway(errno) }
+        #expect(Self.events(&transport, kernel) { kernel.arrive(1, .read) } == ["fetched 1"])
+        let gone = Self.events(&transport, kernel) { kernel.goAway(errno) }
         #expect(gone == ["aborted 0", "aborted 2", "aborted 3"])
         transport.commit(Tag(1), Commit(result: 4096))
-        #expect(events(&transport, kernel) {} == ["aborted 1"])
+        #expect(Self.events(&transport, kernel) {} == ["aborted 1"])
         #expect(kernel.commits == [.init(tag: 1, result: 4096)])
     }
 
@@ -250,11 +156,11 @@ import Testing
         let (kernel, memory) = (try FakeUblk(), try Self.memory())
         var transport = try Self.transport(kernel, memory, backingFDs: [7])
         transport.fetchAll()
-        _ = events(&transport, kernel) { kernel.arrive(1, .read) }
+        _ = Self.events(&transport, kernel) { kernel.arrive(1, .read) }
         transport.submit(Self.read, for: Tag(1), transfer: 5)
-        _ = events(&transport, kernel) { kernel.goAway() }
+        _ = Self.events(&transport, kernel) { kernel.goAway() }
         #expect(kernel.operations.map(\.file) == [7])
-        let late = events(&transport, kernel) { kernel.finishOperation(512) }
+        let late = Self.events(&transport, kernel) { kernel.finishOperation(512) }
         #expect(late == ["operation 1.5: 512"])
     }
 
@@ -281,10 +187,10 @@ import Testing
         var transport = try Self.transport(kernel, memory)
         transport.fetchAll()
         kernel.interruptions = [errno, errno]
-        #expect(events(&transport, kernel) { kernel.arrive(3, .read) } == ["fetched 3"])
+        #expect(Self.events(&transport, kernel) { kernel.arrive(3, .read) } == ["fetched 3"])
         transport.commit(Tag(3), Commit(result: 4096))
         kernel.interruptions = [errno]
-        #expect(events(&transport, kernel) { kernel.arrive(3, .read) } == ["fetched 3"])
+        #expect(Self.events(&transport, kernel) { kernel.arrive(3, .read) } == ["fetched 3"])
         #expect(kernel.commits == [.init(tag: 3, result: 4096)])
     }
 
@@ -295,7 +201,7 @@ import Testing
         kernel.interruptions = [.resourceTemporarilyUnavailable]
         transport.sendFetches()
         #expect(kernel.parkedTags.isEmpty)
-        #expect(events(&transport, kernel) { kernel.arrive(0, .read) } == ["fetched 0"])
+        #expect(Self.events(&transport, kernel) { kernel.arrive(0, .read) } == ["fetched 0"])
         #expect(kernel.parkedTags == [1, 2, 3])
     }
 
@@ -306,7 +212,9 @@ import Testing
         let (kernel, memory) = (try FakeUblk(), try Self.memory())
         var transport = try Self.transport(kernel, memory, backingFDs: [7])
         transport.fetchAll()
-        _ = events(&transport, kernel) { for tag in 0..<4 { kernel.arrive(UInt16(tag), .read) } }
+        _ = Self.events(&transport, kernel) {
+            for tag in 0..<4 { kernel.arrive(UInt16(tag), .read) }
+        }
         kernel.takesAtOnce = takesAtOnce
         kernel.interruptions = [.resourceBusy, .interrupted, .resourceTemporarilyUnavailable]
         // The ring has 16 entries.
@@ -319,7 +227,7 @@ import Testing
         var ended: [String] = []
         while ended.count < 64 {
             kernel.waits = []
-            ended += events(&transport, kernel) {
+            ended += Self.events(&transport, kernel) {
                 while !kernel.operations.isEmpty, kernel.completions < 16 {
                     kernel.finishOperation(1)
                 }
@@ -334,7 +242,7 @@ import Testing
         var transport = try Self.transport(kernel, memory)
         #expect(kernel.asked == [URING_SETUP_QUEUE_FLAGS, URING_SETUP_COOP_FLAGS])
         transport.fetchAll()
-        #expect(events(&transport, kernel) { kernel.arrive(1, .read) } == ["fetched 1"])
+        #expect(Self.events(&transport, kernel) { kernel.arrive(1, .read) } == ["fetched 1"])
     }
 
     @Test(

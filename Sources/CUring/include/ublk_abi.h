@@ -125,12 +125,17 @@ _Static_assert(sizeof(struct ublk_params) == 112, "UAPI: ublk_params of 6.12");
 static const uint32_t UBLK_IO_FETCH_REQ = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x20);
 static const uint32_t UBLK_IO_COMMIT_AND_FETCH_REQ = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x21);
 
+/* With UBLK_F_NEED_GET_DATA the FETCH or COMMIT of a tag ends with this when a write came; NEED_GET_DATA then says where
+ * its data is to go, and ends with 0 when it is there. No other command is taken before. */
+enum { UBLK_IO_RES_NEED_GET_DATA = 1 };
+static const uint32_t UBLK_IO_NEED_GET_DATA = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x22);
+
 /* Payload of each io command, at byte 48 of the SQE. */
 struct ublk_io_cmd {
     uint16_t q_id;
     uint16_t tag;
     int32_t result; /* COMMIT: bytes or negative errno */
-    uint64_t addr;  /* copy mode: READ data of this request, and the buffer of the next one; else 0 */
+    uint64_t addr;  /* where the driver copies: READ data of this request, and the buffer of the next one; else 0 */
 };
 _Static_assert(sizeof(struct ublk_io_cmd) == 16, "UAPI: ublksrv_io_cmd");
 

@@ -13,7 +13,8 @@ private enum FixedFile {
 ///
 /// Made and used on the queue's thread, because the driver binds a tag to the thread that fetches it and the ring
 /// allows one issuer. In copy mode the driver copies a write's data into the tag's buffer before the request arrives,
-/// and a read's data out of it at the commit; with user copy the queue has it copied. Memory that the kernel may still
+/// and a read's data out of it at the commit; with user copy the queue has it copied. With NEED_GET_DATA a write is
+/// announced first, and the queue hears of it when its data is there. Memory that the kernel may still
 /// write to after the end of the transport is owned by ``TagBuffers``.
 @safe
 struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
@@ -26,7 +27,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     private let mode: DataMode
     let copiesOnDemand: Bool
     let lendsData: Bool
-    /// All ones where commands take the address of the tag's buffer, else 0.
+    /// All ones where the driver copies, so that commands take the address of the tag's buffer; else 0.
     private let addressMask: UInt64
     private let depth: Int
     private let bufferBytes: Int
@@ -74,7 +75,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         self.mode = mode
         copiesOnDemand = mode.serverCopies
         lendsData = mode.lendsPages
-        addressMask = mode == .copy ? .max : 0
+        addressMask = mode.serverCopies ? 0 : .max
         bufferBytes = memory.stride
         unsafe buffers = memory.first
         unsafe wakeupValue = memory.wakeupValue
@@ -140,7 +141,11 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
 
     /// Queues a fetch for every tag and the read of the wakeup; they are sent by ``sendFetches()`` or the first wait.
     mutating func fetchAll() {
-        for index in 0..<depth { submitRequest(UBLK_IO_FETCH_REQ, Tag(UInt16(index)), result: 0) }
+        // Only a write's data needs an address before its request has come, and not when it is announced.
+        let mask = mode == .needGetData ? 0 : addressMask
+        for index in 0..<depth {
+            submitRequest(UBLK_IO_FETCH_REQ, Tag(UInt16(index)), result: 0, addressMask: mask)
+        }
         armWakeup()
     }
 
@@ -161,25 +166,40 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
 
     @inline(__always)
     mutating func nextEvent() -> QueueEvent? {
-        guard let (userData, result) = ring.nextCompletion() else { return nil }
-        let tag = userData.tag
-        switch userData.kind {
-        case .request:
-            if result == 0 { return .fetched(tag) }
-            // When the driver rejects a command, the request is lost until the device goes. That is a bug here.
-            precondition(
-                result == -Errno.operationNotSupportedByDevice.rawValue
-                    || result == -Errno.canceled.rawValue,
-                "the driver rejected a command of tag \(tag.rawValue): errno \(-result)"
-            )
-            return .aborted(tag)
-        case .operation:
-            return .operation(tag, transfer: userData.transfer, result: result)
-        case .wakeup:
-            armWakeup()
-            return .wakeup
-        default: preconditionFailure("a completion nobody asked for: \(userData.rawValue)")
+        while let (userData, result) = ring.nextCompletion() {
+            let tag = userData.tag
+            switch userData.kind {
+            case .request:
+                if result == 0 { return .fetched(tag) }
+                if !isAnnounced(tag, result) { return .aborted(tag) }
+            case .operation:
+                return .operation(tag, transfer: userData.transfer, result: result)
+            case .wakeup:
+                armWakeup()
+                return .wakeup
+            default: preconditionFailure("a completion nobody asked for: \(userData.rawValue)")
+            }
         }
+        return nil
+    }
+
+    /// A command of the tag has ended otherwise than with a request: a write is announced, or the tag is gone.
+    ///
+    /// The data of the write is asked for at once, as the driver takes no commit before: not even of a write that
+    /// fails.
+    @inline(never)
+    private mutating func isAnnounced(_ tag: Tag, _ result: Int32) -> Bool {
+        if mode == .needGetData, result == Int32(UBLK_IO_RES_NEED_GET_DATA) {
+            submitRequest(UBLK_IO_NEED_GET_DATA, tag, result: 0, addressMask: addressMask)
+            return true
+        }
+        // When the driver rejects a command, the request is lost until the device goes. That is a bug here.
+        precondition(
+            result == -Errno.operationNotSupportedByDevice.rawValue
+                || result == -Errno.canceled.rawValue,
+            "the driver rejected a command of tag \(tag.rawValue): errno \(-result)"
+        )
+        return false
     }
 
     @inline(__always)
@@ -201,11 +221,21 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
 
     @inline(__always)
     mutating func commit(_ tag: Tag, _ commit: Commit) {
-        submitRequest(UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result: commit.result)
+        submitRequest(
+            UBLK_IO_COMMIT_AND_FETCH_REQ,
+            tag,
+            result: commit.result,
+            addressMask: addressMask
+        )
     }
 
     @inline(__always)
-    private mutating func submitRequest(_ code: UInt32, _ tag: Tag, result: Int32) {
+    private mutating func submitRequest(
+        _ code: UInt32,
+        _ tag: Tag,
+        result: Int32,
+        addressMask: UInt64
+    ) {
         let address = unsafe UInt64(UInt(bitPattern: buffer(tag))) & addressMask
         let sqe = unsafe ring.submission()
         let registration = mode == .zeroCopy ? ublk_auto_buf_reg(tag.rawValue) : 0

@@ -2,6 +2,8 @@
 enum DataMode: String, Sendable, CaseIterable {
     /// The driver copies: a write's data to the server before it hands the request over, a read's at the commit.
     case copy
+    /// The driver copies, too, but a write's data only when the server has said, for each write, where it is to go.
+    case needGetData = "need_get_data"
     /// The server copies, when and if it needs the data: pread and pwrite on `/dev/ublkcN`.
     case userCopy = "user_copy"
     /// The driver lends the pages of a request to the server's ring, and files read and write them; other data is
@@ -12,6 +14,7 @@ enum DataMode: String, Sendable, CaseIterable {
     var features: Features {
         switch self {
         case .copy: []
+        case .needGetData: .needGetData
         case .userCopy: .userCopy
         case .zeroCopy: [.userCopy, .supportZeroCopy, .autoBufferRegistration]
         }

@@ -8,6 +8,7 @@ struct Features: OptionSet, Hashable, Sendable {
     static let supportZeroCopy = Features(rawValue: 1 << 0)
     /// Always set by the driver.
     static let completeInTask = Features(rawValue: 1 << 1)
+    /// The driver announces a write before it copies the data; from 6.0.
     static let needGetData = Features(rawValue: 1 << 2)
     /// The device outlives its server; from 6.1.
     static let userRecovery = Features(rawValue: 1 << 3)

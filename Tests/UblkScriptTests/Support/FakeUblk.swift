@@ -50,6 +50,10 @@ final class FakeUblk: DriverKernel {
     private enum Slot {
         case none
         case parked(UInt64)
+        /// A write that the server has been told of, and whose data it is to ask for.
+        case announced
+        /// The same once it has, and the data has not come yet.
+        case asked(UInt64)
         case server
         case gone
     }
@@ -111,6 +115,10 @@ final class FakeUblk: DriverKernel {
         let size = MemoryLayout<ublk_io_desc>.stride
         let place = queue.index * Self.stride + Int(tag) * size
         precondition(unsafe pwrite(characterFD, &desc, size, off_t(place)) == size)
+        if mode == .needGetData, op == .write {
+            slots[tag] = .announced
+            return complete(userData, Int32(UBLK_IO_RES_NEED_GET_DATA))
+        }
         slots[tag] = .server
         if isUserCopy, data[tag] == nil {
             data[tag] = Array(repeating: 0, count: Int(sectors) * 512)
@@ -118,11 +126,29 @@ final class FakeUblk: DriverKernel {
         complete(userData, 0)
     }
 
+    /// The data that the server has asked for is there; with ``givesDataLater`` the driver has waited for this.
+    func giveData(_ tag: UInt16) {
+        guard case .asked(let userData) = slots[tag], let address = buffers[tag] else {
+            preconditionFailure("nobody asked for the data")
+        }
+        let place = unsafe UnsafeMutableRawPointer(bitPattern: UInt(address))
+        unsafe place?.copyMemory(from: data[tag] ?? [], byteCount: data[tag]?.count ?? 0)
+        slots[tag] = .server
+        complete(userData, 0)
+    }
+
+    /// As 6.12, which parks NEED_GET_DATA; newer drivers copy at once.
+    var givesDataLater = false
+
     /// The device goes away: what is parked ends so, and what is committed from now on.
     func goAway(_ errno: Errno = .operationNotSupportedByDevice) {
         isGoing = true
         for (tag, slot) in slots.sorted(by: { $0.key < $1.key }) {
-            guard case .parked(let userData) = slot else { continue }
+            let userData: UInt64
+            switch slot {
+            case .parked(let command), .asked(let command): userData = command
+            default: continue
+            }
             slots[tag] = .gone
             complete(userData, -errno.rawValue)
         }
@@ -146,14 +172,21 @@ final class FakeUblk: DriverKernel {
 
     private func command(_ code: UInt32, _ cmd: ublk_io_cmd, _ userData: UInt64) {
         let slot = slots[cmd.tag] ?? .none
-        // ublk_check_fetch_buf
-        guard (cmd.addr == 0) == isUserCopy else {
+        // ublk_check_fetch_buf; an address of a FETCH would do no harm with NEED_GET_DATA, but nobody needs it.
+        let needsNone = isUserCopy || mode == .needGetData && code == UBLK_IO_FETCH_REQ
+        guard (cmd.addr == 0) == needsNone else {
             return complete(userData, -Errno.invalidArgument.rawValue)
         }
         switch (code, slot) {
         case (UBLK_IO_FETCH_REQ, .none): buffers[cmd.tag] = cmd.addr
+        case (UBLK_IO_NEED_GET_DATA, .announced):
+            buffers[cmd.tag] = cmd.addr
+            slots[cmd.tag] = .asked(userData)
+            return givesDataLater ? () : giveData(cmd.tag)
+        case (_, .announced), (_, .asked), (UBLK_IO_NEED_GET_DATA, _):
+            return complete(userData, -Errno.invalidArgument.rawValue)
         case (UBLK_IO_COMMIT_AND_FETCH_REQ, .server):
-            guard buffers[cmd.tag] == cmd.addr else { fallthrough }
+            guard mode == .needGetData || buffers[cmd.tag] == cmd.addr else { fallthrough }
             commits.append(Commit(tag: cmd.tag, result: cmd.result))
         default: return complete(userData, -Errno.resourceBusy.rawValue)
         }

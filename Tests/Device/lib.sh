@@ -175,7 +175,7 @@ remove_by_force() {
 
 # How a server gets at the data of an IO, as `data` of device{} says it; each case that makes its device with
 # add_device runs in the mode that DATA_MODE names. Without it a script's own word holds.
-data_modes='copy need_get_data user_copy zero_copy'
+data_modes='copy need_get_data user_copy zero_copy auto_buf'
 # Modes of the driver that no server here offers yet: their cases are skipped.
 other_data_modes='batch shared_memory'
 

@@ -1,15 +1,19 @@
 #!/bin/bash
-# time limit: 240
+# time limit: 300
 # The data modes: how the data of an IO gets to the server and back. Whatever the mode, an application sees the same.
 # shellcheck disable=SC2154
 . "$(dirname "$0")/lib.sh"
 
-has_zero_copy() { driver_has SUPPORT_ZERO_COPY && driver_has AUTO_BUF_REG; }
-
-needs_zero_copy() { has_zero_copy || skip "the driver lends no pages"; }
-
 # The modes that the driver has.
-modes() { echo copy need_get_data user_copy && { ! has_zero_copy || echo zero_copy; }; }
+modes() {
+  echo copy need_get_data user_copy
+  ! driver_has SUPPORT_ZERO_COPY || echo zero_copy
+  ! driver_has AUTO_BUF_REG || echo auto_buf
+}
+
+needs_mode() { # MODE
+  modes | grep -qw "$1" || skip "the driver does not have what the mode $1 takes"
+}
 
 t_a_device_says_which_data_mode_it_has_and_why() {
   local mode bits
@@ -29,7 +33,8 @@ t_a_device_says_which_data_mode_it_has_and_why() {
     case $mode in
       need_get_data) expect_equal "flags of $mode" "$bits" $((0x4)) ;;
       user_copy) expect_equal "flags of $mode" "$bits" $((0x80)) ;;
-      zero_copy) expect_equal "flags of $mode" "$bits" $((0x881)) ;;
+      zero_copy) expect_equal "flags of $mode" "$bits" $((0x81)) ;;
+      auto_buf) expect_equal "flags of $mode" "$bits" $((0x881)) ;;
       *) expect_equal "flags of $mode" "$bits" 0 ;;
     esac
     ublk-script del "$id"
@@ -37,10 +42,12 @@ t_a_device_says_which_data_mode_it_has_and_why() {
 }
 
 t_a_mode_that_the_driver_lacks_is_refused_with_the_kernel_that_has_it() {
-  ! has_zero_copy || skip "the driver has all modes"
+  ! driver_has AUTO_BUF_REG || skip "the driver has all modes"
   script disk <<<'device { size = "16M", file = "disk.img" }'
+  expect_status 1 ublk-script add disk.lua data=auto_buf
+  expect_output 'data = "auto_buf"' "SUPPORT_ZERO_COPY (from kernel 6.15)" "AUTO_BUF_REG (from kernel 6.16)"
   expect_status 1 ublk-script add disk.lua data=zero_copy
-  expect_output 'data = "zero_copy"' "SUPPORT_ZERO_COPY (from kernel 6.15)" "AUTO_BUF_REG (from kernel 6.16)"
+  expect_output 'data = "zero_copy"' "SUPPORT_ZERO_COPY (from kernel 6.15)"
   [ ! -e disk.img ] || fail "a file was made"
   no_leftovers
 }
@@ -69,7 +76,7 @@ verify() { # DEPTH [FIO-OPTION...]
 verified_at_depths() { # MODE OPTION...
   local depth mode=$1
   shift
-  [ "$mode" != zero_copy ] || needs_zero_copy
+  needs_mode "$mode"
   script disk <<<'device { size = "8M" }'
   for depth in 1 128; do
     add_device disk "data=$mode" "depth=$depth" "$@"
@@ -85,8 +92,10 @@ t_fio_finds_no_wrong_byte_on_memory_with_2_queues_and_user_copy() { verified_at_
 t_fio_finds_no_wrong_byte_on_a_file_with_1_queue_and_user_copy() { verified_at_depths user_copy queues=1 file=disk.img; }
 t_fio_finds_no_wrong_byte_on_a_file_with_2_queues_and_user_copy() { verified_at_depths user_copy queues=2 file=disk.img; }
 t_fio_finds_no_wrong_byte_on_memory_with_2_queues_and_zero_copy() { verified_at_depths zero_copy queues=2; }
+t_fio_finds_no_wrong_byte_on_memory_with_2_queues_and_pages_lent_unasked() { verified_at_depths auto_buf queues=2; }
 t_fio_finds_no_wrong_byte_on_a_file_with_1_queue_and_zero_copy() { verified_at_depths zero_copy queues=1 file=disk.img; }
 t_fio_finds_no_wrong_byte_on_a_file_with_2_queues_and_zero_copy() { verified_at_depths zero_copy queues=2 file=disk.img; }
+t_fio_finds_no_wrong_byte_on_a_file_with_2_queues_and_pages_lent_unasked() { verified_at_depths auto_buf queues=2 file=disk.img; }
 
 the_largest_requests_are_whole() { # OPTION...
   script disk <<<'device { size = "64M", max_io = "32M" }'
@@ -100,9 +109,17 @@ the_largest_requests_are_whole() { # OPTION...
 
 t_the_largest_requests_are_copied_whole() { the_largest_requests_are_whole data=user_copy; }
 t_the_largest_announced_writes_are_whole() { the_largest_requests_are_whole data=need_get_data; }
-t_the_pages_of_the_largest_requests_are_lent() { needs_zero_copy && the_largest_requests_are_whole data=zero_copy file=disk.img; }
+t_the_pages_of_the_largest_requests_are_lent() {
+  needs_mode zero_copy
+  the_largest_requests_are_whole data=zero_copy file=disk.img
+}
+t_the_driver_lends_the_pages_of_the_largest_requests() {
+  needs_mode auto_buf
+  the_largest_requests_are_whole data=auto_buf file=disk.img
+}
 
 ext4_lives_on_a_file() { # MODE
+  needs_mode "$1"
   script disk <<<'device { size = "32M", queues = 2 }'
   add_device disk "data=$1" file=disk.img
   mkfs.ext4 -q "$dev"
@@ -118,10 +135,10 @@ ext4_lives_on_a_file() { # MODE
 }
 
 t_ext4_lives_on_a_file_with_user_copy() { ext4_lives_on_a_file user_copy; }
-t_ext4_lives_on_a_file_with_zero_copy() { needs_zero_copy && ext4_lives_on_a_file zero_copy; }
+t_ext4_lives_on_a_file_with_zero_copy() { ext4_lives_on_a_file zero_copy; }
 
 shipped_target_keeps_data() { # NAME MODE
-  [ "$2" != zero_copy ] || needs_zero_copy
+  needs_mode "$2"
   ublk-script faults "$1" --source | script "$1"
   add_device "$1" size=16M queues=2 "data=$2" "path=$work/leg"
   verify 32
@@ -132,6 +149,7 @@ t_a_stripe_of_files_keeps_data_with_user_copy() { shipped_target_keeps_data stri
 t_a_mirror_of_files_keeps_data_with_user_copy() { shipped_target_keeps_data mirror user_copy; }
 t_a_stripe_of_files_keeps_data_with_zero_copy() { shipped_target_keeps_data stripe zero_copy; }
 t_a_mirror_of_files_keeps_data_with_zero_copy() { shipped_target_keeps_data mirror zero_copy; }
+t_a_mirror_of_files_keeps_data_with_pages_lent_unasked() { shipped_target_keeps_data mirror auto_buf; }
 
 # What the script does to certain requests: what they bring, what is stored, and the ledger without times and numbers.
 outcome_in() { # MODE
@@ -176,7 +194,7 @@ LUA
 # ---- a device that goes while it is busy ----
 
 busy_device() { # MODE
-  [ "$1" != zero_copy ] || needs_zero_copy
+  needs_mode "$1"
   script disk <<<'device { size = "16M", queues = 2 }'
   add_device disk "data=$1" file=disk.img
   fio --name=busy --filename="$dev" --direct=1 --ioengine=libaio --rw=randrw --bs=4k --iodepth=64 --time_based \
@@ -198,6 +216,7 @@ busy_device_is_deleted() { # MODE
 t_a_busy_device_with_announced_writes_is_deleted() { busy_device_is_deleted need_get_data; }
 t_a_busy_device_with_user_copy_is_deleted() { busy_device_is_deleted user_copy; }
 t_a_busy_device_with_zero_copy_is_deleted() { busy_device_is_deleted zero_copy; }
+t_a_busy_device_with_pages_lent_unasked_is_deleted() { busy_device_is_deleted auto_buf; }
 
 killed_server_leaves_nothing() { # MODE
   busy_device "$1"
@@ -209,5 +228,6 @@ killed_server_leaves_nothing() { # MODE
 t_a_server_killed_under_load_with_announced_writes_leaves_nothing() { killed_server_leaves_nothing need_get_data; }
 t_a_server_killed_under_load_with_user_copy_leaves_nothing() { killed_server_leaves_nothing user_copy; }
 t_a_server_killed_under_load_with_zero_copy_leaves_nothing() { killed_server_leaves_nothing zero_copy; }
+t_a_server_killed_under_load_with_pages_lent_unasked_leaves_nothing() { killed_server_leaves_nothing auto_buf; }
 
 run_cases "$@"

@@ -196,17 +196,19 @@ import Testing
         pulled: Int,
         pushed: Int
     ) throws {
-        let settings = settings.merging(["data": "zero_copy"]) { $1 }
-        let result = try simulate(script, settings: settings) {
-            let writes = (0..<10).map { SimulatedRequest.write(UInt64($0) * 4096) }
-            let reads = (0..<10).map { SimulatedRequest.read(UInt64($0) * 4096) }
-            $0.workload = Workload(writes + reads, depth: 1)
-            $0.checksData = script.isEmpty
+        for mode in ["zero_copy", "auto_buf"] {
+            let settings = settings.merging(["data": mode]) { $1 }
+            let result = try simulate(script, settings: settings) {
+                let writes = (0..<10).map { SimulatedRequest.write(UInt64($0) * 4096) }
+                let reads = (0..<10).map { SimulatedRequest.read(UInt64($0) * 4096) }
+                $0.workload = Workload(writes + reads, depth: 1)
+                $0.checksData = script.isEmpty
+            }
+            #expect(result.copies.pulled == pulled, "\(mode)")
+            #expect(result.copies.pushed == pushed, "\(mode)")
+            #expect(result.report.errors.isEmpty && result.report.scriptErrors.count == 0)
+            #expect(result.report.data?.differing ?? 0 == 0, "\(mode)")
         }
-        #expect(result.copies.pulled == pulled)
-        #expect(result.copies.pushed == pushed)
-        #expect(result.report.errors.isEmpty && result.report.scriptErrors.count == 0)
-        #expect(result.report.data?.differing ?? 0 == 0)
     }
 
     @Test func `the driver that copies is never asked to`() throws {
@@ -307,12 +309,13 @@ import Testing
             )
         }
         #expect {
-            _ = try choice(.zeroCopy, [.userCopy])
+            _ = try choice(.autoBuf, [.userCopy])
         } throws: { error in
             "\(error)".contains(
                 "lacks SUPPORT_ZERO_COPY (from kernel 6.15), AUTO_BUF_REG (from kernel 6.16). "
             )
         }
+        #expect(try choice(.zeroCopy, [.userCopy, .supportZeroCopy]).mode == .zeroCopy)
         #expect(try choice(nil, []).mode == .copy)
         #expect(try choice(.copy, []).mode == .copy)
         #expect(try choice(nil, []).reason.hasPrefix("\"auto\" takes it: "))
@@ -323,7 +326,8 @@ import Testing
         #expect(DataMode([.ioctlEncode]) == .copy)
         #expect(DataMode([.ioctlEncode, .userCopy]) == .userCopy)
         #expect(DataMode([.supportZeroCopy]) == nil)
-        #expect(DataMode([.supportZeroCopy, .userCopy]) == nil)
+        #expect(DataMode([.supportZeroCopy, .userCopy, .zoned]) == .zeroCopy)
+        #expect(DataMode([.autoBufferRegistration, .userCopy]) == nil)
         #expect(DataMode([.autoBufferRegistration]) == nil)
         for mode in DataMode.allCases { #expect(DataMode(mode.features) == mode) }
     }
@@ -331,7 +335,8 @@ import Testing
     @Test(
         arguments: [
             (["seed=7"], DataMode.copy), (["seed=7", "data=copy"], .copy),
-            (["data=user_copy"], .userCopy), (["data=zero_copy"], .zeroCopy),
+            (["data=need_get_data"], .needGetData), (["data=user_copy"], .userCopy),
+            (["data=zero_copy"], .zeroCopy), (["data=auto_buf"], .autoBuf),
         ] as [([String], DataMode)]
     )
     func `a server asks the driver for its mode, and the record and list tell of it`(

@@ -92,8 +92,9 @@ import Testing
         try second.takeDown(deletes: true, patienceSeconds: 5)
     }
 
-    /// BATCH_IO with USER_COPY and AUTO_BUF_REG alone: of a mode that is not there yet.
-    @Test func `a device of a data mode that is not known is not recovered, but left alone`() throws {
+    /// AUTO_BUF_REG without USER_COPY: of a mode that is not there yet.
+    @Test func `a device of a data mode that is not known is not recovered, but left alone`() throws
+    {
         let world = ServerWorld()
         world.recovery = .wait
         var first: DeviceServer? = try world.server()
@@ -105,7 +106,9 @@ import Testing
         let given = world.driver.given
         #expect {
             _ = try world.server(recovering: record)
-        } throws: { "\($0)".contains("has the data mode \"batch\", which this ublk-script does not") }
+        } throws: {
+            "\($0)".contains("has the data mode \"batch\", which this ublk-script does not")
+        }
         #expect(world.driver.given == given)
         #expect(world.driver.stateOfDevice(DeviceID(0)) == .quiesced)
     }

@@ -114,9 +114,12 @@ import Testing
         #expect(kernel.data[3] == kernel.data[2])
     }
 
-    @Test func `with zero copy each tag has its place in a table, and files get its pages`() throws
-    {
-        let (kernel, memory) = (try FakeUblk(mode: .zeroCopy), try DriverTransportTests.memory())
+    /// On the server's wish, or by the driver itself.
+    @Test(arguments: [DataMode.zeroCopy, .autoBuf])
+    func `with zero copy each tag has its place in a table, and files get its pages`(
+        mode: DataMode
+    ) throws {
+        let (kernel, memory) = (try FakeUblk(mode: mode), try DriverTransportTests.memory())
         var transport = try DriverTransportTests.transport(kernel, memory, backingFDs: [7])
         #expect(kernel.buffersMade == 4)
         transport.fetchAll()
@@ -125,6 +128,8 @@ import Testing
             kernel.arrive(1, .write)
         }
         #expect(came == ["fetched 3", "fetched 1"], "no command was refused")
+        transport.lend(Tag(3))
+        transport.lend(Tag(1))
         var operation = DriverTransportTests.read
         operation.isOnRequest = true
         transport.submit(operation, for: Tag(3), transfer: 0)
@@ -143,5 +148,44 @@ import Testing
         }
         #expect(ended.count == 3)
         #expect(kernel.onPages == ["read 3 0+4096", "write 1 1024+512"])
+        #expect(kernel.lent == (mode == .zeroCopy ? [1, 3] : []))
+        for tag in [Tag(3), Tag(1)] {
+            transport.takeBack(tag)
+            transport.commit(tag, Commit(result: 4096))
+        }
+        let again = DriverTransportTests.events(&transport, kernel) { kernel.arrive(3, .read) }
+        #expect(again == ["fetched 3"] && kernel.lent.isEmpty)
+        #expect(kernel.commits.map(\.tag) == [3, 1])
+    }
+
+    @Test func `pages that are not lent are told of before the operations that needed them`() throws
+    {
+        let (kernel, memory) = (
+            try FakeUblk(mode: .zeroCopy), try DriverTransportTests.memory()
+        )
+        var transport = try DriverTransportTests.transport(kernel, memory, backingFDs: [7])
+        transport.fetchAll()
+        _ = DriverTransportTests.events(&transport, kernel) { kernel.arrive(3, .read) }
+        kernel.loanRefusals = [.noMemory]
+        var operation = DriverTransportTests.read
+        operation.isOnRequest = true
+        transport.lend(Tag(3))
+        transport.submit(operation, for: Tag(3), transfer: 0)
+        let told = DriverTransportTests.events(&transport, kernel) {}
+        #expect(told == ["not lent 3", "operation 3.0: -14"])
+    }
+
+    @Test func `a loan that the driver does not end stops the program`() async {
+        await #expect(processExitsWith: .failure) {
+            let (kernel, memory) = (
+                try FakeUblk(mode: .zeroCopy), try DriverTransportTests.memory()
+            )
+            var transport = try DriverTransportTests.transport(kernel, memory)
+            transport.fetchAll()
+            _ = DriverTransportTests.events(&transport, kernel) { kernel.arrive(3, .read) }
+            transport.takeBack(Tag(3))
+            transport.wait(until: nil)
+            _ = transport.nextEvent()
+        }
     }
 }

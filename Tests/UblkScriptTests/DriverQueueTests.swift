@@ -134,10 +134,10 @@ import Testing
         #expect(kernel.commits.map(\.result) == [4096, 4096])
     }
 
-    @Test func `with zero copy a file gets the pages of requests, but of those that are not lent`()
+    @Test func `with auto buf a file gets the pages of requests, but of those that are not lent`()
         throws
     {
-        let kernel = try FakeUblk(mode: .zeroCopy)
+        let kernel = try FakeUblk(mode: .autoBuf)
         kernel.waits = [
             {
                 kernel.arrive(0, .write)
@@ -154,6 +154,48 @@ import Testing
         #expect(kernel.onPages == ["write 0 0+4096", "read 1 0+4096", "read 1 1024+3072"])
         #expect(kernel.copies == ["pull 2 0+4096", "push 3 0+4096"])
         #expect(kernel.commits.count == 4 && kernel.commits.allSatisfy { $0.result == 4096 })
+    }
+
+    @Test func `with zero copy pages are lent to files, and copied when the driver refuses`() throws
+    {
+        let kernel = try FakeUblk(mode: .zeroCopy)
+        kernel.loanRefusals = [.noMemory, .noMemory]
+        kernel.waits = [
+            {
+                for tag in [0, 1] as [UInt16] { kernel.arrive(tag, .write) }
+                for tag in [2, 3] as [UInt16] { kernel.arrive(tag, .read) }
+            },
+            // The first two begin anew.
+            {
+                #expect(kernel.copies == ["pull 0 0+4096", "pull 1 0+4096"])
+                #expect(kernel.lent == [2, 3])
+                #expect(kernel.onPages == ["read 2 0+4096", "read 3 0+4096"])
+                for _ in 0..<4 { kernel.finishOperation(4096) }
+            },
+            {
+                kernel.loanRefusals = [.noMemory]
+                kernel.arrive(1, .read)
+                kernel.arrive(0, .write)
+            },
+            { for _ in 0..<2 { kernel.finishOperation(4096) } },
+            { kernel.goAway() },
+        ]
+        try run("", kernel, control: control(kernel))
+        #expect(kernel.copies.dropFirst(2) == ["push 1 0+4096"])
+        #expect(kernel.onPages.dropFirst(2) == ["write 0 0+4096"])
+        #expect(kernel.lent.isEmpty && kernel.waits.isEmpty)
+        #expect(kernel.commits.count == 6 && kernel.commits.allSatisfy { $0.result == 4096 })
+    }
+
+    @Test func `an IO whose pages are refused, and whose data is too, ends with EIO`() throws {
+        let kernel = try FakeUblk(mode: .zeroCopy)
+        let control = control(kernel)
+        kernel.loanRefusals = [.noMemory]
+        kernel.copyResults = [-14]
+        kernel.waits = [{ kernel.arrive(0, .write) }, { kernel.goAway() }]
+        try run("", kernel, control: control)
+        #expect(kernel.commits == [.init(tag: 0, result: -5)] && kernel.lent.isEmpty)
+        #expect(control.counters[.copyErrors] == 1 && control.counters[.backingErrors] == 0)
     }
 
     @Test func `an IO whose data the driver does not give or take ends with EIO`() throws {

@@ -42,6 +42,7 @@ import Testing
             case .aborted(let tag): events.append("aborted \(tag.rawValue)")
             case .operation(let tag, let transfer, let result):
                 events.append("operation \(tag.rawValue).\(transfer): \(result)")
+            case .notLent(let tag): events.append("not lent \(tag.rawValue)")
             case .wakeup: events.append("wakeup")
             }
         }

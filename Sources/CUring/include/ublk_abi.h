@@ -125,8 +125,8 @@ _Static_assert(sizeof(struct ublk_params) == 112, "UAPI: ublk_params of 6.12");
 static const uint32_t UBLK_IO_FETCH_REQ = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x20);
 static const uint32_t UBLK_IO_COMMIT_AND_FETCH_REQ = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x21);
 
-/* With UBLK_F_NEED_GET_DATA the FETCH or COMMIT of a tag ends with this when a write came; NEED_GET_DATA then says where
- * its data is to go, and ends with 0 when it is there. No other command is taken before. */
+/* With UBLK_F_NEED_GET_DATA the FETCH or COMMIT of a tag ends with this when a write came; NEED_GET_DATA then says
+ * where its data is to go, and ends with 0 when it is there. No other command is taken before. */
 enum { UBLK_IO_RES_NEED_GET_DATA = 1 };
 static const uint32_t UBLK_IO_NEED_GET_DATA = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x22);
 
@@ -150,10 +150,16 @@ _Static_assert(sizeof(struct ublk_io_desc) == 24, "UAPI: ublksrv_io_desc");
 
 enum { UBLK_MAX_QUEUE_DEPTH = 4096 };
 
-/* ---- pages of requests in the buffer table of a ring, with UBLK_F_AUTO_BUF_REG, from 6.16 ---- */
+/* ---- pages of requests in the buffer table of a ring, with UBLK_F_SUPPORT_ZERO_COPY, from 6.15 ---- */
 
-/* In sqe->addr of FETCH and COMMIT: where the driver registers the pages of the tag's next request. With the flag a
- * request whose pages it cannot register comes all the same, marked UBLK_IO_F_NEED_REG_BUF. */
+/* Put the pages of the request in a tag into the table, at the index in addr, and take them out again; the request ends
+ * once it is committed and its pages are taken out. */
+static const uint32_t UBLK_IO_REGISTER_IO_BUF = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x23);
+static const uint32_t UBLK_IO_UNREGISTER_IO_BUF = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x24);
+
+/* The same by the driver itself, with UBLK_F_AUTO_BUF_REG, from 6.16. In sqe->addr of FETCH and COMMIT: where it puts
+ * the pages of the tag's next request. With the flag a request whose pages it cannot put there comes all the same,
+ * marked UBLK_IO_F_NEED_REG_BUF. */
 enum { UBLK_AUTO_BUF_REG_FALLBACK = 1 };
 static inline uint64_t ublk_auto_buf_reg(uint16_t index) {
     return (uint64_t)UBLK_AUTO_BUF_REG_FALLBACK << 16 | index;

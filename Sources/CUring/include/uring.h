@@ -36,6 +36,9 @@ static inline const struct io_uring_cqe *uring_cqe_at(const struct io_uring *rin
 
 static inline void uring_use_fixed_file(struct uring_sqe *sqe) { sqe->flags |= IOSQE_FIXED_FILE; }
 
+/* A success is not told, only a failure. */
+static inline void uring_skip_success(struct uring_sqe *sqe) { sqe->flags |= IOSQE_CQE_SKIP_SUCCESS; }
+
 /* Makes a read or write one of the kernel's pages in the ring's buffer table, from their byte offset on. */
 static inline void uring_use_registered_buffer(struct uring_sqe *sqe, uint16_t index, uint64_t offset) {
     sqe->opcode = sqe->opcode == IORING_OP_READ ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
@@ -43,8 +46,8 @@ static inline void uring_use_registered_buffer(struct uring_sqe *sqe, uint16_t i
     sqe->addr = offset;
 }
 
-/* One FETCH or COMMIT_AND_FETCH on registered file 0 (the ublkc device). Fills all of a 64-byte SQE. registration is
- * what ublk_auto_buf_reg() says, or 0. */
+/* One command for a tag on registered file 0 (the ublkc device). Fills all of a 64-byte SQE. buffer is the addr of
+ * struct ublk_io_cmd, registration what ublk_auto_buf_reg() says, or 0. */
 static inline void uring_prep_ublk_io(struct uring_sqe *sqe, uint32_t code, uint16_t queue, uint16_t tag,
     int32_t result, uint64_t buffer, uint64_t registration) {
     memset(sqe, 0, 64);

@@ -28,6 +28,30 @@ extension Queue where Transport: ~Copyable {
             guard case .file = stores[Int(requests[transfer: tag, index].store)] else { return }
         }
         request.isLent = true
+        transport.lend(tag)
+    }
+
+    /// The pages of the tag's request are not lent after all; some operation that needs them has been sent.
+    @inline(never)
+    mutating func loanRefused(_ tag: Tag) {
+        precondition(requests[tag].isLent, "a refusal of what nobody asked for")
+        requests[tag].isLent = false
+        requests[tag].isLoanRefused = true
+    }
+
+    /// An operation that had no pages to work on is over.
+    ///
+    /// - Returns: true when it was the last one: the tag's plan begins anew, with copies.
+    @inline(never)
+    mutating func beginsAnew(_ tag: Tag, transfer index: Int) -> Bool {
+        if requests.isTraced { noteEnd(tag, transfer: index, errno: Errno.badAddress.rawValue) }
+        let request = requests[tag]
+        guard request.plan.isOver else { return false }
+        request.isLoanRefused = false
+        request.plan.next = 0
+        for index in 0..<Int(request.plan.count) { requests[transfer: tag, index].done = 0 }
+        if !pullData(tag) { _ = request.plan.fail(Self.copyErrno) }
+        return true
     }
 
     /// Has the data of the tag's IO, if it is a write, in the tag's buffer.
@@ -80,6 +104,7 @@ extension Queue where Transport: ~Copyable {
         requests[tag].io.has_data = 0
         requests[tag].io.pull_error = 0
         requests[tag].isLent = false
+        if isLent { transport.takeBack(tag) }
         guard result > 0, requests[tag].op == .read, !isLent else { return result }
         let errno = transport.pushData(tag, bytes: Int(result))
         if requests.isTraced { noteCopy(.copiedOut, tag, errno: errno) }

@@ -59,13 +59,17 @@ extension Queue where Transport: ~Copyable {
         let state = requests[tag].state
         precondition(state == .transferring || state == .asking)
         requests[tag].plan.underWay -= 1
-        let store = Int(requests[transfer: tag, index].store)
-        let data = dataForTransfers(tag)
-        goOn(
-            tag,
-            transfer: index,
-            stores[store].finished(&requests[transfer: tag, index], result, data)
-        )
+        if requests[tag].isLoanRefused {
+            guard beginsAnew(tag, transfer: index) else { return }
+        } else {
+            let store = Int(requests[transfer: tag, index].store)
+            let data = dataForTransfers(tag)
+            goOn(
+                tag,
+                transfer: index,
+                stores[store].finished(&requests[transfer: tag, index], result, data)
+            )
+        }
         carryOut(tag)
         guard requests[tag].plan.isOver else { return }
         requests.move(tag, from: state, to: .serving)

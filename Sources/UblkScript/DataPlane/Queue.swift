@@ -123,6 +123,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             case .fetched(let tag): serve(tag)
             case .operation(let tag, let transfer, let result):
                 operationEnded(tag, transfer: transfer, result)
+            case .notLent(let tag): loanRefused(tag)
             case .aborted(let tag): aborted(tag)
             case .wakeup: readMessages()
             }

@@ -7,6 +7,9 @@ enum QueueEvent {
     case fetched(Tag)
     /// The operation of one of the tag's transfers is over: bytes or a negative errno.
     case operation(Tag, transfer: Int, result: Int32)
+    /// The pages of the tag's request are not lent (``QueueTransport/lend(_:)``): operations on them fail, and end
+    /// after this.
+    case notLent(Tag)
     /// The driver has taken the tag back for good; the tag must not be used again.
     case aborted(Tag)
     /// Another thread left a message.
@@ -39,6 +42,10 @@ protocol QueueTransport: ~Copyable {
     ///
     /// Not of one with ``IOFlags/isNotRegistered``. Only with ``copiesOnDemand``.
     var lendsData: Bool { get }
+    /// Has the pages of the tag's request lent to operations that follow, where the driver has not done so by itself.
+    mutating func lend(_ tag: Tag)
+    /// Ends that, before the commit.
+    mutating func takeBack(_ tag: Tag)
     /// Copies the data of the tag's write into the tag's buffer; waits for nothing.
     ///
     /// - Returns: 0 or an errno.
@@ -70,6 +77,8 @@ extension QueueTransport where Self: ~Copyable {
     var lendsData: Bool { false }
     var puller: DataPuller? { nil }
 
+    func lend(_ tag: Tag) { preconditionFailure("nothing is lent") }
+    func takeBack(_ tag: Tag) { preconditionFailure("nothing is lent") }
     func pullData(_ tag: Tag, bytes: Int) -> Int32 { preconditionFailure("the data is there") }
     func pushData(_ tag: Tag, bytes: Int) -> Int32 { preconditionFailure("the data is taken") }
 

@@ -45,6 +45,8 @@ struct Request {
     var plan = IOPlan()
     /// The transfers work on the pages of the request; see ``QueueTransport/lendsData``.
     var isLent = false
+    /// They could not be lent after all; the plan begins anew, with copies, when what had begun is over.
+    var isLoanRefused = false
     /// Number of reads by its handler so far.
     var questions: UInt16 = 0
     /// True when a reload came while the handler waited for data: the new script decides once the data is there.

@@ -27,6 +27,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     private let mode: DataMode
     let copiesOnDemand: Bool
     let lendsData: Bool
+    private let lendsUnasked: Bool
     /// All ones where the driver copies, so that commands take the address of the tag's buffer; else 0.
     private let addressMask: UInt64
     private let depth: Int
@@ -75,6 +76,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         self.mode = mode
         copiesOnDemand = mode.serverCopies
         lendsData = mode.lendsPages
+        lendsUnasked = mode.lendsUnasked
         addressMask = mode.serverCopies ? 0 : .max
         bufferBytes = memory.stride
         unsafe buffers = memory.first
@@ -101,7 +103,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
             )
             try ring.register(files: files)
             // One for each tag, at its number.
-            if mode == .zeroCopy { try ring.register(emptyBuffers: UInt32(depth)) }
+            if mode.lendsPages { try ring.register(emptyBuffers: UInt32(depth)) }
             return ring
         } catch { throw .noUring(error) }
     }
@@ -177,6 +179,10 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
             case .wakeup:
                 armWakeup()
                 return .wakeup
+            case .loan:
+                // What was lent can be taken back; a request whose pages stay lent never ends. That is a bug here.
+                precondition(userData.transfer == 0, "pages cannot be taken back: errno \(-result)")
+                return .notLent(tag)
             default: preconditionFailure("a completion nobody asked for: \(userData.rawValue)")
             }
         }
@@ -238,7 +244,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     ) {
         let address = unsafe UInt64(UInt(bitPattern: buffer(tag))) & addressMask
         let sqe = unsafe ring.submission()
-        let registration = mode == .zeroCopy ? ublk_auto_buf_reg(tag.rawValue) : 0
+        let registration = lendsUnasked ? ublk_auto_buf_reg(tag.rawValue) : 0
         unsafe uring_prep_ublk_io(
             sqe,
             code,
@@ -249,6 +255,19 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
             registration
         )
         unsafe sqe.pointee.user_data = UserData(.request, tag: tag).rawValue
+    }
+
+    // Both are carried out when they are sent, in order with the operations between them; only a failure is told.
+    mutating func lend(_ tag: Tag) { submitLoan(UBLK_IO_REGISTER_IO_BUF, tag, number: 0) }
+    mutating func takeBack(_ tag: Tag) { submitLoan(UBLK_IO_UNREGISTER_IO_BUF, tag, number: 1) }
+
+    private mutating func submitLoan(_ code: UInt32, _ tag: Tag, number: Int) {
+        guard !lendsUnasked else { return }
+        let sqe = unsafe ring.submission()
+        let place = UInt64(tag.rawValue)
+        unsafe uring_prep_ublk_io(sqe, code, queue.rawValue, tag.rawValue, 0, place, 0)
+        unsafe uring_skip_success(sqe)
+        unsafe sqe.pointee.user_data = UserData(.loan, tag: tag, transfer: number).rawValue
     }
 
     func pullData(_ tag: Tag, bytes: Int) -> Int32 { requests.copy(tag, bytes, pulls: true) }

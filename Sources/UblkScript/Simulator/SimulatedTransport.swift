@@ -17,21 +17,25 @@ import SystemPackage
 /// `Queue.run()` returns. When everything in flight is held for ever, the device is stopped as the
 /// server would do it: drain first.
 struct SimulatedTransport: QueueTransport, ~Copyable {
-    private let buffers: SimulatedBuffers
+    let buffers: SimulatedBuffers
     private let depth: Int
 
     let machine: SimulatedMachine
     let puller: DataPuller?
-    private let mode: DataMode
+    let mode: DataMode
     /// Number of the queue.
     private let queue: Int
 
-    private var slots: [Slot]
+    var slots: [Slot]
     /// Requests that are on their way, by their time of arrival.
     private var arrivals: TimerHeap
     /// Operations of transfers that are under way, by their time of completion.
     private var operations: [OperationUnderWay] = []
-    private var batch: [QueueEvent] = []
+    /// What the driver has answered at once; the next wait brings it.
+    var answers: [QueueEvent] = []
+    /// Operations on pages that were not lent: they take as long as planned when they are sent again.
+    private var postponed: [OperationUnderWay] = []
+    var batch: [QueueEvent] = []
     private var batchNext = 0
     private var commits: [(tag: Tag, result: Int32)] = []
     private var interventions: [Intervention]
@@ -41,7 +45,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private(set) var alarm: Instant?
     private var isAborted = false
 
-    private struct Slot {
+    struct Slot {
         enum Owner { case idle, arriving, server, committed, aborted }
         var owner = Owner.idle
         var request = SimulatedRequest(op: .read)
@@ -52,6 +56,8 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         /// Bytes of the request's own pages that files have read or written.
         var lentBytes: UInt64 = 0
         var flags: IOFlags = []
+        /// Its pages were lent because the server asked for that.
+        var isLent = false
     }
 
     private struct OperationUnderWay {
@@ -111,7 +117,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         batchNext = 0
         machine.isStuck = false
         takeCommits()
-        if takeWakeup() || hasEnded() { return }
+        if takeAnswers() || takeWakeup() || hasEnded() { return }
         let own = nextOwnEvent
         let next = [deadline, own].compactMap { $0 }.min()
         guard let next, machine.pass(to: next, isForEvent: own != nil) else {
@@ -138,7 +144,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
 
     /// When a wait would be over; nil: never by itself.
     func endOfWait(until deadline: Instant?) -> Instant? {
-        if wakeup.isPending || machine.isOver { return now }
+        if wakeup.isPending || machine.isOver || !answers.isEmpty { return now }
         return [deadline, nextOwnEvent].compactMap { $0 }.min()
     }
 
@@ -160,36 +166,6 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     var copiesOnDemand: Bool { mode.serverCopies }
     var lendsData: Bool { mode.lendsPages }
 
-    mutating func pullData(_ tag: Tag, bytes: Int) -> Int32 {
-        checkCopy(tag, of: .write, bytes)
-        return machine.pull(tag, bytes, buffers)
-    }
-
-    mutating func pushData(_ tag: Tag, bytes: Int) -> Int32 {
-        checkCopy(tag, of: .read, bytes)
-        let errno = machine.copies.push()
-        if errno == 0 { buffers.push(tag, bytes: bytes) }
-        slots[tag.index].isPushed = errno == 0
-        return errno
-    }
-
-    private func checkLoan(_ operation: FileOperation, _ tag: Tag) {
-        let slot = slots[tag.index]
-        precondition(lendsData && !slot.flags.contains(.isNotRegistered), "no pages are lent")
-        // io_import_fixed: EFAULT for the other direction, and past the end.
-        precondition((operation.kind == .read) == (slot.request.op == .read), "wrong direction")
-        let end = UInt64(operation.dataOffset) + operation.lengthBytes
-        precondition(operation.kind.hasData && end <= slot.request.lengthBytes)
-    }
-
-    private func checkCopy(_ tag: Tag, of op: IOOp, _ bytes: Int) {
-        precondition(copiesOnDemand, "a copy without user copy")  // EACCES
-        // ublk_user_copy: EINVAL for a tag without a request, EACCES for the other direction.
-        let slot = slots[tag.index]
-        precondition(slot.owner == .server && slot.request.op == op, "a copy for no \(op)")
-        precondition(bytes == Int(slot.request.lengthBytes), "a copy of a part of the data")
-    }
-
     mutating func commit(_ tag: Tag, _ commit: Commit) {
         // ublk_ch_uring_cmd_local: EBUSY for a tag the server does not own.
         precondition(
@@ -197,6 +173,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
             "commit of a tag that is \(slots[tag.index].owner)"
         )
         precondition(slots[tag.index].underWay == 0, "commit while a file is still at work")
+        precondition(!slots[tag.index].isLent, "commit of a request whose pages are lent")
         BlockLayer.check(slots[tag.index].request, result: commit.result)
         let slot = slots[tag.index]
         if copiesOnDemand, slot.request.op == .read, commit.result > 0 {
@@ -224,13 +201,22 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         )
         if operation.isOnRequest { checkLoan(operation, tag) }
         slots[tag.index].underWay += 1
+        let end = endOfOperation(tag, transfer)
+        let new = OperationUnderWay(end: end, tag: tag, transfer: transfer, operation: operation)
+        if operation.isOnRequest, !isLent(tag) {
+            postponed.append(new)
+            let refusal = -Errno.badAddress.rawValue
+            return answers.append(.operation(tag, transfer: transfer, result: refusal))
+        }
+        operations.insert(new, at: operations.firstIndex { $0.end > end } ?? operations.count)
+    }
+
+    private mutating func endOfOperation(_ tag: Tag, _ transfer: Int) -> Instant {
+        if let place = postponed.firstIndex(where: { $0.tag == tag && $0.transfer == transfer }) {
+            return postponed.remove(at: place).end
+        }
         let nanoseconds = Self.fileNanoseconds + machine.random.below(2 * Self.fileNanoseconds)
-        let end = now.advanced(byNanoseconds: nanoseconds)
-        let place = operations.firstIndex { $0.end > end } ?? operations.count
-        operations.insert(
-            OperationUnderWay(end: end, tag: tag, transfer: transfer, operation: operation),
-            at: place
-        )
+        return now.advanced(byNanoseconds: nanoseconds)
     }
 
     /// Memory answers at once: what a power loss would take of it is known only here.
@@ -352,7 +338,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
         slots[tag.index].isPushed = false
         slots[tag.index].lentBytes = 0
         let request = slots[tag.index].request
-        if lendsData { slots[tag.index].flags = machine.copies.register() }
+        if mode.lendsUnasked { slots[tag.index].flags = machine.copies.register() }
         unsafe machine.application.sent(place(tag), request, at: now, buffers.data(tag))
         let hasData = request.op == .read || request.op == .write
         buffers.come(tag, bytes: hasData ? Int(request.lengthBytes) : 0)

@@ -6,9 +6,11 @@ enum DataMode: String, Sendable, CaseIterable {
     case needGetData = "need_get_data"
     /// The server copies, when and if it needs the data: pread and pwrite on `/dev/ublkcN`.
     case userCopy = "user_copy"
-    /// The driver lends the pages of a request to the server's ring, and files read and write them; other data is
-    /// copied by the server.
+    /// As ``userCopy``, but where an IO goes to files only, the server has the driver lend the pages of the request to
+    /// its ring, and files read and write them.
     case zeroCopy = "zero_copy"
+    /// The same, but the driver lends the pages of every request by itself, before the server hears of it.
+    case autoBuf = "auto_buf"
 
     /// What a device of this mode asks of the driver.
     var features: Features {
@@ -16,7 +18,8 @@ enum DataMode: String, Sendable, CaseIterable {
         case .copy: []
         case .needGetData: .needGetData
         case .userCopy: .userCopy
-        case .zeroCopy: [.userCopy, .supportZeroCopy, .autoBufferRegistration]
+        case .zeroCopy: [.userCopy, .supportZeroCopy]
+        case .autoBuf: [.userCopy, .supportZeroCopy, .autoBufferRegistration]
         }
     }
 
@@ -25,6 +28,9 @@ enum DataMode: String, Sendable, CaseIterable {
 
     /// Files can read and write the pages of requests.
     var lendsPages: Bool { features.contains(.supportZeroCopy) }
+
+    /// The driver lends them unasked.
+    var lendsUnasked: Bool { features.contains(.autoBufferRegistration) }
 
     /// The mode of a device with these features; nil: one that this program does not serve.
     init?(_ granted: Features) {

@@ -8,6 +8,8 @@ struct UserData: Equatable, Sendable {
         case request = 1
         /// An operation of a `transfer` of `tag` is over.
         case operation = 2
+        /// The driver has refused to lend the pages of the request in `tag`, or to take them back.
+        case loan = 6
         /// Another thread rang the queue's eventfd.
         case wakeup = 3
         /// A control command.

@@ -170,6 +170,23 @@ final class FakeUblk: DriverKernel {
         slots.filter { if case .parked = $0.value { true } else { false } }.keys.sorted()
     }
 
+    /// Tags whose pages are in the ring's table because the server has said so.
+    private(set) var lent: Set<UInt16> = []
+    /// What is answered to the next wishes for pages, instead of lending them.
+    var loanRefusals: [Errno] = []
+
+    /// - Returns: 0 or a negative errno.
+    private func lend(_ code: UInt32, _ cmd: ublk_io_cmd) -> Int32 {
+        guard mode == .zeroCopy, case .server = slots[cmd.tag], cmd.addr == UInt64(cmd.tag),
+            UInt32(cmd.tag) < buffersMade ?? 0
+        else { return -Errno.invalidArgument.rawValue }
+        guard code == UBLK_IO_REGISTER_IO_BUF else {
+            return lent.remove(cmd.tag) == nil ? -Errno.invalidArgument.rawValue : 0
+        }
+        guard loanRefusals.isEmpty else { return -loanRefusals.removeFirst().rawValue }
+        return lent.insert(cmd.tag).inserted ? 0 : -Errno.resourceBusy.rawValue
+    }
+
     private func command(_ code: UInt32, _ cmd: ublk_io_cmd, _ userData: UInt64) {
         let slot = slots[cmd.tag] ?? .none
         // ublk_check_fetch_buf; an address of a FETCH would do no harm with NEED_GET_DATA, but nobody needs it.
@@ -187,6 +204,7 @@ final class FakeUblk: DriverKernel {
             return complete(userData, -Errno.invalidArgument.rawValue)
         case (UBLK_IO_COMMIT_AND_FETCH_REQ, .server):
             guard mode == .needGetData || buffers[cmd.tag] == cmd.addr else { fallthrough }
+            precondition(!lent.contains(cmd.tag), "the request never ends: its pages are lent")
             commits.append(Commit(tag: cmd.tag, result: cmd.result))
         default: return complete(userData, -Errno.resourceBusy.rawValue)
         }
@@ -323,7 +341,13 @@ final class FakeUblk: DriverKernel {
             let cmd = unsafe sqe.load(fromByteOffset: 48, as: ublk_io_cmd.self)
             let registration = unsafe sqe.load(fromByteOffset: 16, as: UInt64.self)
             // The tag's own place in the table; what cannot be registered comes nevertheless.
-            guard registration == (mode == .zeroCopy ? 1 << 16 | UInt64(cmd.tag) : 0) else {
+            if number == UBLK_IO_REGISTER_IO_BUF || number == UBLK_IO_UNREGISTER_IO_BUF {
+                let result = lend(number, cmd)
+                let flags = unsafe sqe.load(fromByteOffset: 1, as: UInt8.self)
+                // IOSQE_CQE_SKIP_SUCCESS
+                return result < 0 || flags & 64 == 0 ? complete(userData, result) : ()
+            }
+            guard registration == (mode == .autoBuf ? 1 << 16 | UInt64(cmd.tag) : 0) else {
                 return complete(userData, -Errno.invalidArgument.rawValue)
             }
             command(number, cmd, userData)
@@ -335,6 +359,9 @@ final class FakeUblk: DriverKernel {
             let offset = unsafe sqe.load(fromByteOffset: 16, as: UInt64.self)
             let length = unsafe sqe.load(fromByteOffset: 24, as: UInt32.self)
             precondition(UInt32(index) < buffersMade ?? 0, "no such buffer")
+            guard mode == .autoBuf || lent.contains(index) else {
+                return complete(userData, -Errno.badAddress.rawValue)
+            }
             onPages.append("\(code == 4 ? "read" : "write") \(index) \(offset)+\(length)")
             operations.append((code, files[Int(fd)], userData))
         case 3, 17, 22,

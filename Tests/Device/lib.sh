@@ -125,7 +125,8 @@ fail() { # MESSAGE
 leftovers() {
   local path comm
   for path in /dev/ublkb* /dev/ublkc* "$state_directory"/* "$state_directory"/.[!.]*; do
-    [ ! -e "$path" ] || echo "$path"
+    # a link that leads nowhere, too
+    [ ! -e "$path" ] && [ ! -L "$path" ] || echo "$path"
   done
   for path in $(processes); do
     read -r comm 2>/dev/null <"/proc/$path/comm" || continue

@@ -27,6 +27,15 @@ import Testing
         #expect(KernelFlaw.of(release: release) == nil)
     }
 
+    @Test(arguments: [
+        ("6.12.118+deb13-cloud-amd64", true), ("6.14.11", true), ("6.1.44", true), ("5.19", true),
+        ("6.15.0", false), ("6.18.6", false), ("7.0", false), ("7.3.4+deb13-cloud-amd64", false),
+        ("10.1", false), ("", false), ("x.y.z", false),
+    ])
+    func `kernels before 6.15 crash in a second recovery`(release: String, crashes: Bool) {
+        #expect(KernelFlaw.crashesInSecondRecovery(release: release) == crashes)
+    }
+
     @Test func `the running kernel has a release`() {
         #expect(KernelFlaw.runningRelease.split(separator: ".").count > 1)
     }

@@ -1,6 +1,7 @@
 import Glibc
-import SystemPackage
 import Testing
+
+import struct SystemPackage.Errno
 
 @testable import UblkScript
 
@@ -146,7 +147,9 @@ import Testing
     }
 
     @Test func `removing takes record, scripts, socket and logs, and nothing of others`() throws {
-        let own = ["3.json", "3.lua", "3.1.lua", "3.sock", "3.log", "3.log.1"]
+        let own = [
+            "3.json", "3.lua", "3.1.lua", "3.sock", "3.log", "3.log.1", "3.recovering",
+        ]
         for name in own + ["33.json", "4.log", "4.lua"] {
             scratch.write(name, "x")
         }
@@ -168,6 +171,24 @@ import Testing
         #expect(DirectoryListing.names(scratch.path).sorted() == ["3.1.lua", "3.json"])
         #expect(contents(of: scratch.file("3.1.lua")) == "-- \u{e9}\n")
         #expect(state.readRecord(DeviceID(3)) == Array("{}".utf8))
+    }
+
+    @Test func `a mark is made by one only, goes with the record and is put back`() throws {
+        let id = DeviceID(3)
+        #expect(try state.makeMark(pid: 17, of: id) == nil)
+        #expect(try state.makeMark(pid: 18, of: id) == 17)
+        let kept = state.copy(of: id)
+        state.remove(id)
+        #expect(DirectoryListing.names(scratch.path).isEmpty)
+        state.putBack(kept, of: id)
+        #expect(try state.makeMark(pid: 18, of: id) == 17)
+        state.removeMark(of: id)
+        scratch.write("3.recovering", "no link")
+        #expect(try state.makeMark(pid: 18, of: id) == 0, "it is there, whatever it is")
+        state.remove(id)
+        #expect(throws: DeviceError.self) {
+            try StateDirectory(path: scratch.file("none")).makeMark(pid: 1, of: id)
+        }
     }
 
     @Test func `nothing is there before the first record`() {

@@ -1,6 +1,6 @@
 import Glibc
 
-/// A fault of some kernels that has to be known before a device is made.
+/// A fault of some kernels that has to be known before a command is given.
 ///
 /// Found by the kernel's release, as the driver itself tells nothing. Source: the kernel's change logs, and reports of
 /// users of other ublk programs.
@@ -43,6 +43,14 @@ struct KernelFlaw: Equatable, Sendable {
     /// The flaw of a release, as `uname -r` prints it; nil: none is known.
     static func of(release: String) -> KernelFlaw? { all.first { $0.applies(to: release) } }
 
+    /// START_USER_RECOVERY crashes it for a device of which only some queues were fetched since the last one: a NULL
+    /// dereference in `ublk_queue_reinit` before 6.15, seen on 6.12.118.
+    static func crashesInSecondRecovery(release: String) -> Bool {
+        let numbers = numbers(of: release)
+        guard numbers.count > 1 else { return false }
+        return (numbers[0], numbers[1]) < (6, 15)
+    }
+
     /// The release of the running kernel.
     static var runningRelease: String {
         var names = utsname()
@@ -54,9 +62,14 @@ struct KernelFlaw: Equatable, Sendable {
 
     private func applies(to release: String) -> Bool {
         guard let builds else { return release.hasPrefix(kernel) }
-        let numbers = release.prefix { $0.isNumber || $0 == "." }.split(separator: ".")
-        guard numbers.count > 2, let build = Int(numbers[2]) else { return false }
-        return "\(numbers[0]).\(numbers[1])" == kernel && builds.contains(build)
+        let numbers = Self.numbers(of: release)
+        guard numbers.count > 2 else { return false }
+        return "\(numbers[0]).\(numbers[1])" == kernel && builds.contains(numbers[2])
+    }
+
+    /// The numbers that a release begins with.
+    private static func numbers(of release: String) -> [Int] {
+        release.prefix { $0.isNumber || $0 == "." }.split(separator: ".").compactMap { Int($0) }
     }
 
     func text(_ release: String) -> String {

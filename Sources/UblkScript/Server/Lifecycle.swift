@@ -81,7 +81,12 @@ final class Lifecycle {
     ) throws(DeviceError) {
         self.platform = platform
         recovered = record.map {
-            RecoveredDevice(record: $0, access: platform.access, clock: platform.clock)
+            RecoveredDevice(
+                record: $0,
+                access: platform.access,
+                clock: platform.clock,
+                mark: RecoveryMark($0, state, release: platform.kernelRelease)
+            )
         }
         self.state = state
         newDevice = NewDevice(access: platform.access, clock: platform.clock)
@@ -113,7 +118,9 @@ final class Lifecycle {
             guard let recovered else { return try add(host) }
             try find(recovered, host)
         case .grant: try checkGrant()
-        case .names: try state.create()
+        case .names:
+            try state.create()
+            if recovered == nil { state.removeMark(of: id) }
         case .log: try host.openLog(of: id)
         case .parameters:
             guard let recovered else { return try newDevice.setParams(host.params, of: id) }
@@ -125,8 +132,9 @@ final class Lifecycle {
             characterFD = try newDevice.open(id)
         case .queues: try host.startQueues(characterFD)
         case .disk:
-            guard recovered != nil else { return try start(host) }
+            guard let recovered else { return try start(host) }
             try outside.endRecovery(id, progress: { host.servedIOs })
+            recovered.mark?.remove()
         case .faults: host.armFaults()
         case .nodes:
             try newDevice.waitForNodes(of: id)

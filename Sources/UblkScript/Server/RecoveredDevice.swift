@@ -10,6 +10,8 @@ struct RecoveredDevice {
     let record: DeviceRecord
     let access: any DriverAccess
     let clock: WaitClock
+    /// nil: the kernel may be asked again whatever becomes of this recovery.
+    let mark: RecoveryMark?
 
     var id: DeviceID { DeviceID(record.id) }
 
@@ -50,7 +52,10 @@ struct RecoveredDevice {
         let control = ControlDevice(try access.control())
         var limit = TimeLimit(seconds: Self.releaseSeconds, now: clock.now())
         while true {
+            try mark?.make()
             do throws(DeviceError) { return try control.startRecovery(id) } catch {
+                // The driver refuses before it changes anything. What it has not answered it may still do.
+                if error.errno != nil { mark?.remove() }
                 // Somebody else may have been quicker.
                 _ = try find()
                 guard error.errno == .resourceBusy, !limit.isOver(now: clock.now()) else {

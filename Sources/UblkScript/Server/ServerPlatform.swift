@@ -1,4 +1,4 @@
-/// What a server depends on from outside: driver, clock, companion process, queue threads; tests replace them.
+/// What a server depends on from outside: driver, clock, companion process, queue threads, kernel; tests replace them.
 struct ServerPlatform {
     var access: any DriverAccess = KernelDriver()
     var clock = WaitClock.machine
@@ -8,4 +8,6 @@ struct ServerPlatform {
     }
     /// The body of a queue's thread.
     var queue: @Sendable (QueueContext) -> Void = { QueueThread.run($0) }
+    /// As `uname -r` prints it.
+    var kernelRelease = KernelFlaw.runningRelease
 }

@@ -1,7 +1,7 @@
 import Glibc
 import SystemPackage
 
-/// `/run/ublk-script`: the record, script, control socket and log of each device.
+/// `/run/ublk-script`: the record, script, control socket and log of each device, and the mark of a recovery.
 ///
 /// The record marks ownership: a device without one is not ours. It is written under a temporary name and renamed, so
 /// that readers never see half of it. The script is written before the record that names it.
@@ -16,6 +16,8 @@ struct StateDirectory: Sendable {
     func recordPath(_ id: DeviceID) -> String { "\(path)/\(id).json" }
     func socketPath(_ id: DeviceID) -> String { "\(path)/\(id).sock" }
     func logPath(_ id: DeviceID) -> String { "\(path)/\(id).log" }
+    /// The ``RecoveryMark``.
+    func markPath(_ id: DeviceID) -> String { "\(path)/\(id).recovering" }
 
     /// The text of the script as it was loaded.
     ///
@@ -128,7 +130,9 @@ struct StateDirectory: Sendable {
 
     /// Removes all files of a device.
     func remove(_ id: DeviceID) {
-        let paths = [recordPath(id), socketPath(id), logPath(id), logPath(id) + ".1"]
+        let paths = [
+            recordPath(id), socketPath(id), logPath(id), logPath(id) + ".1", markPath(id),
+        ]
         for path in paths + scriptPaths(id) { unsafe unlink(path) }
     }
 
@@ -141,19 +145,52 @@ struct StateDirectory: Sendable {
     struct Kept {
         fileprivate var record: [UInt8]?
         fileprivate var scripts: [[UInt8]?]
+        fileprivate var markPID: Int32?
     }
 
     func copy(of id: DeviceID) -> Kept {
-        Kept(record: readRecord(id), scripts: scriptPaths(id).map { Self.read($0) })
+        Kept(
+            record: readRecord(id),
+            scripts: scriptPaths(id).map { Self.read($0) },
+            markPID: markPID(of: id)
+        )
     }
 
     /// Ignores errors, as a device without a record can still be deleted.
     func putBack(_ kept: Kept, of id: DeviceID) {
+        if let pid = kept.markPID { _ = try? makeMark(pid: pid, of: id) }
         for (bank, text) in kept.scripts.enumerated() {
             if let text { try? writeScript(text, of: id, bank: bank) }
         }
         if let record = kept.record { try? writeRecord(record, of: id) }
     }
+
+    // MARK: The mark of a recovery
+
+    /// Makes a device's mark unless it has one.
+    ///
+    /// - Returns: the pid in the one that was there, 0 when that cannot be read; nil: it was made.
+    func makeMark(pid: Int32, of id: DeviceID) throws(DeviceError) -> Int32? {
+        let path = markPath(id)
+        while unsafe symlink("\(pid)", path) != 0 {
+            let errno = Errno(rawValue: Glibc.errno)
+            guard errno == .fileExists else { throw .system(call: "symlink", path: path, errno) }
+            // nil: its process has removed it meanwhile.
+            if let other = markPID(of: id) { return other }
+        }
+        return nil
+    }
+
+    /// The pid in a device's mark, 0 when that cannot be read; nil: it has none.
+    private func markPID(of id: DeviceID) -> Int32? {
+        var text = [CChar](repeating: 0, count: 16)
+        let count = unsafe readlink(markPath(id), &text, 16)
+        guard count >= 0 else { return Glibc.errno == ENOENT ? nil : 0 }
+        let bytes = text.prefix(count).map { UInt8(bitPattern: $0) }
+        return Int32(String(decoding: bytes, as: UTF8.self)) ?? 0
+    }
+
+    func removeMark(of id: DeviceID) { unsafe unlink(markPath(id)) }
 
     /// The ids of all devices with a record, in ascending order.
     func recordedIDs() -> [DeviceID] {

@@ -24,10 +24,15 @@ final class ServerWorld {
     /// `recovery` of the script.
     var recovery = DeviceConfig.Recovery.off
 
+    /// `queues` of the script.
+    var queueCount = 2
+    /// The kernel's release.
+    var kernelRelease = "7.3.0"
+
     var script: String {
         let recovery = recovery == .off ? "" : ", recovery = \"\(recovery.rawValue)\""
         return """
-            device { size = "1M", depth = 1, max_io = "4K", file = "\(disk)", queues = 2\(recovery) }
+            device { size = "1M", depth = 1, max_io = "4K", file = "\(disk)", queues = \(queueCount)\(recovery) }
             function read(io) end
             """
     }
@@ -76,7 +81,8 @@ final class ServerWorld {
                 access: driver,
                 clock: clock.clock,
                 companion: { () throws(DeviceError) in try processes.start(driver) },
-                queue: { queues.run($0) }
+                queue: { queues.run($0) },
+                kernelRelease: kernelRelease
             )
         )
     }

@@ -106,7 +106,7 @@ final class Lifecycle {
         } catch {
             undo(downTo: .character, host)
             host.discardNewFiles()
-            if recovered == nil { undo(downTo: .device, host) }
+            if recovered == nil { undo(downTo: .device, host) } else { forgetIfDeleted() }
             done = []
             throw error
         }
@@ -140,6 +140,15 @@ final class Lifecycle {
             try newDevice.waitForNodes(of: id)
             info = try driver.info(of: id)
         }
+    }
+
+    /// Removes what a recovery that failed has put among the files of a device which was deleted meanwhile.
+    private func forgetIfDeleted() {
+        // A `del` removes the record first. The number is free once `/dev/ublkcN` is closed.
+        guard done.contains(.names), state.readRecord(id) == nil,
+            driver.waitUntilGone(id, clock: platform.clock)
+        else { return }
+        state.remove(id)
     }
 
     private func add(_ host: any LifecycleHost) throws(DeviceError) {

@@ -1,5 +1,6 @@
 import CLua
 import Glibc
+import Synchronization
 import Testing
 
 @testable import UblkScript
@@ -52,6 +53,41 @@ import Testing
         #expect(count == 16 * each && lost == 0)
         #expect(pages < 4000)
         #expect(reader.read(ledgers, limit: 1000).entries.isEmpty)
+    }
+
+    private struct Moment: TimedRecord { let time: UInt64 }
+    private final class Clock: Sendable { let time = Mutex<UInt64>(0) }
+
+    /// The two writers take turns as they come, so that each ring is empty at some looks and not at the next.
+    @Test func `what comes while two queues are read is in the order of time, too`() {
+        let each = 50_000
+        let rings = (0..<2).map {
+            RecordRing<Moment>(queue: QueueID(UInt16($0)), capacity: each)
+        }
+        let clock = Clock()
+        var threads = ThreadList()
+        for ring in rings {
+            threads.start("test-writer") {
+                let writer = ring.writer
+                for _ in 0..<each {
+                    clock.time.withLock { time in
+                        time += 1
+                        writer.append(Moment(time: time))
+                    }
+                }
+            }
+        }
+        var reader = RecordReader<Moment>()
+        var last: UInt64 = 0
+        var misplaced = 0
+        while last < UInt64(2 * each) {
+            for entry in reader.read(rings, limit: 100_000).entries {
+                if entry.record.time != last + 1 { misplaced += 1 }
+                last = max(last, entry.record.time)
+            }
+        }
+        threads.joinAll()
+        #expect(misplaced == 0)
     }
 
     @Test func `a queue whose number of records is asked for nothing goes on where it was`() {

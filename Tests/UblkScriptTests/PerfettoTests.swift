@@ -254,6 +254,44 @@ import Testing
         #expect(trace.events.contains { $0.name == "3 steps lost" })
     }
 
+    private func step(
+        _ t: UInt64,
+        _ kind: TraceStep.Kind,
+        queue: UInt16,
+        tag: UInt16? = nil,
+        io: UInt64? = nil
+    ) -> TraceStep {
+        var step = TraceStep(t: t, step: kind)
+        (step.queue, step.tag, step.io) = (queue, tag, io)
+        if kind == .fetch { step.tags = 4 }
+        if kind == .request || kind == .found { (step.op, step.length) = ("read", 4096) }
+        return step
+    }
+
+    @Test func `what one queue has lost leaves the slices of another one open`() throws {
+        var perfetto = PerfettoTrace()
+        let steps = [
+            step(1, .request, queue: 0, tag: 3, io: 7), step(2, .request, queue: 1, tag: 3, io: 9),
+            step(5, .lost, queue: 0), step(9, .commit, queue: 1, tag: 3, io: 9),
+        ]
+        let trace = try Trace(steps.flatMap { perfetto.bytes($0) })
+        #expect(Self.slices(trace).map { $0.end?.time } == [5, 9])
+    }
+
+    @Test func `somebody else who begins to follow cuts no slice and no flow`() throws {
+        var perfetto = PerfettoTrace()
+        let steps = [
+            step(0, .fetch, queue: 0), step(1, .request, queue: 0, tag: 3, io: 7),
+            step(2, .delayed, queue: 0, tag: 3, io: 7), step(4, .fetch, queue: 0),
+            step(5, .found, queue: 0, tag: 3, io: 7), step(8, .continues, queue: 0, tag: 3, io: 7),
+            step(9, .commit, queue: 0, tag: 3, io: 7),
+        ]
+        let trace = try Trace(steps.flatMap { perfetto.bytes($0) })
+        let slices = Self.slices(trace)
+        #expect(slices.map(\.begin.time) == [1, 2] && slices.map { $0.end?.time } == [9, 8])
+        #expect(trace.events.map(\.flows.count) == [4, 1, 0, 0, 0, 0, 0, 1, 0])
+    }
+
     @Test func `numbers are spelled as protobuf has it`() {
         var message = ProtobufMessage()
         message.add(1, 150)

@@ -206,6 +206,53 @@ import Testing
         #expect(again.steps.isEmpty && !again.hasMore)
     }
 
+    @Test
+    func `each event has its own records of a ledger that keeps few, and the others are told`() {
+        let ring = TraceRing(queue: QueueID(0), capacity: 64)
+        let ledger = Ledger(queue: QueueID(0), capacity: 8)
+        var io = us_io()
+        for number in 0..<UInt64(20) {
+            io.sequence = number
+            ledger.append(LedgerRecord(.released, io, time: 0))
+            ring.writer.append(
+                TraceEvent(.arrived, io, arrivedAt: number, time: number, ledger: ledger.total)
+            )
+        }
+        var reader = TraceReader()
+        let text = LedgerText(script: "a.lua", rules: [], seed: 1)
+        let found = reader.read([ring], [ledger], text, limit: .max).steps
+        #expect(found.filter { $0.step == .request }.map(\.io) == Array(0..<20))
+        let released = found.indices.filter { found[$0].step == .released }
+        #expect(released.map { found[$0].io } == Array(12..<20))
+        #expect(released.allSatisfy { found[$0].io == found[$0 + 1].io })
+        let lost = found.filter { $0.step == .lost }
+        #expect(lost.map(\.count) == [12] && lost.first?.what == "records of the ledger")
+        #expect(
+            lines(lost).first?.hasSuffix(
+                "12 records of the ledger, overwritten before they were read"
+            ) == true
+        )
+    }
+
+    @Test func `what a queue has lost is told of it, before what it has kept`() {
+        let rings = (0..<2).map { TraceRing(queue: QueueID(UInt16($0)), capacity: 8) }
+        let ledgers = (0..<2).map { Ledger(queue: QueueID(UInt16($0)), capacity: 8) }
+        var io = us_io()
+        for number in 0..<UInt64(20) {
+            io.sequence = number
+            let event = TraceEvent(.arrived, io, arrivedAt: 0, time: number, ledger: 0)
+            rings[1].writer.append(event)
+            if number < 3 { rings[0].writer.append(event) }
+        }
+        var reader = TraceReader()
+        let text = LedgerText(script: "a.lua", rules: [], seed: 1)
+        let found = reader.read(rings, ledgers, text, limit: .max).steps
+        #expect(found.filter { $0.queue == 0 }.map(\.io) == [0, 1, 2])
+        let late = found.filter { $0.queue == 1 }
+        #expect(late.first?.step == .lost && late.first?.count == 12 && late.first?.t == 12)
+        #expect(late.dropFirst().map(\.io) == Array(12..<20))
+    }
+
     @Test func `a cursor survives its way over the socket, and nonsense is refused`() throws {
         let cursor = TraceCursor(trace: 3, origin: 1 << 60, events: [1, 2], records: [0, 7])
         #expect(try TraceRequest(words: cursor.words).cursor == cursor)

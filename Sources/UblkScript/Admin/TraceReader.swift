@@ -1,6 +1,6 @@
 /// How far somebody has read a trace.
 struct TraceCursor: Equatable, Sendable {
-    /// Number of the trace among those of the device's server.
+    /// Number of the trace.
     var trace: UInt64
     /// When the reader began, on the queues' clock.
     var origin: UInt64
@@ -43,15 +43,15 @@ struct TraceReader {
         var next = events.next
         while next.count < rings.count { next.append(0) }
         let piece = events.read(rings, limit: limit)
+        var lost = piece.lostByRing
         var steps: [TraceStep] = []
-        if piece.lost > 0 {
-            let time = piece.entries.first?.record.time ?? origin
-            let t = time - min(origin, time)
-            steps.append(TraceStep(t: t, step: .lost, count: piece.lost))
-        }
         for entry in piece.entries {
-            let before = steps.count
             let event = entry.record
+            if lost[entry.index] > 0 {
+                steps.append(self.lost(lost[entry.index], before: event, entry.queue))
+                lost[entry.index] = 0
+            }
+            let before = steps.count
             // Between events that are lost, before the trace and after the last request there are records that nothing
             // here leads to.
             if entry.number != next[entry.index] || event.kind == .began || event.kind == .aborted {
@@ -84,11 +84,29 @@ struct TraceReader {
         _ text: LedgerText
     ) -> [TraceStep] {
         guard event.ledger > told[index] else { return [] }
-        let count = Int(event.ledger - told[index])
-        let records = ledger.read(from: told[index], limit: count).records
-        told[index] = event.ledger
-        return records.map { record in
-            TraceStep(record, at: event, queue: queue, origin: origin, text)
+        let count = event.ledger - told[index]
+        let found = ledger.read(from: told[index], limit: Int(count))
+        // A ledger that keeps few records may only have some that belong to later events.
+        told[index] = max(event.ledger, told[index] + found.lost)
+        let kept = count - min(found.lost, count)
+        var steps: [TraceStep] = []
+        if found.lost > 0 {
+            steps.append(lost(found.lost, before: event, queue, what: TraceStep.lostRecords))
         }
+        return steps
+            + found.records.prefix(Int(kept)).map { record in
+                TraceStep(record, at: event, queue: queue, origin: origin, text)
+            }
+    }
+
+    private func lost(
+        _ count: UInt64,
+        before event: TraceEvent,
+        _ queue: QueueID,
+        what: String? = nil
+    ) -> TraceStep {
+        var step = TraceStep(t: event.time - min(origin, event.time), step: .lost, count: count)
+        (step.queue, step.what) = (queue.rawValue, what)
+        return step
     }
 }

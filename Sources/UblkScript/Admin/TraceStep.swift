@@ -24,7 +24,7 @@ struct TraceStep: Codable, Equatable, Sendable {
         case copyOut = "copy_out"
         case commit = "COMMIT_AND_FETCH_REQ"
         case abort = "ABORT"
-        /// Steps that were overwritten before they were read.
+        /// Steps of a queue, or ``lostRecords``, that were overwritten before they were read.
         case lost
         /// Nobody read the trace for a while, so it was off.
         case gap
@@ -34,6 +34,8 @@ struct TraceStep: Codable, Equatable, Sendable {
         case backingError = "backing_error"
         case copyError = "copy_error"
     }
+    /// What is lost when it is no steps but what the ledger had of them.
+    static let lostRecords = "records of the ledger"
 
     /// Nanoseconds since the trace began.
     var t: UInt64

@@ -59,8 +59,10 @@ struct PerfettoTrace {
     private var described: Set<UInt64> = []
     /// Slices that have begun and not ended, by track.
     private var openSlices: [UInt64: Int] = [:]
-    /// Requests that are in the server, by the track of their tag.
-    private var requests: Set<UInt64> = []
+    /// The numbers of the IOs that are in the server, by the track of their tag.
+    private var requests: [UInt64: UInt64] = [:]
+    /// The tracks of queues whose tags are fetched.
+    private var fetched: Set<UInt64> = []
     /// How often each tag was fetched, by its track.
     private var fetches: [UInt64: UInt64] = [:]
     private var faults: UInt64 = 0
@@ -76,6 +78,7 @@ struct PerfettoTrace {
         guard let queue = step.queue else { return note(step) }
         let queueTrack = Track.queue(queue)
         describe(queueTrack, "queue \(queue)")
+        if step.step == .lost { return note(step, ofQueue: queueTrack) }
         switch step.step {
         case .fetch, .abort: return onQueue(step, queue, queueTrack)
         default: break
@@ -106,9 +109,11 @@ struct PerfettoTrace {
     // MARK: Steps
 
     private mutating func onQueue(_ step: TraceStep, _ queue: UInt16, _ track: UInt64) {
+        // The queue begins anew for each who follows.
+        let isFirst = step.step == .fetch && fetched.insert(track).inserted
         event(track, .instant, step, step.step.rawValue) { event in
             Self.annotate(&event, "tags", step.tags.map { Int64(clamping: $0) })
-            guard step.step == .fetch else { return }
+            guard isFirst else { return }
             for tag in 0..<UInt16(clamping: step.tags ?? 0) {
                 event.add(Field.Event.flow, fixed: Self.flow(Track.tag(queue, tag), 0))
             }
@@ -116,6 +121,8 @@ struct PerfettoTrace {
     }
 
     private mutating func begin(request step: TraceStep, _ track: UInt64) {
+        // Somebody else has begun to follow, and the queue tells him of it.
+        if step.step == .found, let io = step.io, requests[track] == io { return }
         // When its commit was lost.
         endAll(track, step)
         let isFlush = step.op == IOOp.flush.name
@@ -132,7 +139,7 @@ struct PerfettoTrace {
             Self.annotate(&event, "found", step.step == .found ? step.what : nil)
             event.add(Field.Event.flow, fixed: flow)
         }
-        requests.insert(track)
+        requests[track] = step.io ?? 0
         count(Track.inServer, "IOs in the server", step, UInt64(requests.count))
     }
 
@@ -156,7 +163,7 @@ struct PerfettoTrace {
             event.add(Field.Event.flow, fixed: Self.flow(track, number + 1))
             event.add(Field.Event.endOfFlow, fixed: Self.flow(track, number))
         }
-        requests.remove(track)
+        requests[track] = nil
         count(Track.inServer, "IOs in the server", step, UInt64(requests.count))
     }
 
@@ -179,8 +186,8 @@ struct PerfettoTrace {
         for track in openSlices.keys.sorted() { endAll(track, step) }
         requests = []
         describe(Track.notes, "trace")
-        let count = step.count.map { "\($0) steps " } ?? ""
-        instant(Track.notes, step, count + step.step.rawValue)
+        let count = step.count.map { "\($0) \(step.what ?? "steps") " } ?? ""
+        instant(queueTrack ?? Track.notes, step, count + step.step.rawValue)
     }
 
     // MARK: Events

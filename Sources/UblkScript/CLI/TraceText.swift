@@ -42,7 +42,8 @@ struct TraceText {
         switch step.step {
         case .fetch: return "\(step.tags ?? 0) tags"
         case .abort: return (step.tags ?? 1) == 1 ? "" : "\(step.tags ?? 1) tags"
-        case .lost: return "\(step.count ?? 0) steps, overwritten before they were read"
+        case .lost:
+            return "\(step.count ?? 0) \(step.what ?? "steps"), overwritten before they were read"
         case .gap: return "nobody read for a while, so nothing was noted"
         case .request, .found:
             let why = step.step == .found ? step.what.map { ": " + $0 } ?? "" : ""

@@ -20,8 +20,10 @@ struct RecordReader<Record: TimedRecord> {
 
     struct Piece {
         var entries: [Entry] = []
-        /// Records that were overwritten before they were read.
-        var lost: UInt64 = 0
+        /// By place of the ring: records that were overwritten before they were read, all of them older than the first
+        /// entry of that ring, which there is.
+        var lostByRing: [UInt64] = []
+        var lost: UInt64 { lostByRing.reduce(0, +) }
         /// There are more already.
         var hasMore = false
     }
@@ -39,13 +41,18 @@ struct RecordReader<Record: TimedRecord> {
         let parts = rings.indices.map { rings[$0].read(from: next[$0], limit: each) }
         var end = UInt64.max
         for (index, part) in parts.enumerated() where part.next < rings[index].total {
-            if let last = part.records.last { end = min(end, last.time) }
+            // Of a ring that was empty when it was looked at, and is not any more, the first record counts.
+            let bound =
+                part.records.last ?? rings[index].read(from: part.next, limit: 1).records.first
+            if let bound { end = min(end, bound.time) }
         }
         var piece = Piece()
         for (index, part) in parts.enumerated() {
             let kept = part.records.prefix { $0.time <= end }
-            next[index] = part.next - UInt64(part.records.count - kept.count)
-            piece.lost += part.lost
+            // What is lost is told with what comes after it: else the next piece counts it anew.
+            let tells = part.lost == 0 || !kept.isEmpty
+            if tells { next[index] = part.next - UInt64(part.records.count - kept.count) }
+            piece.lostByRing.append(tells ? part.lost : 0)
             piece.hasMore = piece.hasMore || next[index] < rings[index].total
             let first = next[index] - UInt64(kept.count)
             piece.entries += kept.enumerated().map {

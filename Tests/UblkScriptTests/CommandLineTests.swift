@@ -80,6 +80,7 @@ struct CommandLineTests {
         (["simulate", "x.lua", "--explain"], "--explain says what the lines of --trace mean"),
         (["simulate", "x.lua", "-o", "t"], "--output takes the steps of --trace"),
         (["trace", "0", "--explain", "-o", "t"], "--output prints nothing"),
+        (["trace", "0", "--json", "-o", "t"], "--output prints nothing"),
         (["trace", "0", "-o", ""], "--output: the name of a file is expected"),
         (["trace", "-n", "5", "5"], "device 5 is named twice"),
         (["trace", "0", "--explain", "--json"], "not both"),

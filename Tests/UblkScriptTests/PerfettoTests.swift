@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 @testable import UblkScript
@@ -290,6 +291,51 @@ import Testing
         let slices = Self.slices(trace)
         #expect(slices.map(\.begin.time) == [1, 2] && slices.map { $0.end?.time } == [9, 8])
         #expect(trace.events.map(\.flows.count) == [4, 1, 0, 0, 0, 0, 0, 1, 0])
+    }
+
+    // MARK: The file
+
+    private static func bytes(of path: String) -> [UInt8] {
+        guard let file = unsafe fopen(path, "r") else { return [] }
+        defer { unsafe fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 16 << 20)
+        let length = unsafe fread(&bytes, 1, bytes.count, file)
+        bytes.removeLast(bytes.count - length)
+        return bytes
+    }
+
+    @Test(.enabled(if: ProgramRun.program != nil, "the program was not built"))
+    func `a file that there is no room for ends behind a packet, and the command says so`() throws {
+        let scratch = ScratchDirectory()
+        let program = try #require(ProgramRun.program)
+        let file = scratch.file("t.trace")
+        let simulation = "'\(program)' simulate error --ops 5000 --trace -o '\(file)'"
+        let run = ProgramRun(shell: "ulimit -f 600; \(simulation)", in: scratch)
+        #expect(run.exitCode == 1)
+        #expect(run.errors.contains("t.trace: File too large (EFBIG): the trace ends here"))
+        let bytes = Self.bytes(of: file)
+        #expect(bytes.count > 200 << 10 && bytes.count <= 600 << 10, "\(bytes.count)")
+        #expect(try !Trace(bytes).events.isEmpty)
+    }
+
+    @Test func `the file of a device, or of another trace, is not emptied`() throws {
+        let scratch = ScratchDirectory()
+        let disk = scratch.file("disk.img")
+        let store = try FileStore(
+            path: disk,
+            sizeBytes: 4096,
+            readOnly: false,
+            newFiles: NewFiles()
+        )
+        #expect { _ = try TraceFile(disk) } throws: {
+            Failure($0).text.contains("disk.img is in use, as a device's backing file")
+        }
+        #expect(Self.bytes(of: disk).count == 4096)
+        withExtendedLifetime(store) {}
+        let first = try TraceFile(scratch.file("t.trace"))
+        #expect(throws: Failure.self) { _ = try TraceFile(scratch.file("t.trace")) }
+        try first.add([step(0, .fetch, queue: 0)])
+        #expect(try Trace(Self.bytes(of: scratch.file("t.trace"))).events.count == 1)
     }
 
     @Test func `numbers are spelled as protobuf has it`() {

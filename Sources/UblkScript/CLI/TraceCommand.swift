@@ -114,6 +114,9 @@ struct TracePrinter {
         if explains, output != nil {
             throw ValidationError("--explain is for what is printed, and --output prints nothing")
         }
+        if isJSON, output != nil {
+            throw ValidationError("--json is for what is printed, and --output prints nothing")
+        }
         if explains, isJSON {
             throw ValidationError("--explain is for people, --json for programs: not both")
         }

@@ -131,6 +131,52 @@ t_who_does_not_read_holds_nothing_up_and_is_told() {
   expect_equal "read" "$(read_errno "$dev" 0 4096)" ok
 }
 
+t_two_who_follow_see_the_same_and_one_that_is_killed_takes_nothing_from_the_other() {
+  two_faults
+  add_device two
+  ublk-script trace "$id" -o killed.trace &
+  local other=$!
+  wait_until 20 grep -q 'queue 0' killed.trace
+  follow
+  expect_equal "read" "$(read_errno "$dev" 4194304 4096)" ok
+  wait_until 20 is_committed read 8192
+  wait_until 20 grep -q COMMIT_AND_FETCH_REQ killed.trace
+  # a second trace into the same file would spoil both
+  expect_status 1 ublk-script trace "$id" -o killed.trace
+  expect_output "killed.trace is in use"
+  kill -KILL $other
+  wait $other || true
+  expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ENODATA
+  wait_until 20 is_committed read 16384
+  expect_equal "steps" "$(names_at read 16384)" "request decision COMMIT_AND_FETCH_REQ "
+  kill "$tracer"
+  wait "$tracer" || true
+}
+
+t_a_trace_goes_on_over_a_reload_and_a_resize() {
+  two_faults
+  add_device two
+  follow
+  sed -i -e 's/ENODATA/ENOSPC/' -e 's/"bad"/"worse"/' two.lua
+  expect_status 0 ublk-script reload "$id"
+  if driver_has UPDATE_SIZE; then expect_status 0 ublk-script resize "$id" 32M; fi
+  expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ENOSPC
+  wait_until 20 is_committed read 16384
+  steps_at read 16384 | grep '"step":"decision"' | grep -q '"who":"two.lua:3 worse"'
+  kill "$tracer"
+  wait "$tracer" || true
+}
+
+t_a_trace_ends_with_a_server_that_is_quiesced_and_shows_the_tags() {
+  driver_has QUIESCE || skip "the driver can do this from 6.16 on"
+  script file <<<'device { size = "16M", file = "disk.img", recovery = "reissue" }'
+  add_device file
+  follow
+  expect_status 0 ublk-script quiesce "$id"
+  wait $tracer || fail "the trace ended with status $?"
+  grep -q '"step":"ABORT"' steps || fail "no ABORT in: $(tail -n 3 steps)"
+}
+
 t_a_trace_ends_with_its_device_and_shows_how_the_tags_are_taken_back() {
   two_faults
   add_device two

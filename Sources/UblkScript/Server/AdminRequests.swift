@@ -31,8 +31,8 @@ struct AdminRequests {
     /// Whoever follows the trace of a device that is about to be taken away: they get the end of it afterwards, when
     /// they could not ask for it any more.
     private func followers(before request: AdminRequest) -> [AdminCaller] {
-        guard case .server(.takeDown) = request, server.runningTrace != nil,
-            let callers = server.callers
+        guard case .server(let ending) = request, ending.endsWithDelete != nil,
+            server.runningTrace != nil, let callers = server.callers
         else { return [] }
         var found: [AdminCaller] = []
         var limit = TimeLimit(seconds: Self.followersSeconds)
@@ -43,7 +43,7 @@ struct AdminRequests {
                 if caller.words.first == AdminCall.Verb.trace.rawValue {
                     found.append(caller)
                 } else {
-                    caller.answer(ok: false, "device \(server.id) is being taken away")
+                    caller.answer(ok: false, "device \(server.id) is being stopped")
                 }
             }
         }

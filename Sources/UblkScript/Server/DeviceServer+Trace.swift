@@ -1,7 +1,7 @@
 /// The trace that somebody follows: `ublk-script trace`.
 struct RunningTrace {
-    /// Number of the trace among those of this server.
-    let number: UInt64
+    /// A number of its own, which no other server of the device has given either.
+    let number = UInt64.random(in: 0..<UInt64.max)
     /// Of the queues.
     let rings: [TraceRing]
     let ledgers: [Ledger]
@@ -62,9 +62,7 @@ extension DeviceServer {
     }
 
     private func newTrace() -> RunningTrace {
-        tracesBegun += 1
-        return RunningTrace(
-            number: tracesBegun,
+        RunningTrace(
             rings: contexts.map { TraceRing(queue: $0.queue, capacity: Self.traceCapacity) },
             ledgers: contexts.map(\.control.ledger),
             limit: TimeLimit(seconds: Self.traceSeconds)

@@ -51,7 +51,6 @@ final class DeviceServer {
     let ledgerFile: LedgerFile?
     /// nil: nobody follows the requests.
     var runningTrace: RunningTrace?
-    var tracesBegun: UInt64 = 0
     /// The stores, which the queues have views of.
     var backings: DeviceStores<FileStore>
     var id: DeviceID { lifecycle.id }

@@ -114,4 +114,35 @@ t_a_size_is_refused_where_the_driver_cannot_change_it() {
   expect_equal "bytes" "$(bytes_of)" $((64 << 20))
 }
 
+# The server is told of nothing.
+t_a_disk_that_another_program_made_larger_has_its_bytes_and_fails_behind_them() {
+  driver_has UPDATE_SIZE || skip "the driver can do this from 6.16 on"
+  plain_script
+  add_device plain
+  fill "$dev" 60M 4096 ab
+  ublk-script raw UPDATE_SIZE "$id" $(((128 << 20) / 512))
+  expect_equal "bytes" "$(bytes_of)" $((128 << 20))
+  expect_equal "behind the end" "$(read_errno "$dev" 64M 4096)" EIO
+  expect_equal "what there was" "$(bytes_in "$dev" 60M 4096)" ab
+  expect_equal "state" "$(state_of "$id")" LIVE
+  expect_status 0 ublk-script resize "$id" 128M
+  expect_equal "behind the former end" "$(read_errno "$dev" 64M 4096)" ok
+}
+
+# The record knows nothing of the new size when the server dies in the moment after UPDATE_SIZE.
+t_a_disk_is_recovered_with_the_size_that_it_has() {
+  driver_has UPDATE_SIZE || skip "the driver can do this from 6.16 on"
+  script plain <<<'device { size = "16M", file = "disk.img", recovery = "wait" }'
+  add_device plain
+  cp "$state_directory/$id.json" before.json
+  expect_status 0 ublk-script resize "$id" 32M
+  fill "$dev" 24M 4096 ab
+  kill -KILL "$server"
+  cp before.json "$state_directory/$id.json"
+  expect_status 0 ublk-script recover "$id"
+  expect_output 32M
+  expect_equal "bytes" "$(bytes_of)" $((32 << 20))
+  expect_equal "what is new" "$(bytes_in "$dev" 24M 4096)" ab
+}
+
 run_cases "$@"

@@ -85,8 +85,8 @@ import struct SystemPackage.Errno
         let again = try server.bringUp()
         #expect(
             Array(world.driver.given.dropFirst(before)) == [
-                .getDeviceInfo, .getParams, .startRecovery, .getQueueAffinity, .getQueueAffinity,
-                .endRecovery, .getDeviceInfo,
+                .getDeviceInfo, .getParams, .getDeviceInfo, .getParams, .startRecovery,
+                .getQueueAffinity, .getQueueAffinity, .endRecovery, .getDeviceInfo,
             ]
         )
         #expect(server.lifecycle.done == Lifecycle.Step.recovering)
@@ -304,7 +304,7 @@ import struct SystemPackage.Errno
             (.startRecovery, .character), (.getQueueAffinity, .queues), (.endRecovery, .disk),
         ].map { kind, step in
             Obstacle("\(kind.rawValue) is interrupted", step, says: [kind.rawValue, "(EINTR)"]) {
-                $0.driver.fail(kind, .interrupted)
+                $0.driver.fail(kind, .interrupted, times: step < .character ? 2 : 1)
             }
         }
 

@@ -100,10 +100,67 @@ import struct SystemPackage.Errno
         running.world.driver.fail(.updateSize, .invalidArgument)
         let answer = try running.resize("4M")
         #expect(!answer.isOK && answer.text.contains("UPDATE_SIZE of device 0 failed"))
-        #expect(running.server.sizeBytes == Self.before && running.fileBytes == Int(Self.before))
-        #expect(running.record?.sizeBytes == Self.before)
+        #expect(running.isAsBefore && running.world.queues.sizes.value.contains(4 << 20))
         #expect(try running.resize("2M").isOK)
         try running.end()
+    }
+
+    /// The server dies between UPDATE_SIZE and the record, or cannot write it.
+    @Test func `a device whose record knows another size is recovered with the one it has`() throws
+    {
+        let world = ServerWorld()
+        world.recovery = .wait
+        func orphan() throws -> DeviceRecord {
+            let server = try world.server()
+            let record = try server.bringUp()
+            #expect(ControlAnswer(server.resize(try ResizeRequest(words: ["4M"]))).isOK)
+            world.kill(server)
+            return record
+        }
+        let stale = try orphan()
+        #expect(stale.sizeBytes == Self.before)
+        let server = try world.server(recovering: stale)
+        let record = try server.bringUp()
+        #expect(server.sizeBytes == 4 << 20 && record.sizeBytes == 4 << 20)
+        #expect(record.driver?.params.sizeBytes == 4 << 20)
+        #expect(record.settings == ["seed=7", "size=4194304"])
+        try server.takeDown(deletes: true, patienceSeconds: 5)
+    }
+
+    @Test func `an IO behind the end of its store fails, whoever has made the device larger`()
+        throws
+    {
+        let size: UInt64 = 1 << 20
+        func step(_ op: IOOp, _ offset: UInt64, _ store: Store) -> StoreStep {
+            var store = store
+            var transfer = Transfer(
+                op,
+                store: 0,
+                at: 0,
+                length: op == .flush ? 0 : 4096,
+                offset: offset
+            )
+            return store.begin(&transfer, .absent)
+        }
+        let memory = try MemoryStore(sizeBytes: size)
+        let file = FileStore.View(writesThrough: false, file: 0, sizeBytes: size, dataBytes: 4096)
+        for store in [Store.memory(memory.view), .file(file)] {
+            for offset in [size, size - 512, UInt64.max - 511] {
+                for op in [IOOp.read, .write, .discard, .writeZeroes] {
+                    guard case .failed(let errno, let note) = step(op, offset, store) else {
+                        Issue.record("\(op) at \(offset)")
+                        continue
+                    }
+                    #expect(
+                        errno == EIO
+                            && "\(note)".contains("another program has made the device larger")
+                    )
+                }
+            }
+            // A flush may have any offset.
+            if case .failed = step(.flush, .max - 511, store) { Issue.record("flush") }
+            if case .failed = step(.discard, size - 4096, store) { Issue.record("the last block") }
+        }
     }
 
     @Test func `a file that somebody else has enlarged keeps that when a resize fails`() throws {
@@ -156,6 +213,16 @@ import struct SystemPackage.Errno
         let last = DeviceConfig.reachBytes(of: 1 << 20) - 4096
         #expect(!counts.count(offset: last, length: 4096, nth: 2))
         #expect(counts.count(offset: last, length: 4096, nth: 2))
+    }
+
+    @Test func `rules of a script that a shrunk device loads reach as far as it can grow again`()
+        throws
+    {
+        let reach: UInt64 = 1 << 42
+        let shared = SharedObjects(queues: 1, reachBytes: reach)
+        let counts = try #require(shared.counts(rule: 0, bank: 0, deviceBytes: 1 << 20))
+        #expect(!counts.count(offset: reach - 4096, length: 4096, nth: 2))
+        #expect(counts.count(offset: reach - 4096, length: 4096, nth: 2))
     }
 
     @Test func `how far a device can grow is 8 times its size, or 1T`() {

@@ -29,6 +29,7 @@ extension FileStore {
 extension FileStore.View {
     /// Begins a transfer: see ``Store/begin(_:_:)``.
     mutating func begin(_ transfer: inout Transfer, _ data: IOData) -> StoreStep {
+        guard transfer.isWithin(sizeBytes) else { return .pastEnd }
         // fallocate() has no flag for durability, so zeroes with FUA are written.
         transfer.zeroing = isDurable(transfer) ? .writing : firstZeroing(transfer)
         return .submit(operation(transfer, data))

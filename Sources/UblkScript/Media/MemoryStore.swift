@@ -95,6 +95,7 @@ final class MemoryStore: Sendable {
         /// Does a whole transfer.
         @inline(__always)
         func perform(_ transfer: Transfer, _ data: IOData) -> StoreStep {
+            guard transfer.isWithin(sizeBytes) else { return .pastEnd }
             let offset = transfer.offset
             let length = transfer.length
             switch transfer.op {

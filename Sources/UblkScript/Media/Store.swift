@@ -1,3 +1,5 @@
+import SystemPackage
+
 /// A store of a device, as one queue works on it.
 ///
 /// A value that holds no references, so that a queue can switch over it for each IO without reference counting;
@@ -34,7 +36,7 @@ enum Store {
     /// Begins a transfer.
     ///
     /// - Parameters:
-    ///   - transfer: must be within ``sizeBytes``; the store keeps its progress there.
+    ///   - transfer: fails when it is not within ``sizeBytes``; the store keeps its progress there.
     ///   - data: the IO's data, which must be mapped for a memory store.
     @inline(__always)
     mutating func begin(_ transfer: inout Transfer, _ data: IOData) -> StoreStep {
@@ -104,6 +106,25 @@ struct Transfer {
         self.at = at
         self.length = length
         self.offset = offset
+    }
+
+    /// The bytes are in a store of that size.
+    ///
+    /// Those of a rule or handler are, which the plan checks; of the device's own IO the driver checks it, by a size
+    /// that another program may have changed (UPDATE_SIZE).
+    @inline(__always)
+    func isWithin(_ sizeBytes: UInt64) -> Bool {
+        op == .flush || offset <= sizeBytes && length <= sizeBytes - offset
+    }
+}
+
+extension StoreStep {
+    /// The outcome of a transfer that is not ``Transfer/isWithin(_:)`` its store.
+    static var pastEnd: StoreStep {
+        .failed(
+            errno: Errno.ioError.rawValue,
+            note: ": past the end of its backing, as another program has made the device larger"
+        )
     }
 }
 

@@ -20,9 +20,11 @@ struct HistoryTable<Entry: AtomicRepresentable>: Equatable, Sendable {
     /// Fails when there is no memory, or the device has no bytes.
     ///
     /// The table reaches as far as the device may grow, or to its present end where the address space is limited.
-    init?(deviceBytes: UInt64) {
+    ///
+    /// - Parameter reachBytes: how far it may grow at least; one that has shrunk may grow farther than its size says.
+    init?(deviceBytes: UInt64, reachBytes: UInt64 = 0) {
         guard deviceBytes != 0 else { return nil }
-        let reach = DeviceConfig.reachBytes(of: deviceBytes)
+        let reach = max(reachBytes, DeviceConfig.reachBytes(of: deviceBytes))
         guard let table = Self(covering: reach) ?? Self(covering: deviceBytes) else { return nil }
         self = table
     }

@@ -11,6 +11,7 @@ import Synchronization
 /// alternate between the banks, so a reloaded script starts with new objects while the old one still uses its own.
 final class SharedObjects: Sendable {
     let ranges: RangeRegistry
+    private let reachBytes: UInt64
     private let cells = Mutex(CellTable())
     private let others = Mutex(Others())
     private let dictUsage = DictUsage()
@@ -34,8 +35,11 @@ final class SharedObjects: Sendable {
         var times: HistoryTable<UInt64>?
     }
 
-    init(queues: Int) {
+    /// - Parameter reachBytes: how far the device may grow, whatever size it has when a script is loaded; 0: as far as
+    ///   its size says then.
+    init(queues: Int, reachBytes: UInt64 = 0) {
         ranges = RangeRegistry(queues: max(1, queues))
+        self.reachBytes = reachBytes
     }
 
     deinit {
@@ -161,7 +165,7 @@ extension SharedObjects {
             Self.findOrMake(
                 &others.counts,
                 .rule(bank: bank, number: rule),
-                make: { HistoryTable(deviceBytes: deviceBytes) },
+                make: { HistoryTable(deviceBytes: deviceBytes, reachBytes: reachBytes) },
                 found: { $0.reset() }
             )
         }
@@ -170,7 +174,9 @@ extension SharedObjects {
     /// The table of when each 4 KiB block was last written; nil when there is no memory.
     func writeTimes(deviceBytes: UInt64) -> HistoryTable<UInt64>? {
         others.withLock { others in
-            if others.times == nil { others.times = HistoryTable(deviceBytes: deviceBytes) }
+            if others.times == nil {
+                others.times = HistoryTable(deviceBytes: deviceBytes, reachBytes: reachBytes)
+            }
             return others.times
         }
     }

@@ -139,3 +139,35 @@ extension DeviceConfig {
         backing = .file
     }
 }
+
+extension DeviceServer.Request {
+    /// The request for a device that is recovered, with the size that the driver says it has.
+    ///
+    /// The record has another one when its server died after UPDATE_SIZE and before it wrote that down, or could not
+    /// write it.
+    func sized(_ platform: ServerPlatform) -> Self {
+        guard var record = recovered, record.driver != nil else { return self }
+        let device = RecoveredDevice(
+            record: record,
+            access: platform.access,
+            clock: platform.clock,
+            mark: nil
+        )
+        guard let bytes = device.sizeBytes(), bytes != record.sizeBytes else { return self }
+        var request = self
+        record.sizeBytes = bytes
+        record.driver?.params.sizeBytes = bytes
+        request.recovered = record
+        request.setSize(bytes)
+        return request
+    }
+
+    /// Has the device the size, whatever its script and its settings say.
+    mutating func setSize(_ bytes: UInt64) {
+        overrides.removeAll { $0.key == "size" }
+        overrides.append(
+            Setting(key: "size", value: .string("\(bytes)"), origin: "size=\(bytes)")
+        )
+        settings = overrides.map(\.asTyped)
+    }
+}

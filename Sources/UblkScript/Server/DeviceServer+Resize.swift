@@ -8,6 +8,8 @@ import Logging
 extension DeviceServer {
     /// How long the queues may take to hear of it: one may be in a handler.
     private static let tellSeconds = 10.0
+    /// As that, when it comes to nothing: one that has not heard of the new size is not waited for again.
+    private static let tellAgainSeconds = 1.0
 
     func resize(_ request: ResizeRequest) -> AdminAnswer {
         do {
@@ -82,9 +84,12 @@ extension DeviceServer {
         } catch {
             // The driver may still do it; a store that is larger than its device does no harm.
             if case .timeout = error { throw error }
-            // Nobody has seen what is new. A queue that knows a longer store does not use it.
-            if let fileBytes { backings.ownFile?.shrink(to: fileBytes) }
+            // Nobody has seen what is new.
             backings = before
+            let size = DeviceSize(deviceBytes: sizeBytes, storeBytes: before.views[0].sizeBytes)
+            // One that is late hears of both sizes, in their order.
+            _ = queues.ask { .resize(size, $0) }.wait(seconds: Self.tellAgainSeconds)
+            if let fileBytes { backings.ownFile?.shrink(to: fileBytes) }
             throw error
         }
     }
@@ -107,12 +112,10 @@ extension DeviceServer {
     /// A reload, a restart and `list` know the device by its new size.
     private func remember(_ sizeBytes: UInt64) {
         plan.config.sizeBytes = sizeBytes
-        let size = "size=\(sizeBytes)"
-        request.overrides.removeAll { $0.key == "size" }
-        request.overrides.append(Setting(key: "size", value: .string("\(sizeBytes)"), origin: size))
+        request.setSize(sizeBytes)
         guard var record else { return }
         record.sizeBytes = sizeBytes
-        record.settings = request.overrides.map(\.asTyped)
+        record.settings = request.settings
         record.driver = DeviceRecord.Driver(info, params)
         do throws(DeviceError) { try keep(record) } catch {
             logger.warning("the record of the device could not be written: \(error)")

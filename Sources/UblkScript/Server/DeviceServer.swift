@@ -80,6 +80,7 @@ final class DeviceServer {
 
     /// Checks everything that can be checked before a device exists.
     init(_ request: Request, _ platform: ServerPlatform = ServerPlatform()) throws {
+        let request = request.sized(platform)
         self.request = request
         self.platform = platform
         // A program started through /proc/self/exe is called "exe", but ServerProcess looks for this name.
@@ -318,7 +319,7 @@ extension DeviceServer: LifecycleHost {
     }
 
     private func startThreads(_ characterFD: Int32) throws {
-        let shared = SharedObjects(queues: Int(info.queues))
+        let shared = SharedObjects(queues: Int(info.queues), reachBytes: reachBytes)
         for index in 0..<info.queues {
             let context = try context(QueueID(index), characterFD, shared)
             contexts.append(context)

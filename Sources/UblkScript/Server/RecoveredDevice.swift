@@ -35,6 +35,12 @@ struct RecoveredDevice {
         }
     }
 
+    /// The size of the disk; nil when the device is not one to recover, which ``find()`` tells of.
+    func sizeBytes() -> UInt64? {
+        guard (try? find()) != nil, let control = try? access.control() else { return nil }
+        return (try? ControlDevice(control).getParams(of: id))?.sizeBytes
+    }
+
     /// Refuses parameters that the device does not have.
     func check(_ params: DeviceParams) throws(DeviceError) {
         guard try ControlDevice(access.control()).getParams(of: id).keeps(params.raw) else {

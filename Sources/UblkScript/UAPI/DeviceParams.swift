@@ -72,6 +72,9 @@ struct DeviceParams: Sendable, Equatable, Codable {
 }
 
 extension ublk_params {
+    /// Size of the disk.
+    var sizeBytes: UInt64 { basic.dev_sectors << 9 }
+
     /// True when the driver kept every type and value that `other` asked for.
     func keeps(_ other: ublk_params) -> Bool {
         types & other.types == other.types

@@ -31,7 +31,7 @@ final class FakeDriver: DriverAccess, Sendable {
     private struct State {
         var devices: [UInt32: Device] = [:]
         var offered = Features(rawValue: 0xf_ffff)
-        var failures: [ControlCommand.Kind: Errno] = [:]
+        var failures: [ControlCommand.Kind: [Errno]] = [:]
         var hook: Hook?
         var grant: @Sendable (inout ublk_dev_info) -> Void = { _ in }
         var keeps: @Sendable (inout ublk_params) -> Void = { _ in }
@@ -56,8 +56,10 @@ final class FakeDriver: DriverAccess, Sendable {
     func offer(_ features: Features) { state.withLock { $0.offered = features } }
 
     /// The next command of that kind does nothing and answers `errno`.
-    func fail(_ kind: ControlCommand.Kind, _ errno: Errno) {
-        state.withLock { $0.failures[kind] = errno }
+    ///
+    /// - Parameter times: more than one: so many, as whoever recovers a device asks before the steps begin, too.
+    func fail(_ kind: ControlCommand.Kind, _ errno: Errno, times: Int = 1) {
+        state.withLock { $0.failures[kind] = Array(repeating: errno, count: times) }
     }
 
     /// Programs open the disk.
@@ -243,7 +245,7 @@ final class FakeDriver: DriverAccess, Sendable {
         noticeDeaths()
         let failure = state.withLock { state in
             state.given.append(command.kind)
-            return state.failures.removeValue(forKey: command.kind)
+            return state.failures[command.kind]?.popLast()
         }
         if let failure { throw failure }
         switch command.kind {

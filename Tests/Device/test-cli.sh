@@ -287,4 +287,29 @@ t_a_damaged_record_is_called_damaged_everywhere() {
   [ ! -e "$record" ]
 }
 
+t_list_v_says_what_each_flag_and_parameter_and_queue_of_a_device_is() {
+  script held <<'LUA'
+    device { size = "16M", depth = 64, cache = "volatile", fua = true }
+    rule { name = "stuck", op = "read", range = { "8M", "4K" }, hang = "1h" }
+LUA
+  add_device held
+  dd if="$dev" of=/dev/null bs=4k count=1 skip=2048 iflag=direct status=none &
+  wait_until 20 holds 1
+  expect_status 0 ublk-script list -v "$id" --json
+  expect_json list
+  local thread path
+  thread=$(json_value thread <<<"$output")
+  expect_equal "the thread of queue 0" "$(<"/proc/$server/task/$thread/comm")" ublk-q0
+  for path in disk character record socket log script; do
+    path=$(json_value "$path" <<<"${output##*\"paths\":}")
+    [ -e "$path" ] || fail "$path is not there"
+  done
+  expect_status 0 ublk-script list -v "$id"
+  output=$(tr -s ' \n' ' ' <<<"$output")
+  expect_output "queue 0: tags 0 to 63, thread $thread on CPU" ", 1 IO in the server (1 held)" \
+    "size 16M, 32768 sectors of 512 bytes" "attributes VOLATILE_CACHE FUA" \
+    "CMD_IOCTL_ENCODE commands are ioctl codes; always on" "recovery off: when its server dies the disk goes too"
+  expect_status 0 ublk-script ctl "$id" release
+}
+
 run_cases "$@"

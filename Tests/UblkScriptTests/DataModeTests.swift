@@ -350,10 +350,11 @@ import Testing
         #expect(server.contexts.allSatisfy { $0.dataMode == mode })
         #expect(record.data == mode.rawValue)
         let reason = try #require(record.dataReason)
-        let listing = DeviceListing(server.info, id: server.id, record: record)
+        var listing = DeviceListing(server.info, id: server.id, record: record)
         #expect(listing.data == mode.rawValue && listing.dataReason == reason)
         #expect(!listing.text.contains("data "))
-        let text = listing.text(isVerbose: true).split { $0 == "\n" || $0 == " " }
+        listing.details = DeviceDetails(server.info, id: server.id, record: record)
+        let text = listing.text.split { $0 == "\n" || $0 == " " }
         #expect(text.joined(separator: " ").contains("data \(mode.rawValue): \(reason)"))
         try server.takeDown(deletes: true, patienceSeconds: 5)
     }

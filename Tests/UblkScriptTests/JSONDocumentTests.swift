@@ -162,6 +162,7 @@ struct JSONDocumentTests {
         full.restarts = true
         (full.scriptErrors, full.backingErrors, full.drainedIOs, full.unsupportedIOs) = (1, 1, 1, 1)
         (full.copyErrors, full.dataReason) = (1, "because")
+        full.details = details
         try check("list", JSON.text([full]))
         #expect(try documented("list").all == fields(JSON.text(full)))
         let report = WaitCommand.Report(
@@ -172,6 +173,27 @@ struct JSONDocumentTests {
             waitedNanoseconds: 1
         )
         try check("wait", JSON.text(report))
+    }
+
+    /// With everything that a device can have.
+    private var details: DeviceDetails {
+        let info = DeviceInfo(
+            id: DeviceID(0),
+            queues: 1,
+            depth: 1,
+            maxIOBytes: 4096,
+            features: .userCopy
+        )
+        var details = DeviceDetails(info, id: DeviceID(0), record: nil)
+        var params = DeviceParams(sizeBytes: 4096)
+        params.discard = .init(granularityBytes: 512, maxBytes: 4096)
+        params.writeZeroes = params.discard
+        details.parameters = params
+        (details.queues[0].thread, details.queues[0].cpus) = (1, "0-3")
+        details.take(ServerStatus(lines: "queue 0 3 2 1"))
+        (details.paths.record, details.paths.socket) = ("0.json", "0.sock")
+        (details.paths.log, details.paths.script) = ("0.log", "0.lua")
+        return details
     }
 
     private func fields(_ json: String) -> Set<Field> {

@@ -12,9 +12,13 @@ import Testing
         status.faultsAreOn = false
         status.remark = "another program is stopping the device"
         status.failures[.backingErrors] = .max
+        status.queues = [.init(queue: 0), .init(queue: 1, inServer: 5, delayed: 1, held: .max)]
         #expect(ServerStatus(lines: status.lines) == status)
         #expect(ServerStatus(lines: "") == ServerStatus())
-        #expect(ServerStatus(lines: "colour red\nscript_errors many\n\n") == ServerStatus())
+        #expect(
+            ServerStatus(lines: "colour red\nscript_errors many\nqueue 0 1\nqueue 1 2 x 3\n\n")
+                == ServerStatus()
+        )
     }
 
     @Test func `an entry of list tells of failures and of faults that are off`() {

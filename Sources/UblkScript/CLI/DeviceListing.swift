@@ -44,6 +44,8 @@ struct DeviceListing: Encodable {
     var isRecordDamaged: Bool?
     /// Format of a record that only a newer version of this program can read.
     var recordFormat: Int?
+    /// All that the numbers stand for; nil: nobody has asked for that.
+    var details: DeviceDetails?
 
     static let statusSeconds = 2
 
@@ -126,6 +128,7 @@ struct DeviceListing: Encodable {
         unsupportedIOs = status.failures[.unsupported, default: 0]
         copyErrors = status.failures[.copyErrors, default: 0]
         failures = status.failureText
+        details?.take(status)
     }
     private var failures = ""
 
@@ -135,13 +138,11 @@ struct DeviceListing: Encodable {
         case isSilent, restarts
         case story, nodeProblem
         case scriptErrors, backingErrors, drainedIOs, unsupportedIOs, copyErrors
-        case isRecordDamaged, recordFormat, data, dataReason
+        case isRecordDamaged, recordFormat, data, dataReason, details
     }
 
-    var text: String { text(isVerbose: false) }
-
-    /// - Parameter isVerbose: also how the server gets at the data of an IO, and why so.
-    func text(isVerbose: Bool) -> String {
+    /// With ``details`` it says what they are instead of naming the flags only.
+    var text: String {
         let names = Features(rawValue: features).named.map(\.name).joined(separator: " ")
         let unread =
             isRecordDamaged == true
@@ -165,8 +166,10 @@ struct DeviceListing: Encodable {
             lines.append("it has no server, IO \(io) the next one:")
             lines.append(nextStep)
         }
-        if isVerbose {
+        if details != nil {
             lines.append("data \(data ?? "?")\(dataReason.map { ": \($0)" } ?? "")")
+            let mode = DeviceConfig.Recovery(Features(rawValue: features))
+            lines.append("recovery \(mode.rawValue): \(mode.meaning)")
         }
         if let nodeProblem { lines.append(nodeProblem) }
         if isSilent == true {
@@ -175,6 +178,7 @@ struct DeviceListing: Encodable {
         if faults == "off" { lines.append("faults are off\(remark.map { ": \($0)" } ?? "")") }
         if !failures.isEmpty { lines.append(failures) }
         lines.append("flags 0x\(String(features, radix: 16)) [ \(names) ]")
+        lines += details?.lines ?? []
         let size = sizeBytes.map { Quantity.text(bytes: $0) } ?? "?"
         let head = Wrap.text("\(path): \(size) state \(state) \(owner)", hanging: 8)
         // Coloured after the text is wrapped, because colour sequences have no width.
@@ -197,5 +201,18 @@ struct DeviceListing: Encodable {
             ("0"..."9").contains(Character(UnicodeScalar($0)))
         }
         return UInt64(String(decoding: digits, as: UTF8.self))
+    }
+}
+
+extension DeviceConfig.Recovery {
+    /// What becomes of IO when the server dies.
+    fileprivate var meaning: String {
+        switch self {
+        case .off: "when its server dies the disk goes too, and IO fails"
+        case .wait:
+            "when its server dies IO under way fails (EIO), and new IO waits for the next one"
+        case .reissue: "when its server dies IO under way and new IO wait for the next one"
+        case .fail: "when its server dies IO fails until there is another one"
+        }
     }
 }

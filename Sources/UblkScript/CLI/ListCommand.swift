@@ -7,7 +7,12 @@ import SystemPackage
 struct ListCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "list",
-        abstract: "List ublk devices."
+        abstract: "List ublk devices.",
+        discussion: """
+            -v tells all that there is to know of a device: what each of its flags is for, its parameters, how the server \
+            gets at the data of an IO and why so, what becomes of IO when the server dies, the threads that serve its \
+            queues and what they have to do, and where its files are. With --json that is the field details.
+            """
     )
 
     @Argument(help: "Only these devices.", completion: DeviceArgument.completion)
@@ -18,7 +23,7 @@ struct ListCommand: ParsableCommand {
 
     @Flag(
         name: [.customShort("v"), .long],
-        help: "Also how each server gets at the data of an IO, and why so."
+        help: "Also what each number and each flag of a device stands for."
     )
     var verbose = false
 
@@ -37,13 +42,17 @@ struct ListCommand: ParsableCommand {
             for id in wanted.isEmpty ? Self.allIDs() : wanted {
                 do throws(DeviceError) {
                     let reading = state.readRecord(id).map { RecordReading($0) }
+                    let info = try control.info(of: id)
                     var listing = DeviceListing(
-                        try control.info(of: id),
+                        info,
                         id: id,
                         record: reading?.record,
                         isRecordDamaged: reading == .damaged
                     )
                     listing.recordFormat = reading?.newerFormat
+                    if verbose {
+                        listing.details = DeviceDetails(info, id: id, record: reading?.record)
+                    }
                     listing.askServer(reading?.record)
                     listings.append(listing)
                 } catch {
@@ -56,7 +65,7 @@ struct ListCommand: ParsableCommand {
         if json {
             Output.line(JSON.text(listings))
         } else {
-            for listing in listings { Output.line(listing.text(isVerbose: verbose)) }
+            for listing in listings { Output.line(listing.text) }
         }
     }
 

@@ -79,14 +79,7 @@ extension DeviceServer {
         logger.info("device \(id) was quiesced: it waits for another server")
     }
 
-    private var inFlight: UInt64 {
-        contexts.reduce(0) { sum, context in
-            let operations = DeviceStatistics.operations([
-                (context.control.counters, context.control.times)
-            ])
-            return operations.reduce(sum) { $0 + $1.count - min($1.count, $1.ended) }
-        }
-    }
+    private var inFlight: UInt64 { contexts.reduce(0) { $0 + Self.inServer($1.control) } }
 
     private func finishIOs(patienceSeconds: Int) {
         drain("it is being quiesced")

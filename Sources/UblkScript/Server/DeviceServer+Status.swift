@@ -12,7 +12,21 @@ extension DeviceServer {
             let count = contexts.reduce(0) { $0 + $1.control.counters[kind] }
             if count > 0 { status.failures[kind] = count }
         }
+        status.queues = contexts.map { context in
+            ServerStatus.QueueLoad(
+                queue: context.queue.rawValue,
+                inServer: Self.inServer(context.control),
+                delayed: context.control.counters[.delayedNow],
+                held: context.control.counters[.heldNow]
+            )
+        }
         return status
+    }
+
+    /// Number of the IOs that a queue has not answered.
+    static func inServer(_ queue: QueueControl) -> UInt64 {
+        DeviceStatistics.operations([(queue.counters, queue.times)])
+            .reduce(0) { $0 + $1.count - min($1.count, $1.ended) }
     }
 
     /// A sentence about failures that no rule or handler decided, for `del` and `stop`; nil when there were none.

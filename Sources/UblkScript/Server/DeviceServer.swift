@@ -325,7 +325,7 @@ extension DeviceServer: LifecycleHost {
             contexts.append(context)
             let endedFD = endedFD
             let run = platform.queue
-            let problem = threads.start("ublk-q\(index)") {
+            let problem = threads.start(QueueThread.name(QueueID(index))) {
                 run(context)
                 var one: UInt64 = 1
                 _ = unsafe write(endedFD, &one, 8)

@@ -25,6 +25,9 @@ struct QueueContext: Sendable {
 
 /// The body of a queue's thread: pin it to its CPUs, load the script, fetch all tags, serve, end.
 enum QueueThread {
+    /// The name of the thread, by which `list -v` finds it.
+    static func name(_ queue: QueueID) -> String { "ublk-q\(queue.rawValue)" }
+
     static func run(_ context: QueueContext) {
         do {
             try serve(context)

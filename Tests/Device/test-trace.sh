@@ -131,6 +131,26 @@ t_who_does_not_read_holds_nothing_up_and_is_told() {
   expect_equal "read" "$(read_errno "$dev" 0 4096)" ok
 }
 
+t_a_trace_begins_with_the_commands_that_made_the_device_and_ends_with_those_that_delete_it() {
+  two_faults
+  add_device two
+  follow
+  local names='s/.*"step":"\([A-Z]*_[A-Z_]*\)".*/\1/p'
+  expect_equal "commands" "$(grep '"ago"' steps | sed -n "$names" | uniq | tr '\n' ' ')" \
+    "GET_FEATURES ADD_DEV SET_PARAMS GET_PARAMS GET_QUEUE_AFFINITY START_DEV GET_DEV_INFO "
+  grep ADD_DEV steps | grep -q '"result":0,.*"what":"1 queue, depth 128, at most 512 KiB an IO, flags '
+  grep SET_PARAMS steps | grep -q '"what":"BASIC: 32768 sectors of 512 bytes, logical block 512 B'
+  grep START_DEV steps | grep -q "\"what\":\"process $server serves it\""
+  if driver_has UPDATE_SIZE; then
+    expect_status 0 ublk-script resize "$id" 32M
+    wait_until 20 grep -q '"UPDATE_SIZE".*"65536 sectors of 512 bytes"' steps
+  fi
+  expect_status 0 ublk-script del "$id"
+  wait $tracer || fail "the trace ended with status $?"
+  grep -q '"STOP_DEV"' steps || fail "no STOP_DEV in: $(tail -n 3 steps)"
+  while read -r output; do expect_json trace; done <steps
+}
+
 t_two_who_follow_see_the_same_and_one_that_is_killed_takes_nothing_from_the_other() {
   two_faults
   add_device two

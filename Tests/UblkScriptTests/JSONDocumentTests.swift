@@ -266,6 +266,8 @@ struct JSONDocumentTests {
     }
 
     @Test func `a trace prints what is documented`() throws {
+        var command = TraceStep(t: 0, step: .addDevice)
+        command.ago = 7
         let script = #"rule { op = "read", delay = "1ms", error = "EIO" }"#
         var durable = SimulatedRequest.write(4096)
         durable.flags = .fua
@@ -285,7 +287,7 @@ struct JSONDocumentTests {
                 [result.ledger],
                 format,
                 limit: .max
-            ).steps + [TraceStep(t: 1, step: .lost, count: 3)]
+            ).steps + [TraceStep(t: 1, step: .lost, count: 3), command]
         for step in steps { try check("trace", JSON.text(step)) }
         let all = steps.reduce(into: Set<Field>()) { $0.formUnion(fields(JSON.text($1))) }
         let missing = try documented("trace").all.subtracting(all)

@@ -94,7 +94,10 @@ import struct SystemPackage.Errno
     }
 
     private func control(_ processes: Processes) throws -> OutsideControl {
-        try OutsideControl { () throws(DeviceError) in try processes.start() }
+        try OutsideControl(
+            { () throws(DeviceError) in try processes.start() },
+            notes: CommandLog(clock: .machine)
+        )
     }
 
     @Test func `each command is a message with a number, and its answer is what it gives`() throws {

@@ -293,6 +293,21 @@ import Testing
         #expect(trace.events.map(\.flows.count) == [4, 1, 0, 0, 0, 0, 0, 1, 0])
     }
 
+    @Test
+    func `a command is a slice of its own track, and an instant when it was before the trace`()
+        throws
+    {
+        var perfetto = PerfettoTrace()
+        var made = TraceStep(t: 0, step: .addDevice)
+        (made.ago, made.nanoseconds, made.what) = (7, 5, "1 queue")
+        var later = TraceStep(t: 50, step: .updateSize)
+        (later.nanoseconds, later.result) = (20, 0)
+        let trace = try Trace([made, later].flatMap { perfetto.bytes($0) })
+        #expect(trace.events.map(\.type) == [3, 1, 2] && trace.events.map(\.time) == [0, 30, 50])
+        #expect(trace.events[0].notes["what"] == "1 queue")
+        #expect(trace.tracks[trace.events[1].track]?.name == "/dev/ublk-control")
+    }
+
     // MARK: The file
 
     private static func bytes(of path: String) -> [UInt8] {

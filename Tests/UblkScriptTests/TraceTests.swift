@@ -254,10 +254,19 @@ import Testing
     }
 
     @Test func `a cursor survives its way over the socket, and nonsense is refused`() throws {
-        let cursor = TraceCursor(trace: 3, origin: 1 << 60, events: [1, 2], records: [0, 7])
+        let cursor = TraceCursor(
+            trace: 3,
+            origin: 1 << 60,
+            events: [1, 2],
+            records: [0, 7],
+            commands: 9
+        )
         #expect(try TraceRequest(words: cursor.words).cursor == cursor)
         #expect(try TraceRequest(words: []).cursor == nil)
-        for words in [["1"], ["a", "0", "1", "1"], ["1", "0", "1,2", "1"], ["1", "0", "x", "1"]] {
+        for words in [
+            ["1"], ["a", "0", "1", "1", "0"], ["1", "0", "1,2", "1", "0"],
+            ["1", "0", "x", "1", "0"], ["1", "0", "1", "1"], ["1", "0", "1", "1", "-1"],
+        ] {
             #expect(throws: AdminRefusal.self) { try TraceRequest(words: words) }
         }
     }

@@ -27,21 +27,22 @@ extension TraceCursor {
         func list(_ numbers: [UInt64]) -> String {
             numbers.map { "\($0)" }.joined(separator: ",")
         }
-        return ["\(trace)", "\(origin)", list(events), list(records)]
+        return ["\(trace)", "\(origin)", list(events), list(records), "\(commands)"]
     }
 
     init?(words: [String]) {
         func list(_ word: String) -> [UInt64] {
             word.split(separator: ",").map { UInt64($0) ?? .max }
         }
-        guard words.count == 4, let trace = UInt64(words[0]), let origin = UInt64(words[1]) else {
-            return nil
-        }
+        guard words.count == 5, let trace = UInt64(words[0]), let origin = UInt64(words[1]),
+            let commands = Int(words[4]), commands >= 0
+        else { return nil }
         self.init(
             trace: trace,
             origin: origin,
             events: list(words[2]),
-            records: list(words[3])
+            records: list(words[3]),
+            commands: commands
         )
         guard events.count == records.count, !(events + records).contains(.max) else { return nil }
     }

@@ -7,6 +7,8 @@ struct TraceCursor: Equatable, Sendable {
     /// By queue: number of the next event, and of the next record of the ledger.
     var events: [UInt64]
     var records: [UInt64]
+    /// Number of the next command for `/dev/ublk-control`.
+    var commands = 0
 }
 
 /// The traces and ledgers of a device's queues, read as one list of steps.

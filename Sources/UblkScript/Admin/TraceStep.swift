@@ -33,12 +33,32 @@ struct TraceStep: Codable, Equatable, Sendable {
         case scriptError = "script_error"
         case backingError = "backing_error"
         case copyError = "copy_error"
+        // Commands for /dev/ublk-control, as ``ControlCommand/Kind`` has them.
+        case getFeatures = "GET_FEATURES"
+        case addDevice = "ADD_DEV"
+        case setParams = "SET_PARAMS"
+        case getParams = "GET_PARAMS"
+        case getDeviceInfo = "GET_DEV_INFO"
+        case getDeviceInfo2 = "GET_DEV_INFO2"
+        case getQueueAffinity = "GET_QUEUE_AFFINITY"
+        case startDevice = "START_DEV"
+        case stopDevice = "STOP_DEV"
+        case tryStopDevice = "TRY_STOP_DEV"
+        case deleteDevice = "DEL_DEV_ASYNC"
+        case deleteDeviceAndWait = "DEL_DEV"
+        case startRecovery = "START_USER_RECOVERY"
+        case endRecovery = "END_USER_RECOVERY"
+        case updateSize = "UPDATE_SIZE"
+        case quiesceDevice = "QUIESCE_DEV"
     }
+
     /// What is lost when it is no steps but what the ledger had of them.
     static let lostRecords = "records of the ledger"
 
     /// Nanoseconds since the trace began.
     var t: UInt64
+    /// Nanoseconds before the trace began, of a command that was given then; ``t`` is 0.
+    var ago: UInt64?
     var step: Kind
     var queue: UInt16?
     var tag: UInt16?
@@ -57,7 +77,7 @@ struct TraceStep: Codable, Equatable, Sendable {
     /// The rule or handler that decided, as `faulty.lua:5 bad`.
     var who: String?
     var what: String?
-    /// How long a delay or hang is to last.
+    /// How long a delay or hang is to last, or how long a command took.
     var nanoseconds: UInt64?
     /// Number of the store, and of the transfer among those of the IO.
     var store: UInt16?
@@ -105,7 +125,7 @@ extension TraceStep {
         }
     }
 
-    private mutating func take(result: Int64) {
+    mutating func take(result: Int64) {
         self.result = result
         if result < 0 { errno = Errno(rawValue: Int32(clamping: -result)).name }
     }

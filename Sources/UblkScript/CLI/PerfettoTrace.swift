@@ -47,6 +47,7 @@ struct PerfettoTrace {
         static let inServer: UInt64 = 1
         static let faults: UInt64 = 2
         static let notes: UInt64 = 3
+        static let commands: UInt64 = 4
         static func queue(_ queue: UInt16) -> UInt64 { (UInt64(queue) + 1) << 32 }
         /// - Parameter transfer: 0 is the track of the tag itself.
         static func tag(_ queue: UInt16, _ tag: UInt16, transfer: UInt8 = 0) -> UInt64 {
@@ -75,7 +76,8 @@ struct PerfettoTrace {
     }
 
     private mutating func add(_ step: TraceStep) {
-        guard let queue = step.queue else { return note(step) }
+        if step.step.isCommand { return command(step) }
+        guard let queue = step.queue else { return note(step, ofQueue: nil) }
         let queueTrack = Track.queue(queue)
         describe(queueTrack, "queue \(queue)")
         if step.step == .lost { return note(step, ofQueue: queueTrack) }
@@ -103,6 +105,7 @@ struct PerfettoTrace {
                 faults += 1
                 count(Track.faults, "faults", step, faults)
             }
+        default: break
         }
     }
 
@@ -181,10 +184,35 @@ struct PerfettoTrace {
         begin(track, step, "store \(step.store ?? 0)")
     }
 
-    /// A step of no queue: something is missing here.
-    private mutating func note(_ step: TraceStep) {
-        for track in openSlices.keys.sorted() { endAll(track, step) }
-        requests = []
+    /// A command for /dev/ublk-control, one of which is under way at a time; of one that was over before the trace only
+    /// that it was.
+    private mutating func command(_ step: TraceStep) {
+        describe(Track.commands, "/dev/ublk-control")
+        var first = step
+        first.t -= min(step.nanoseconds ?? 0, step.t)
+        let type: EventType = step.ago == nil ? .begin : .instant
+        event(Track.commands, type, first, step.step.rawValue) { event in
+            Self.annotate(&event, "what", step.what)
+            Self.annotate(&event, "result", step.result)
+            Self.annotate(&event, "errno", step.errno)
+            Self.annotate(&event, "took nanoseconds", step.nanoseconds.map { Int64(clamping: $0) })
+            Self.annotate(
+                &event,
+                "nanoseconds before the trace",
+                step.ago.map { Int64(clamping: $0) }
+            )
+        }
+        if step.ago == nil { event(Track.commands, .end, step, nil) { _ in } }
+    }
+
+    /// Something is missing here, of all queues or of one.
+    private mutating func note(_ step: TraceStep, ofQueue queueTrack: UInt64?) {
+        if step.what == nil {
+            let isMissing = { (track: UInt64) in queueTrack.map { track >> 32 == $0 >> 32 } ?? true
+            }
+            for track in openSlices.keys.sorted() where isMissing(track) { endAll(track, step) }
+            requests = requests.filter { !isMissing($0.key) }
+        }
         describe(Track.notes, "trace")
         let count = step.count.map { "\($0) \(step.what ?? "steps") " } ?? ""
         instant(queueTrack ?? Track.notes, step, count + step.step.rawValue)

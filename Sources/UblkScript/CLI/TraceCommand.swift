@@ -7,9 +7,10 @@ struct TraceCommand: ParsableCommand {
         commandName: "trace",
         abstract: "Follow each request of a device through the ublk protocol, step by step.",
         discussion: """
-            A line a step: FETCH_REQ, the request with its decoded io descriptor, what was decided and by which rule or \
+            It begins with the commands that made the device: ADD_DEV, SET_PARAMS, START_DEV and what was given since. \
+            Then there is a line a step: FETCH_REQ, the request with its decoded io descriptor, what was decided and by which rule or \
             handler, waits, transfers of stores, COMMIT_AND_FETCH_REQ with the result, ABORT. In front of it stand the time \
-            since the trace began, the queue and tag, and the time since the request arrived.
+            since the trace began (negative: before it), the queue and tag, and the time since the request arrived.
 
             Ctrl-C ends it, and the device goes on untouched. A queue waits for nobody: steps that come faster than they are \
             read are counted as lost. simulate SCRIPT --trace prints the same without root. See docs/trace.md.
@@ -55,8 +56,10 @@ struct TraceCommand: ParsableCommand {
         var cursor: [String] = []
         while let page = try ask(server, cursor) {
             cursor = page.cursor
-            try printer.show(page.steps.prefix(left))
-            left -= min(left, page.steps.count)
+            let before = page.steps.prefix { $0.ago != nil }
+            let steps = page.steps.dropFirst(before.count)
+            try printer.show(before + steps.prefix(left))
+            left -= min(left, steps.count)
             if left == 0 || limit?.isOver() == true { return }
             if !page.hasMore { usleep(100_000) }
         }

@@ -20,12 +20,13 @@ struct TraceText {
     }
 
     private func line(_ step: TraceStep) -> String {
-        let digits = String(step.t % 1_000_000_000)
+        let time = step.ago ?? step.t
+        let digits = String(time % 1_000_000_000)
         let fraction = String(repeating: "0", count: 9 - digits.count) + digits
         let place = [step.queue.map { "q\($0)" }, step.tag.map { "tag \($0)" }].compactMap { $0 }
         let since = step.sinceArrival.map { "+" + Rounded.time($0) } ?? ""
         let text =
-            "\(step.t / 1_000_000_000).\(fraction)  "
+            "\(step.ago == nil ? "" : "-")\(time / 1_000_000_000).\(fraction)  "
             + padded(place.joined(separator: " "), 11) + padded(since, 9, isRight: true) + "  "
         let name = step.step.rawValue
         let details = details(step)
@@ -61,7 +62,16 @@ struct TraceText {
                 "\(io): \(step.op ?? "") \(step.offset ?? 0)+\(step.length ?? 0) of store \(step.store ?? 0)"
                 + (step.what.map { ", " + $0 } ?? "")
         case .storeEnd, .copyIn, .copyOut, .commit: return "\(io): \(result(step))"
+        default: return command(step)
         }
+    }
+
+    /// A command for /dev/ublk-control: `result 0 in 2.1 ms: 1 queue, depth 128`.
+    private func command(_ step: TraceStep) -> String {
+        let name = step.errno.map { ", \($0)," } ?? ""
+        let end = step.result.map { "result \($0)\(name)" } ?? "no answer"
+        let time = Rounded.time(step.nanoseconds ?? 0)
+        return "\(end) in \(time)" + (step.what.map { ": " + $0 } ?? "")
     }
 
     /// The io descriptor of a request: `read, sector 16384, 4096 bytes, meta`.
@@ -160,6 +170,7 @@ extension TraceStep.Kind {
             "The data could not be copied from or to the driver, which nobody has decided."
         case .backingError:
             "The store failed, which nobody has decided."
+        default: commandExplanation ?? ""
         }
     }
 }

@@ -4,7 +4,7 @@ import CUring
 ///
 /// Source: UAPI `UBLK_U_CMD_*`; driver `ublk_ctrl_uring_cmd`.
 struct ControlCommand: Sendable, Equatable {
-    enum Kind: String, Sendable {
+    enum Kind: String, Sendable, CaseIterable {
         case getFeatures = "GET_FEATURES"
         case addDevice = "ADD_DEV"
         case setParams = "SET_PARAMS"

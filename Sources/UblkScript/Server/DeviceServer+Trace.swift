@@ -52,10 +52,14 @@ extension DeviceServer {
             ledgerText(isJSON: false),
             limit: Self.traceMax
         )
+        let commands = lifecycle.commands.entries(from: request.cursor?.commands ?? 0)
+        let given = commands.entries.compactMap { TraceStep($0, origin: cursor.origin) }
+        var next = reader.cursor(trace: running.number)
+        next.commands = commands.next
         return .trace(
             TracePage(
-                cursor: reader.cursor(trace: running.number).words,
-                steps: steps + piece.steps,
+                cursor: next.words,
+                steps: TraceStep.merged(given, steps + piece.steps),
                 hasMore: piece.hasMore
             )
         )

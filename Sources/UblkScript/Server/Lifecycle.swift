@@ -64,6 +64,8 @@ final class Lifecycle {
     let driver: DriverQueries
     /// Gives the commands that may wait in the kernel, in a separate process.
     let outside: OutsideControl
+    /// All that was given for the device since this server began.
+    let commands: CommandLog
     private let platform: ServerPlatform
     private let newDevice: NewDevice
     /// The device to serve again; nil: a new one is made.
@@ -79,19 +81,25 @@ final class Lifecycle {
         state: StateDirectory,
         recovering record: DeviceRecord? = nil
     ) throws(DeviceError) {
+        let commands = CommandLog(clock: platform.clock)
+        var platform = platform
+        platform.access = NotedAccess(access: platform.access, log: commands)
+        self.commands = commands
         self.platform = platform
+        let (access, clock) = (platform.access, platform.clock)
+        let release = platform.kernelRelease
         recovered = record.map {
             RecoveredDevice(
                 record: $0,
-                access: platform.access,
-                clock: platform.clock,
-                mark: RecoveryMark($0, state, release: platform.kernelRelease)
+                access: access,
+                clock: clock,
+                mark: RecoveryMark($0, state, release: release)
             )
         }
         self.state = state
         newDevice = NewDevice(access: platform.access, clock: platform.clock)
         driver = DriverQueries(try platform.access.control())
-        outside = try OutsideControl(platform.companion)
+        outside = try OutsideControl(platform.companion, notes: commands)
     }
 
     // MARK: Bringing up

@@ -28,12 +28,19 @@ final class OutsideControl {
     /// What each process is told first; nil: nothing.
     private var guardWords: [String]?
     private let newProcess: () throws(DeviceError) -> Companion
+    private let commands: CommandLog
 
     /// Starts the process.
     ///
-    /// - Parameter newProcess: starts it, now and again whenever it has died.
-    init(_ newProcess: @escaping () throws(DeviceError) -> Companion) throws(DeviceError) {
+    /// - Parameters:
+    ///   - newProcess: starts it, now and again whenever it has died.
+    ///   - commands: where each command is noted.
+    init(
+        _ newProcess: @escaping () throws(DeviceError) -> Companion,
+        notes commands: CommandLog
+    ) throws(DeviceError) {
         self.newProcess = newProcess
+        self.commands = commands
         process = try newProcess()
     }
 
@@ -52,7 +59,8 @@ final class OutsideControl {
         progress: () -> UInt64
     ) throws(DeviceError) -> String {
         let words = ["start", "\(device)", "\(getpid())", scans ? "scan" : "-"]
-        return try run(words, .startDevice, device, ControlDevice.changeSeconds, progress)
+        let seconds = ControlDevice.changeSeconds
+        return try run(words, .startDevice, device, data: UInt64(getpid()), seconds, progress)
     }
 
     /// Gives END_USER_RECOVERY.
@@ -60,7 +68,8 @@ final class OutsideControl {
     /// - Parameter progress: as of ``start(_:scans:progress:)``.
     func endRecovery(_ device: DeviceID, progress: () -> UInt64) throws(DeviceError) {
         let words = ["recover", "\(device)", "\(getpid())"]
-        _ = try run(words, .endRecovery, device, ControlDevice.changeSeconds, progress)
+        let seconds = ControlDevice.changeSeconds
+        _ = try run(words, .endRecovery, device, data: UInt64(getpid()), seconds, progress)
     }
 
     /// Gives STOP_DEV.
@@ -82,7 +91,8 @@ final class OutsideControl {
     func quiesce(_ device: DeviceID, progress: () -> UInt64) throws(DeviceError) {
         let words = ["quiesce", "\(device)"]
         do throws(DeviceError) {
-            _ = try run(words, .quiesceDevice, device, ControlDevice.changeSeconds, progress)
+            let seconds = ControlDevice.changeSeconds
+            _ = try run(words, .quiesceDevice, device, data: 1000, seconds, progress)
         } catch {
             // The driver lets nothing through even so.
             guard error.errno == .resourceBusy || error.errno == .interrupted else { throw error }
@@ -110,7 +120,8 @@ final class OutsideControl {
         progress: () -> UInt64
     ) throws(DeviceError) {
         let words = ["resize", "\(device)", "\(sizeBytes)"]
-        _ = try run(words, .updateSize, device, ControlDevice.changeSeconds, progress)
+        let seconds = ControlDevice.changeSeconds
+        _ = try run(words, .updateSize, device, data: sizeBytes / 512, seconds, progress)
     }
 
     /// Gives DEL_DEV.
@@ -126,7 +137,31 @@ final class OutsideControl {
         )
     }
 
+    /// - Parameter data: of the command, as a trace tells it.
     private func run(
+        _ words: [String],
+        _ kind: ControlCommand.Kind,
+        _ device: DeviceID,
+        data: UInt64 = 0,
+        _ seconds: Int,
+        _ progress: () -> UInt64
+    ) throws(DeviceError) -> String {
+        let text = ControlCommand(kind: kind, device: device, data: data).text(
+            asked: [],
+            answer: []
+        )
+        let begun = commands.now
+        do throws(DeviceError) {
+            let remark = try answer(words, kind, device, seconds, progress)
+            commands.note(kind, begun: begun, nil, text)
+            return remark
+        } catch {
+            commands.note(kind, begun: begun, error, text)
+            throw error
+        }
+    }
+
+    private func answer(
         _ words: [String],
         _ kind: ControlCommand.Kind,
         _ device: DeviceID,

@@ -81,6 +81,7 @@ struct CommandLineTests {
         (["simulate", "x.lua", "-o", "t"], "--output takes the steps of --trace"),
         (["trace", "0", "--explain", "-o", "t"], "--output prints nothing"),
         (["trace", "0", "--json", "-o", "t"], "--output prints nothing"),
+        (["trace", "0", "--open"], "--open takes the file of --output, which is not there"),
         (["trace", "0", "-o", ""], "--output: the name of a file is expected"),
         (["trace", "-n", "5", "5"], "device 5 is named twice"),
         (["trace", "0", "--explain", "--json"], "not both"),

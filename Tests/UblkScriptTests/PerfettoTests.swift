@@ -353,6 +353,37 @@ import Testing
         #expect(try Trace(Self.bytes(of: scratch.file("t.trace"))).events.count == 1)
     }
 
+    @Test func `a page of Perfetto's gets the trace, and nobody gets anything else`() throws {
+        let offer = try TraceOffer(port: 0)
+        #expect(
+            offer.link == "https://ui.perfetto.dev/#!/?url=http://127.0.0.1:\(offer.port)/trace"
+        )
+        var threads = ThreadList()
+        threads.start("test-offer") { [port = offer.port] in
+            let scratch = ScratchDirectory()
+            func ask(_ line: String) -> String {
+                ProgramRun(
+                    shell: """
+                        exec 3<>/dev/tcp/127.0.0.1/\(port)
+                        printf '\(line) HTTP/1.1\\r\\nOrigin: https://ui.perfetto.dev\\r\\n\\r\\n' >&3; cat <&3
+                        """,
+                    in: scratch
+                ).output
+            }
+            #expect(ask("GET /etc/passwd").hasPrefix("HTTP/1.1 404 Not Found\r\n"))
+            #expect(ask("POST /trace").hasPrefix("HTTP/1.1 405"))
+            #expect(ask("OPTIONS /trace").contains("Access-Control-Allow-Private-Network: true"))
+            let answer = ask("GET /trace")
+            #expect(answer.contains("Access-Control-Allow-Origin: https://ui.perfetto.dev\r\n"))
+            #expect(
+                answer.contains("Content-Length: 9\r\n") && answer.hasSuffix("\r\n\r\nthe trace")
+            )
+        }
+        offer.serve(Array("the trace".utf8))
+        threads.joinAll()
+        #expect(throws: Failure.self) { _ = try TraceOffer(port: offer.port) }
+    }
+
     @Test func `numbers are spelled as protobuf has it`() {
         var message = ProtobufMessage()
         message.add(1, 150)

@@ -8,7 +8,8 @@ extension SimulateCommand {
             throw ValidationError("--explain says what the lines of --trace mean")
         }
         if output != nil, !trace { throw ValidationError("--output takes the steps of --trace") }
-        try TracePrinter.check(explains: explain, isJSON: json && output == nil, output)
+        let printsJSON = json && output == nil
+        try TracePrinter.check(explains: explain, isJSON: printsJSON, output, opens: open)
         if trace { try refuse("--trace", ["--bench", "--test", "--ledger"]) }
     }
 

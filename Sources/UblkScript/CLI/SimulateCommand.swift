@@ -74,6 +74,9 @@ struct SimulateCommand: ParsableCommand {
     )
     var output: String?
 
+    @Flag(help: ArgumentHelp(TracePrinter.openHelp))
+    var open = false
+
     @Option(
         help: "Compare what would be printed with a file, and fail when it differs.",
         completion: .file()
@@ -99,7 +102,9 @@ struct SimulateCommand: ParsableCommand {
             throw Failure(error)
         }
         let suggested = source.suggestedRun
+        let offer = open ? try TraceOffer() : nil
         try completed(by: suggested).run(source, suggested)
+        if let output { try offer?.offer(output) }
     }
 
     private func checkUsage() throws {

@@ -32,14 +32,17 @@ struct TraceCommand: ParsableCommand {
     )
     var output: String?
 
-    @Option(help: "End after so many steps.")
+    @Flag(help: ArgumentHelp(TracePrinter.openHelp))
+    var open = false
+
+    @Option(help: "End after so many steps, without those from before the trace.")
     var count: Int?
 
     @Option(help: "End after so many seconds.")
     var seconds: Double?
 
     func validate() throws {
-        try TracePrinter.check(explains: explain, isJSON: json, output)
+        try TracePrinter.check(explains: explain, isJSON: json, output, opens: open)
         if let count, count < 1 {
             throw ValidationError("--count \(count): at least 1 is expected")
         }
@@ -50,6 +53,12 @@ struct TraceCommand: ParsableCommand {
 
     func run() throws {
         let server = try ServerClient(try device.idOrSole())
+        let offer = open ? try TraceOffer() : nil
+        try follow(server)
+        if let output { try offer?.offer(output) }
+    }
+
+    private func follow(_ server: ServerClient) throws {
         var printer = try TracePrinter(explains: explain, isJSON: json, output)
         var limit = seconds.map { TimeLimit(seconds: $0) }
         var left = count ?? .max
@@ -112,7 +121,18 @@ struct TracePrinter {
         try Output.flush()
     }
 
-    static func check(explains: Bool, isJSON: Bool, _ output: String?) throws {
+    static let openHelp =
+        "Then hand the file of --output to ui.perfetto.dev: print the link, and wait until it was fetched."
+
+    static func check(
+        explains: Bool,
+        isJSON: Bool,
+        _ output: String?,
+        opens: Bool
+    ) throws {
+        if opens, output == nil {
+            throw ValidationError("--open takes the file of --output, which is not there")
+        }
         if output == "" { throw ValidationError("--output: the name of a file is expected") }
         if explains, output != nil {
             throw ValidationError("--explain is for what is printed, and --output prints nothing")

@@ -9,6 +9,9 @@ enum Milestone: Equatable, Sendable {
     /// The device's state has this name.
     case state(String)
 
+    /// The first words of what is parsed.
+    static let words = ["rule", "mark", "held", "state"]
+
     /// Parses the words; fails when they are none of these.
     ///
     /// - Parameter words: `rule NAME [COUNT]`, `mark NAME [COUNT]`, `held [COUNT]` or `state NAME`; a count is at

@@ -30,10 +30,16 @@ struct LedgerCommand: ParsableCommand {
     @Option(help: "Only of rules of that name or line, or of a handler, as in 'read()'.")
     var rule: [String] = []
 
-    @Option(help: "Only of such IOs: read, write, flush, discard, write_zeroes.")
+    @Option(
+        help: "Only of such IOs: read, write, flush, discard, write_zeroes.",
+        completion: .list(IOOp.allCases.map(\.name))
+    )
     var op: [String] = []
 
-    @Option(help: "Only where that was done: fail, delay, healed, ...")
+    @Option(
+        help: "Only where that was done: fail, delay, healed, ...",
+        completion: .list(LedgerRecord.actions)
+    )
     var action: [String] = []
 
     @Option(help: "Only of IOs that touch these bytes, as in 8M+4K.")

@@ -33,7 +33,10 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: "Seed of the run (default: the script's, or a random one).")
     var seed: String?
 
-    @Option(help: "Kinds of request: \(Workload.names.joined(separator: ", ")).")
+    @Option(
+        help: "Kinds of request: \(Workload.names.joined(separator: ", ")).",
+        completion: .list(Workload.names)
+    )
     var rw: String?
 
     @Option(

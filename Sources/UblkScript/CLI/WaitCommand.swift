@@ -27,7 +27,11 @@ struct WaitCommand: ParsableCommand {
             "The device; rule, mark, held or state; its name; how many.",
             valueName: "device> <what"
         ),
-        completion: DeviceArgument.completion
+        completion: .custom { words, index, _ in
+            (words.count <= index + 1
+                ? StateDirectory.standard.recordedIDs().map(\.description) : [])
+                + Milestone.words
+        }
     )
     var allWords: [String]
 

@@ -24,6 +24,14 @@ enum TestHost {
     /// Tests of several seconds are wanted: UBLK_TEST_SLOW=1.
     static let runsSlowTests = variable("UBLK_TEST_SLOW") == "1"
 
+    /// All of these programs can be run.
+    static func has(_ programs: String...) -> Bool {
+        let folders = (variable("PATH") ?? "").split(separator: ":") + ["/usr/sbin", "/sbin"]
+        return programs.allSatisfy { program in
+            folders.contains { unsafe access("\($0)/\(program)", X_OK) == 0 }
+        }
+    }
+
     /// A seed for a randomised test: UBLK_TEST_SEED when it is set, a new one otherwise.
     ///
     /// Printed, so that a failure can be repeated.

@@ -22,6 +22,10 @@ driver_has() { # FLAG
   ublk-script features | awk -v flag="$1" '$1 == flag && $3 == "yes" { found = 1 } END { exit !found }'
 }
 
+# What comes through a pipe has a line like that. It reads to the end: a `grep -q` ends at the first hit, and pipefail
+# takes it for a failure when the writer has more to say by then.
+has_line() { grep "$@" >/dev/null; }
+
 needs_kernel() { # MAJOR.MINOR
   kernel_is_at_least "$1" || skip "the driver can do this from $1 on"
 }

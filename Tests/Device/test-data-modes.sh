@@ -12,7 +12,7 @@ modes() {
 }
 
 needs_mode() { # MODE
-  modes | grep -qw "$1" || skip "the driver does not have what the mode $1 takes"
+  modes | has_line -w "$1" || skip "the driver does not have what the mode $1 takes"
 }
 
 t_a_device_says_which_data_mode_it_has_and_why() {

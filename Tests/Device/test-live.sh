@@ -105,7 +105,7 @@ LUA
   expect_status 0 ublk-script ledger "$id"
   expect_output "read 8388608+4096  proven.lua:3 bad: fail(\"ENODATA\")"
   expect_equal "lines" "$(wc -l <<<"$output")" 1
-  dmesg | tail -20 | grep -q "critical medium error, dev ublkb$id, sector 16384" || fail "the kernel log has no such line"
+  dmesg | tail -20 | has_line "critical medium error, dev ublkb$id, sector 16384" || fail "the kernel log has no such line"
   expect_status 1 ublk-script ledger "$id" --since healed
   expect_output healed
   expect_status 0 ublk-script ctl "$id" mark healed

@@ -114,7 +114,7 @@ t_SIGTERM_while_a_handler_is_stuck_in_C_leaves_nothing() {
   wait_until 40 is_gone "$id"
 }
 
-told_of_the_stop() { ublk-script list "$id" | grep -q "faults are off: a stop did not end within 1 s"; }
+told_of_the_stop() { ublk-script list "$id" | has_line "faults are off: a stop did not end within 1 s"; }
 
 # The upper device's STOP waits for a read that the lower one holds.
 t_a_stop_that_does_not_end_is_told_and_the_server_lives_on() {

@@ -200,7 +200,7 @@ t_with_reissue_fio_sees_no_error_and_no_wrong_byte() {
   wait_until 20 writes_arrive
   kill_at_random reissue
   wait_until 20 writes_arrive
-  jobs -rp | grep -qx $load || { cat fio.out && fail "fio ended before its time"; }
+  jobs -rp | has_line -x $load || { cat fio.out && fail "fio ended before its time"; }
   kill -INT $load
   wait $load || true # it says that it was interrupted
   grep -q "err= 0" fio.out && ! grep -q "verify:" fio.out || { cat fio.out && fail "fio saw an error"; }
@@ -531,7 +531,7 @@ expect_upgrades() { # MODE
     recover
   done
   wait_until 20 writes_arrive
-  jobs -rp | grep -qx $load || { cat fio.out && fail "fio ended before its time"; }
+  jobs -rp | has_line -x $load || { cat fio.out && fail "fio ended before its time"; }
   kill -INT $load
   wait $load || true # it says that it was interrupted
   grep -q "err= 0" fio.out && ! grep -q "verify:" fio.out || { cat fio.out && fail "fio saw an error"; }

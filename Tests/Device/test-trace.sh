@@ -31,7 +31,7 @@ names_at() { # OP SECTOR [with_copies]
 }
 
 is_committed() { # OP SECTOR
-  steps_at "$1" "$2" | grep -q COMMIT_AND_FETCH_REQ
+  steps_at "$1" "$2" | has_line COMMIT_AND_FETCH_REQ
 }
 
 t_the_steps_of_an_io_come_in_order_with_what_its_descriptor_says() {
@@ -41,8 +41,8 @@ t_the_steps_of_an_io_come_in_order_with_what_its_descriptor_says() {
   fill "$dev" 1048576 8192 61
   wait_until 20 is_committed write 2048
   expect_equal "steps" "$(names_at write 2048)" "request decision store_begin store_end COMMIT_AND_FETCH_REQ "
-  steps_at write 2048 | grep '"step":"request"' | grep -q '"length":8192,"offset":1048576,"op":"write",.*"sector":2048'
-  steps_at write 2048 | grep COMMIT_AND_FETCH_REQ | grep -q '"result":8192'
+  steps_at write 2048 | grep '"step":"request"' | has_line '"length":8192,"offset":1048576,"op":"write",.*"sector":2048'
+  steps_at write 2048 | grep COMMIT_AND_FETCH_REQ | has_line '"result":8192'
   expect_equal "times" "$(steps_at write 2048 | sed -n 's/.*"t":\([0-9]*\).*/\1/p')" \
     "$(steps_at write 2048 | sed -n 's/.*"t":\([0-9]*\).*/\1/p' | sort -n)"
   while read -r output; do expect_json trace; done <steps
@@ -63,10 +63,10 @@ t_a_delayed_io_and_a_failed_one_show_their_rule() {
   wait_until 20 is_committed read 16384
   expect_equal "steps" "$(names_at read 8192)" \
     "request decision delayed continues store_begin store_end COMMIT_AND_FETCH_REQ "
-  steps_at read 8192 | grep '"step":"decision"' | grep -q '"what":"delay 50 ms","who":"two.lua:2 slow"'
+  steps_at read 8192 | grep '"step":"decision"' | has_line '"what":"delay 50 ms","who":"two.lua:2 slow"'
   expect_equal "steps" "$(names_at read 16384)" "request decision COMMIT_AND_FETCH_REQ "
-  steps_at read 16384 | grep '"step":"decision"' | grep -q '"who":"two.lua:3 bad"'
-  steps_at read 16384 | grep COMMIT_AND_FETCH_REQ | grep -q '"errno":"ENODATA","io":.*"result":-61'
+  steps_at read 16384 | grep '"step":"decision"' | has_line '"who":"two.lua:3 bad"'
+  steps_at read 16384 | grep COMMIT_AND_FETCH_REQ | has_line '"errno":"ENODATA","io":.*"result":-61'
   kill "$tracer"
   wait "$tracer" || true
   # of a fresh trace, as text, with what it means
@@ -138,9 +138,9 @@ t_a_trace_begins_with_the_commands_that_made_the_device_and_ends_with_those_that
   local names='s/.*"step":"\([A-Z]*_[A-Z_]*\)".*/\1/p'
   expect_equal "commands" "$(grep '"ago"' steps | sed -n "$names" | uniq | tr '\n' ' ')" \
     "GET_FEATURES ADD_DEV SET_PARAMS GET_PARAMS GET_QUEUE_AFFINITY START_DEV GET_DEV_INFO "
-  grep ADD_DEV steps | grep -q '"result":0,.*"what":"1 queue, depth 128, at most 512 KiB an IO, flags '
-  grep SET_PARAMS steps | grep -q '"what":"BASIC: 32768 sectors of 512 bytes, logical block 512 B'
-  grep START_DEV steps | grep -q "\"what\":\"process $server serves it\""
+  grep ADD_DEV steps | has_line '"result":0,.*"what":"1 queue, depth 128, at most 512 KiB an IO, '
+  grep SET_PARAMS steps | has_line '"what":"BASIC: 32768 sectors of 512 bytes, logical block 512 B'
+  grep START_DEV steps | has_line "\"what\":\"process $server serves it\""
   if driver_has UPDATE_SIZE; then
     expect_status 0 ublk-script resize "$id" 32M
     wait_until 20 grep -q '"UPDATE_SIZE".*"65536 sectors of 512 bytes"' steps
@@ -182,7 +182,7 @@ t_a_trace_goes_on_over_a_reload_and_a_resize() {
   if driver_has UPDATE_SIZE; then expect_status 0 ublk-script resize "$id" 32M; fi
   expect_equal "read" "$(read_errno "$dev" 8388608 4096)" ENOSPC
   wait_until 20 is_committed read 16384
-  steps_at read 16384 | grep '"step":"decision"' | grep -q '"who":"two.lua:3 worse"'
+  steps_at read 16384 | grep '"step":"decision"' | has_line '"who":"two.lua:3 worse"'
   kill "$tracer"
   wait "$tracer" || true
 }

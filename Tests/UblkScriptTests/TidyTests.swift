@@ -211,6 +211,15 @@ struct TidyTests {
         )
     }
 
+    @Test func `no pipe ends in a grep -q, whose writer may die of SIGPIPE`() {
+        #expect(SourceTree.shell.count > 40)
+        expectNone(
+            offenders(SourceTree.shell, "has_line reads to the end") { _, line in
+                line.contains(#/[^|]\| *grep -[a-zA-Z]*q/#)
+            }
+        )
+    }
+
     @Test func `every safe type that hides unsafe code says why it is safe`() {
         expectNone(
             SourceTree.swift.filter { file in

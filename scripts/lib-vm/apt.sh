@@ -38,7 +38,7 @@ apt_mirror() {
 apt_all_suites() {
   local mirror security codename
   mirror=$(apt_mirror) || return 1
-  security=$(apt_own_suites | awk '$1 ~ /-security$/ && $2 == "main" { print $3; exit }')
+  security=$(apt_own_suites | awk '$1 ~ /-security$/ && $2 == "main" && !found++ { print $3 }')
   for codename in $(apt_releases); do
     printf '%s\n' "$mirror $codename" "$mirror $codename-updates" "$mirror $codename-backports"
     [ -z "$security" ] || echo "$security $codename-security"

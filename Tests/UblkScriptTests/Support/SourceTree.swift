@@ -47,6 +47,10 @@ enum SourceTree {
     static let swift = files(below: "Sources/UblkScript", endings: [".swift"])
     static let clang = files(below: "Sources", endings: [".c", ".h"])
     static let tests = files(below: "Tests", endings: [".swift"])
+    /// Scripts of the shell, most of which have no ending.
+    static let shell = [
+        "scripts", "scripts/lib-vm", "scripts/lib-install", "Tests/Device", "Tests/VM",
+    ].flatMap { files(below: $0, endings: [""]) }
 
     /// The folders of `Sources/UblkScript`.
     static let folders = Array(Set(swift.compactMap(\.folder))).sorted()

@@ -109,7 +109,8 @@ import Testing
         } throws: {
             "\($0)".contains("has the data mode \"batch\", which this ublk-script does not")
         }
-        #expect(Set(world.driver.given.dropFirst(given)).isSubset(of: [.getDeviceInfo, .getParams]))
+        let asked = Set(world.driver.given.dropFirst(given))
+        #expect(asked.isSubset(of: [.getDeviceInfo, .getParams]))
         #expect(world.driver.stateOfDevice(DeviceID(0)) == .quiesced)
     }
 

@@ -238,7 +238,7 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
     @inline(__always)
     mutating func take(_ verdict: us_decision, _ status: us_status, _ tag: Tag) {
         guard requests[tag].io.pull_error == 0 else { return pullOfHandlerFailed(tag) }
-        guard status == US_OK else { return scriptFailed(tag, script.lastError(status)) }
+        guard status == US_OK else { return handlerRaised(tag, status) }
         var verdict = verdict
         if !verdict.isNothing { recordVerdict(tag, verdict) }
         let request = requests[tag]
@@ -247,6 +247,12 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
             unsafe us_decision_inherit(&verdict, &request.decision)
         }
         request.decision = verdict
+    }
+
+    /// Apart from the usual path, which has no text to count references of.
+    @inline(never)
+    private mutating func handlerRaised(_ tag: Tag, _ status: us_status) {
+        scriptFailed(tag, script.lastError(status))
     }
 
     /// The handler raised: the device goes on, the policy says what the IO gets.

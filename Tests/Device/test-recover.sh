@@ -612,6 +612,33 @@ t_with_restart_another_server_comes_by_itself_until_they_die_too_quickly() {
   no_leftovers
 }
 
+t_with_restart_a_server_that_is_killed_while_it_comes_up_is_followed_by_another() {
+  local first next queues=2
+  # before 6.15 the driver takes one queue's device back only when all of it was fetched
+  kernel_is_at_least 6.15 || queues=1
+  # it takes a second or two to come up
+  script slow <<'LUA'
+    device { size = "16M" }
+    for _ = 1, 3000000 do end
+LUA
+  add_device slow --file disk.img recovery=wait queues=$queues --restart
+  fill "$dev" 0 4096 77
+  first=$server
+  kill -KILL "$first"
+  wait_until 60 comes_up_again
+  kill -KILL "$next"
+  wait_until 60 is_served_by_another "$first"
+  [ "$server" != "$next" ] || fail "it was not killed"
+  expect_equal "the data" "$(bytes_in "$dev" 0 4096)" 77
+  grep -q "died before it served device $id .*another one is started" "$state_directory/$id.log" || fail "the log does not tell"
+  ublk-script del "$id"
+  sleep 1.5
+  no_leftovers
+}
+
+# Sets next.
+comes_up_again() { next=$(pgrep -of '^ublk-script serve-again '); }
+
 # The next one is started from the namespace of the last one, in which nothing is mounted.
 t_with_restart_the_next_server_finds_a_file_that_is_on_another_filesystem() {
   local before

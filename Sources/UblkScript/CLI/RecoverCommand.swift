@@ -37,6 +37,19 @@ struct RecoverCommand: ParsableCommand {
     }
 
     func run() throws {
+        var deaths = deaths.deaths
+        while true {
+            do { return try serve(deaths) } catch let error as ServerSpawn.Died {
+                deaths += 1
+                // One that died as it came up has nobody beside it yet who would see that.
+                guard deaths > 1, deaths <= ServerGuard.deathsMax else { throw Failure(error.text) }
+                Output.error("\(error.text): another one is started")
+            }
+        }
+    }
+
+    /// - Throws: ``ServerSpawn/Died``, or a ``Failure``.
+    private func serve(_ deaths: Int) throws {
         let id = try device.idOrSole()
         let record = try ServerClient(id).record
         try Self.waitForDeath(record)
@@ -46,7 +59,7 @@ struct RecoverCommand: ParsableCommand {
                 "device \(id) was added in \(folder), which cannot be gone to: \(Errno(rawValue: errno))"
             )
         }
-        let request = try DeviceServer.Request(recovering: record, deaths: deaths.deaths) { _ in
+        let request = try DeviceServer.Request(recovering: record, deaths: deaths) { _ in
             LogSink()
         }
         // What is wrong is told here, before a process is started.
@@ -56,7 +69,7 @@ struct RecoverCommand: ParsableCommand {
         if foreground {
             try Serving.run(request) { try report($0, $1) }
         } else {
-            try ServerSpawn.startAgain(record, deaths: deaths.deaths) { answer in
+            try ServerSpawn.startAgain(record, deaths: deaths) { answer in
                 guard let record = JSON.decode(DeviceRecord.self, Array(answer.utf8)) else {
                     throw Failure("the server's answer makes no sense: \(answer)")
                 }

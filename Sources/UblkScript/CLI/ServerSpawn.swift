@@ -40,11 +40,17 @@ enum ServerSpawn {
         throw Failure("the server process died before the device was up (wait status \(died))")
     }
 
+    /// The process of a server ended without a word, before the device was up.
+    struct Died: Error {
+        let text: String
+    }
+
     /// Starts another server for a device whose server died, and reports as ``start(_:_:report:)`` does.
     ///
     /// What fails leaves the device as it is; one that could not be reported is served all the same.
     ///
     /// - Parameter deaths: ``ServerGuard/deaths``
+    /// - Throws: ``Died``, or a ``Failure``.
     static func startAgain(
         _ record: DeviceRecord,
         deaths: Int,
@@ -55,8 +61,9 @@ enum ServerSpawn {
             inNewSession: true
         )
         guard let died = try answer(of: server, report, isNew: false) else { return }
-        throw Failure(
-            "the server process died before it served device \(record.id) (wait status \(died))"
+        throw Died(
+            text:
+                "the server process died before it served device \(record.id) (wait status \(died))"
         )
     }
 

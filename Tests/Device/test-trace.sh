@@ -207,4 +207,16 @@ t_a_trace_ends_with_its_device_and_shows_how_the_tags_are_taken_back() {
   no_leftovers
 }
 
+t_a_trace_whose_server_is_killed_says_so() {
+  local status=0
+  two_faults
+  add_device two
+  follow 2>said
+  kill -KILL "$server"
+  wait $tracer || status=$?
+  expect_equal "status" "$status" 1
+  output=$(<said)
+  expect_output "the server of device $id has died" "ublk-script list $id"
+}
+
 run_cases "$@"

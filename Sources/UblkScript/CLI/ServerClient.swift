@@ -90,6 +90,11 @@ struct ServerClient {
         return answer.text
     }
 
+    /// The error for a server that has ended without having said that it would.
+    var hasDied: Failure {
+        Failure("the server of device \(id) has died, or was killed. See: ublk-script list \(id)")
+    }
+
     /// The error for an answer that cannot be parsed.
     var isOfAnotherVersion: Failure {
         Failure("the server of device \(id) gave an answer that is none: is it of another version?")

@@ -63,8 +63,11 @@ struct TraceCommand: ParsableCommand {
         var limit = seconds.map { TimeLimit(seconds: $0) }
         var left = count ?? .max
         var cursor: [String] = []
+        var hasEnded = false
         while let page = try ask(server, cursor) {
             cursor = page.cursor
+            // A server that ends in order shows how its tags are taken back.
+            hasEnded = hasEnded || page.steps.contains { $0.step == .abort }
             let before = page.steps.prefix { $0.ago != nil }
             let steps = page.steps.dropFirst(before.count)
             try printer.show(before + steps.prefix(left))
@@ -72,6 +75,7 @@ struct TraceCommand: ParsableCommand {
             if left == 0 || limit?.isOver() == true { return }
             if !page.hasMore { usleep(100_000) }
         }
+        guard hasEnded else { throw server.hasDied }
     }
 
     /// Asks for the next page; nil when the device is gone.

@@ -27,9 +27,14 @@ final class SimulatedLane {
     var nextTurn: Instant? { queue.transport.endOfWait(until: queue.nextDeadline) }
 
     /// One wait and what it brought; what was committed is the driver's at once, as the queue goes on to its next wait.
+    ///
+    /// What the driver answers at once the queue has in its next wait, before any other thread gets to run: so a data
+    /// mode in which there are such answers leaves the order of the queues as it is.
     func turn() {
-        queue.turn()
-        queue.transport.takeCommits()
+        repeat {
+            queue.turn()
+            queue.transport.takeCommits()
+        } while queue.transport.hasAnswers
         // As it is while it waits: what the others replace needs not be kept for it.
         queue.shared.offline(number)
     }

@@ -33,6 +33,7 @@ struct SimulatedTransport: QueueTransport, ~Copyable {
     private var operations: [OperationUnderWay] = []
     /// What the driver has answered at once; the next wait brings it.
     var answers: [QueueEvent] = []
+    var hasAnswers: Bool { !answers.isEmpty }
     /// Operations on pages that were not lent: they take as long as planned when they are sent again.
     private var postponed: [OperationUnderWay] = []
     var batch: [QueueEvent] = []

@@ -26,7 +26,8 @@ enum TestHost {
 
     /// All of these programs can be run.
     static func has(_ programs: String...) -> Bool {
-        let folders = (variable("PATH") ?? "").split(separator: ":") + ["/usr/sbin", "/sbin"]
+        let path = (variable("PATH") ?? "") + ":/usr/sbin:/sbin"
+        let folders: [Substring] = path.split(separator: ":")
         return programs.allSatisfy { program in
             folders.contains { unsafe access("\($0)/\(program)", X_OK) == 0 }
         }

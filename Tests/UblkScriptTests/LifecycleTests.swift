@@ -76,7 +76,7 @@ import struct SystemPackage.Errno
                 )
             },
             Failure("a queue that does not come up", .queues, says: ["queue 1: no ring"]) {
-                $0.queues.problem.value = "queue 1: no ring"
+                $0.queues.problem.set("queue 1: no ring")
             },
             Failure("a START that is refused", .disk, says: ["START_DEV of device 0", "EINVAL"]) {
                 $0.driver.fail(.startDevice, .invalidArgument)
@@ -146,10 +146,10 @@ import struct SystemPackage.Errno
         let left = Shared(["the command was not given"])
         driver.onCommand { given, _ in
             guard given == kind, !hasDied.value else { return }
-            hasDied.value = true
+            hasDied.set(true)
             try? aftermath.clean(state: state, driver, clock: clock)
             let names = DirectoryListing.names(state.path)
-            left.value = driver.presentIDs().map { "device \($0)" } + names
+            left.set(driver.presentIDs().map { "device \($0)" } + names)
         }
         // A dead server does no more; this one goes on and finds that its device is gone.
         if problem(bringingUp: server) == nil { #expect(server.leave()) }
@@ -211,7 +211,7 @@ import struct SystemPackage.Errno
         driver.hold(1, DeviceID(0))
         driver.onCommand { kind, _ in
             let names = DirectoryListing.names(path).sorted()
-            seen.value[kind] = Seen(names: names, isOpen: driver.hasOpenNode)
+            seen.change { $0[kind] = Seen(names: names, isOpen: driver.hasOpenNode) }
         }
         try server.takeDown(deletes: true, patienceSeconds: 5)
         let (stop, delete) = (seen.value[.stopDevice], seen.value[.deleteDevice])
@@ -308,7 +308,7 @@ import struct SystemPackage.Errno
         let world = ServerWorld()
         let server = try world.server()
         _ = try server.bringUp()
-        world.queues.holdsOn.value = true
+        world.queues.holdsOn.set(true)
         world.driver.hold(1, DeviceID(0))
         let problem = problem(server, patienceSeconds: 0)
         #expect(problem.contains("STOP_DEV of device 0 had no answer from the driver within 0 s"))
@@ -328,8 +328,8 @@ import struct SystemPackage.Errno
         let world = ServerWorld()
         let server = try world.server()
         _ = try server.bringUp()
-        world.queues.holdsOn.value = true
-        world.queues.isBusy.value = true
+        world.queues.holdsOn.set(true)
+        world.queues.isBusy.set(true)
         world.driver.hold(1, DeviceID(0))
         var threads = ThreadList()
         let driver = world.driver

@@ -56,7 +56,7 @@ import struct SystemPackage.Errno
         let seen = Shared<[ControlCommand.Kind]>([])
         world.driver.onCommand { kind, _ in
             var status = stat()
-            if unsafe lstat(path, &status) == 0 { seen.value.append(kind) }
+            if unsafe lstat(path, &status) == 0 { seen.change { $0.append(kind) } }
         }
         let server = try world.server(recovering: record)
         _ = try server.bringUp()
@@ -74,9 +74,9 @@ import struct SystemPackage.Errno
     {
         let record = try orphan()
         let before = world.state.readRecord(Self.id)
-        world.queues.problem.value = "queue 1: no ring"
+        world.queues.problem.set("queue 1: no ring")
         #expect(try breakOff(record).contains("no ring"))
-        world.queues.problem.value = nil
+        world.queues.problem.set(nil)
         #expect(hasMark && recoveries == 1)
         for _ in 0..<2 {
             let text = try breakOff(record)

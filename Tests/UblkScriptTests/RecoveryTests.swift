@@ -170,7 +170,7 @@ import struct SystemPackage.Errno
         _ = try server.bringUp()
         let synced = Shared(-1)
         let driver = world.driver
-        driver.onCommand { kind, _ in if kind == .stopDevice { synced.value = driver.syncs } }
+        driver.onCommand { kind, _ in if kind == .stopDevice { synced.set(driver.syncs) } }
         try server.takeDown(deletes: true, patienceSeconds: 5)
         #expect(synced.value == (recovery == .off ? 0 : 1))
     }
@@ -277,9 +277,9 @@ import struct SystemPackage.Errno
                 $0.driver.failOpen(nil)
             },
             Obstacle("a queue that does not come up", .queues, says: ["queue 1: no ring"]) {
-                $0.queues.problem.value = "queue 1: no ring"
+                $0.queues.problem.set("queue 1: no ring")
             } mend: {
-                $0.queues.problem.value = nil
+                $0.queues.problem.set(nil)
             },
             Obstacle("a process beside it that dies", .disk, says: ["END_USER_RECOVERY", "died"]) {
                 let processes = $0.processes

@@ -43,7 +43,7 @@ import Testing
         var server: DeviceServer? = try served(deaths: 2)
         world.processes.kill()
         world.processes.waitForEnds()
-        world.processes.lastGuard.value = nil
+        world.processes.lastGuard.set(nil)
         _ = server?.outside.isStopping()
         if let server { world.kill(server) }
         #expect(guardAfter(&server)?.deaths == 2)

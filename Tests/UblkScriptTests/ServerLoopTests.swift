@@ -81,7 +81,7 @@ import struct SystemPackage.Errno
 
     @Test func `a signal whose stop does not end gives up, and the aftermath deletes`() throws {
         let server = try served(patienceSeconds: 0)
-        world.queues.holdsOn.value = true
+        world.queues.holdsOn.set(true)
         world.driver.hold(1, DeviceID(0))
         #expect(run(server, signal: SIGINT) == .givenUp)
         let log = world.log()
@@ -100,7 +100,7 @@ import struct SystemPackage.Errno
         let server = try served()
         let answer = Shared("")
         let path = world.state.socketPath(DeviceID(0))
-        let ending = run(server) { answer.value = Self.ask(path, [word, "5"]) }
+        let ending = run(server) { answer.set(Self.ask(path, [word, "5"])) }
         #expect(answer.value == "+")
         #expect(ending == (word == "del" ? .deleted : .stopped))
         #expect((world.state.readRecord(DeviceID(0)) == nil) == (word == "del"))
@@ -109,13 +109,12 @@ import struct SystemPackage.Errno
 
     @Test func `a request that fails is told why, and the server goes on`() throws {
         let server = try served()
-        world.queues.holdsOn.value = true
+        world.queues.holdsOn.set(true)
         world.driver.hold(1, DeviceID(0))
         let answers = Shared<[String]>([])
         let (path, driver) = (world.state.socketPath(DeviceID(0)), world.driver)
         let ending = run(server) {
-            answers.value.append(Self.ask(path, ["del", "0"]))
-            answers.value.append(Self.ask(path, ["status"]))
+            answers.set([Self.ask(path, ["del", "0"]), Self.ask(path, ["status"])])
             driver.letGo()
         }
         // The STOP that was still under way has ended, and nobody asked for a DEL.
@@ -128,7 +127,7 @@ import struct SystemPackage.Errno
 
     @Test func `a script that wants a stop gets one, and only one`() throws {
         let server = try served(patienceSeconds: 0)
-        world.queues.holdsOn.value = true
+        world.queues.holdsOn.set(true)
         world.driver.hold(1, DeviceID(0))
         server.contexts[1].control.wantsStop.store(true, ordering: .relaxed)
         let (path, driver) = (world.state.socketPath(DeviceID(0)), world.driver)
@@ -158,7 +157,7 @@ import struct SystemPackage.Errno
         kind: ControlCommand.Kind,
         processDies: Bool
     ) throws {
-        world.queues.holds.value = true
+        world.queues.holds.set(true)
         let server = try served()
         world.driver.hold(2, DeviceID(0))
         if processDies { world.processes.kill() }
@@ -206,7 +205,7 @@ import struct SystemPackage.Errno
         let (path, file) = (world.state.socketPath(DeviceID(0)), world.state.logPath(DeviceID(0)))
         _ = run(server) {
             _ = Self.ask(path, ["status"])
-            log.value = contents(of: file) ?? ""
+            log.set(contents(of: file) ?? "")
             _ = Self.ask(path, ["del", "5"])
         }
         for line in ["error one\n", "warning two\n", "info three\n"] {

@@ -128,7 +128,7 @@ final class ServerWorld {
             running.add(1, ordering: .acquiringAndReleasing)
             OSThread(name: "test-outside") {
                 let outside = OutsideProcess(socket: other, driver, silenceSeconds: 0.3)
-                if let serverGuard = outside.run() { self.lastGuard.value = serverGuard }
+                if let serverGuard = outside.run() { self.lastGuard.set(serverGuard) }
                 self.running.subtract(1, ordering: .acquiringAndReleasing)
             }.detach()
             return Companion(fd: own, pid: nil)
@@ -161,10 +161,11 @@ final class FastClock: Sendable {
 final class Shared<Value: Sendable>: Sendable {
     private let mutex: Mutex<Value>
     init(_ value: Value) { mutex = Mutex(value) }
-    var value: Value {
-        get { mutex.withLock { $0 } }
-        set { mutex.withLock { $0 = newValue } }
-    }
+    var value: Value { mutex.withLock { $0 } }
+    func set(_ value: Value) { mutex.withLock { $0 = value } }
+    /// A setter of `value` would let `value.append(...)` be written: that reads, and stores what another thread has
+    /// changed meanwhile.
+    func change(_ change: (inout Value) -> Void) { mutex.withLock { change(&$0) } }
 }
 
 /// The threads of queues without a driver and a script: each comes up, hears what it is told, and ends when it is told
@@ -217,7 +218,7 @@ final class FakeQueues: Sendable {
                 switch message {
                 case .quit: return
                 case .resize(let size, let promise):
-                    sizes.value.append(size.deviceBytes)
+                    sizes.change { $0.append(size.deviceBytes) }
                     promise.fulfil(true)
                 case .drain:
                     drained.add(1, ordering: .acquiringAndReleasing)

@@ -9,6 +9,10 @@ final class AdminCallers {
     private let limitSeconds: Double
     private let requestBytesMax: Int
     private var callers: [AdminCaller] = []
+    /// Until when nobody tries again to accept a connection, after that has failed.
+    ///
+    /// The socket stays readable all the time, and who polled it would do nothing else.
+    private var pause: TimeLimit?
 
     /// The most connections at a time; more wait to be accepted.
     static let countMax = 32
@@ -31,34 +35,45 @@ final class AdminCallers {
     /// The events to poll for.
     var events: [pollfd] {
         var events = callers.map { pollfd(fd: $0.fd, events: $0.event, revents: 0) }
-        if callers.count < Self.countMax {
+        if callers.count < Self.countMax, pause == nil {
             events.append(pollfd(fd: socket.fd, events: Int16(POLLIN), revents: 0))
         }
         return events
     }
 
-    /// How long to poll at most before the time limits have to be checked; nil when nobody is connected.
+    /// How long to poll at most before the time limits have to be checked; nil when nobody is connected or waits for a
+    /// file descriptor.
     var millisecondsToLook: Int32? {
-        callers.map(\.limit.nextLookNanoseconds).min().map { Int32($0 / 1_000_000) + 1 }
+        let limits = callers.map(\.limit) + (pause.map { [$0] } ?? [])
+        return limits.map(\.nextLookNanoseconds).min().map { Int32($0 / 1_000_000) + 1 }
     }
 
     /// Accepts, receives and sends what is possible without waiting.
     ///
     /// - Returns: the callers whose request is complete, each once; each must be answered.
     func turn(now: UInt64 = SystemCall.monotonicNanoseconds) -> [AdminCaller] {
-        while callers.count < Self.countMax, let fd = socket.accept() {
-            callers.append(
-                AdminCaller(
-                    fd: fd,
-                    limitSeconds: limitSeconds,
-                    requestBytesMax: requestBytesMax,
-                    now: now
-                )
-            )
-        }
+        if pause?.isOver(now: now) ?? false { pause = nil }
+        if pause == nil { accept(now) }
         let complete = callers.filter { $0.turn(now) }
         callers.removeAll { $0.isOver }
         return complete
+    }
+
+    private func accept(_ now: UInt64) {
+        do {
+            while callers.count < Self.countMax, let fd = try socket.accept() {
+                callers.append(
+                    AdminCaller(
+                        fd: fd,
+                        limitSeconds: limitSeconds,
+                        requestBytesMax: requestBytesMax,
+                        now: now
+                    )
+                )
+            }
+        } catch {
+            pause = TimeLimit(nanoseconds: TimeLimit.stepNanoseconds, now: now)
+        }
     }
 
     /// Sends the rest of the answers, waiting as long as the callers' time limits allow; called when the server ends.

@@ -41,9 +41,17 @@ struct AdminSocket: ~Copyable {
     deinit { close(fd) }
 
     /// Accepts the next connection, non-blocking; nil when there is none.
-    func accept() -> Int32? {
+    ///
+    /// - Throws: what keeps a connection that is there from being accepted: EMFILE, ENFILE, ENOMEM, ENOBUFS. The socket
+    ///   stays readable.
+    func accept() throws(Errno) -> Int32? {
         let connection = Glibc.accept(fd, nil, nil)
-        guard connection >= 0 else { return nil }
+        guard connection >= 0 else {
+            let error = Errno(rawValue: errno)
+            // There is none, or its client has gone.
+            if [.wouldBlock, .interrupted, .connectionAbort].contains(error) { return nil }
+            throw error
+        }
         _ = fcntl(connection, F_SETFL, O_NONBLOCK)
         _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
         return connection

@@ -62,7 +62,11 @@ final class TraceOffer {
     func serve(_ trace: [UInt8]) {
         while true {
             let connection = accept(fd, nil, nil)
-            guard connection >= 0 else { continue }
+            guard connection >= 0 else {
+                // Without a file descriptor or memory for it: it is still there the next time.
+                if errno != EINTR && errno != ECONNABORTED { usleep(100_000) }
+                continue
+            }
             defer { close(connection) }
             var limit = timeval(tv_sec: Self.limitSeconds, tv_usec: 0)
             for option in [SO_RCVTIMEO, SO_SNDTIMEO] {

@@ -165,6 +165,32 @@ has_ended() { # PID
   [ "$state" = Z ]
 }
 
+all_have_ended() { # PID...
+  local pid
+  for pid in "$@"; do has_ended "$pid" || return 1; done
+}
+
+# What a process that does not end waits in.
+tell_of() { # PID...
+  local pid task
+  for pid in "$@"; do
+    has_ended "$pid" && continue
+    for task in "/proc/$pid/task"/*; do
+      echo "$pid ${task##*/}: $(cat "$task/comm" "$task/wchan" 2>/dev/null | tr '\n' ' ')$(sed -n 's/^State:\t//p' "$task/status")"
+      sed 's/^/    /' "$task/stack" 2>/dev/null || true
+    done
+  done
+}
+
+expect_end_of_all() { # SECONDS WHAT PID...
+  local end=$(($(now_ms) + $1 * 1000)) what=$2
+  shift 2
+  until all_have_ended "$@"; do
+    [ "$(now_ms)" -lt $end ] || { tell_of "$@" && fail "$what: not all of its processes have ended"; }
+    sleep 0.05
+  done
+}
+
 mounts() { awk -v work="${work:-/nonexistent}/" 'index($2, work) == 1 { print $2 }' /proc/mounts; }
 
 remove_by_force() {

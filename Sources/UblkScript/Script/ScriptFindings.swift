@@ -1,4 +1,5 @@
 import CLua
+import CUring
 import Glibc
 
 /// A warning of `check`: a declaration that can never have an effect.

@@ -1,3 +1,4 @@
+import CUring
 import Glibc
 
 /// Names in a directory, without Foundation.

@@ -173,6 +173,21 @@ int sys_find_file(const char *path) {
     return fd < 0 ? -errno : fd;
 }
 
+static struct flock byte_lock(short kind, int64_t at) {
+    return (struct flock){.l_type = kind, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
+}
+
+int sys_lock_byte(int fd, int64_t at) {
+    struct flock lock = byte_lock(F_RDLCK, at);
+    return negative_errno(fcntl(fd, F_OFD_SETLK, &lock));
+}
+
+bool sys_is_byte_locked(int fd, int64_t at) {
+    struct flock lock = byte_lock(F_WRLCK, at);
+    /* flock of others is a lock of the whole file where the filesystem has nothing else (NFS) */
+    return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_start == at && lock.l_len == 1;
+}
+
 int sys_memory_file(const char *name) {
     int fd = memfd_create(name, MFD_CLOEXEC);
     if (fd >= 0 && fd < 10) { /* not one of those that a child gets something else as */

@@ -146,6 +146,13 @@ import Testing
             refused: [1, 0, "yes", "", .list([])],
             expected: "true or false"
         ),
+        Key(
+            name: "shared",
+            beside: [("file", "disk.img")],
+            accepted: [true, false],
+            refused: [1, "yes"],
+            expected: "true or false"
+        ),
         Key(name: "read_only", accepted: [true, false], refused: [2], expected: "true or false"),
         Key(
             name: "partitions",

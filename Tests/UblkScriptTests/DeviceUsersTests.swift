@@ -49,7 +49,12 @@ import Testing
     @Test(arguments: ["/dev/sdx", "/proc/sdx", "/sys/sdx", "/dev/../dev/sdx"])
     func `no file is made below the kernel's folders`(path: String) {
         #expect {
-            _ = try FileStore(path: path, sizeBytes: 4096, readOnly: false, newFiles: NewFiles())
+            _ = try FileStore(
+                path: path,
+                sizeBytes: 4096,
+                claim: .exclusive,
+                newFiles: NewFiles()
+            )
         } throws: {
             "\($0)".contains(path) && "\($0)".contains("no file is made")
         }
@@ -62,14 +67,14 @@ import Testing
             _ = try FileStore(
                 path: scratch.file("link/sdx"),
                 sizeBytes: 4096,
-                readOnly: false,
+                claim: .exclusive,
                 newFiles: NewFiles()
             )
         } throws: { "\($0)".contains("no file is made") }
     }
 
-    @Test(arguments: [false, true])
-    func `a fifo is no backing, and nobody waits for its writer`(readOnly: Bool) {
+    @Test(arguments: [FileClaim.exclusive, .readOnly, .shared(isReadOnly: false)])
+    func `a fifo is no backing, and nobody waits for its writer`(claim: FileClaim) {
         let fifo = scratch.file("fifo")
         #expect(unsafe mkfifo(fifo, 0o600) == 0)
         let outcome = Promise<String>()
@@ -79,7 +84,7 @@ import Testing
                 _ = try FileStore(
                     path: fifo,
                     sizeBytes: 4096,
-                    readOnly: readOnly,
+                    claim: claim,
                     newFiles: NewFiles()
                 )
                 outcome.fulfil("it was opened")
@@ -89,29 +94,13 @@ import Testing
         #expect(text.contains("neither a regular file nor a block device"), "\(text)")
     }
 
-    @Test func `a backing is one device's, and readers share it`() throws {
-        let path = scratch.write("disk", String(repeating: "x", count: 4096))
-        func open(readOnly: Bool) throws(FileStore.Problem) -> FileStore {
-            try FileStore(path: path, sizeBytes: 4096, readOnly: readOnly, newFiles: NewFiles())
-        }
-        do {
-            let readers = (try open(readOnly: true), try open(readOnly: true))
-            #expect { _ = try open(readOnly: false) } throws: { "\($0)".contains("in use") }
-            #expect(readers.0.sizeBytes == readers.1.sizeBytes)
-        }
-        let writer = try open(readOnly: false)
-        #expect { _ = try open(readOnly: true) } throws: { "\($0)".contains("in use") }
-        #expect(fcntl(writer.fd, F_GETFL) & (O_NONBLOCK | O_ACCMODE) == O_RDWR)
-        #expect(fcntl(writer.fd, F_GETFD) & FD_CLOEXEC != 0)
-    }
-
     @Test func `a file that was made is removed from wherever it was made`() throws {
         let newFiles = NewFiles()
         func open(_ name: String, sizeBytes: UInt64) throws {
             _ = try FileStore(
                 path: scratch.file(name),
                 sizeBytes: sizeBytes,
-                readOnly: false,
+                claim: .exclusive,
                 newFiles: newFiles
             )
         }

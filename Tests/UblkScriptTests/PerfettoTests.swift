@@ -339,7 +339,7 @@ import Testing
         let store = try FileStore(
             path: disk,
             sizeBytes: 4096,
-            readOnly: false,
+            claim: .exclusive,
             newFiles: NewFiles()
         )
         #expect { _ = try TraceFile(disk) } throws: {

@@ -176,8 +176,8 @@ import struct SystemPackage.Errno
         let scratch = ScratchDirectory()
         let path = scratch.file("disk.img")
         let newFiles = NewFiles()
-        _ = try FileStore(path: path, sizeBytes: 4096, readOnly: false, newFiles: newFiles)
-        let file = try FileStore(path: path, sizeBytes: nil, readOnly: true, newFiles: newFiles)
+        _ = try FileStore(path: path, sizeBytes: 4096, claim: .exclusive, newFiles: newFiles)
+        let file = try FileStore(path: path, sizeBytes: nil, claim: .readOnly, newFiles: newFiles)
         #expect(try file.grow(to: 512) == nil)
         #expect { try file.grow(to: 8192) } throws: {
             "\($0)".contains("disk.img: ftruncate to 8192 bytes failed")

@@ -23,6 +23,7 @@ image_files=(
 image_modules=(
   ublk_drv null_blk loop nbd brd zram virtio_blk scsi_debug sd_mod
   dm_mod dm_delay dm_flakey dm_dust dm_log_writes dm_snapshot dm_zero dm_thin_pool dm_writecache
+  dm_multipath dm_round_robin dm_queue_length
   ext4 xfs overlay configfs virtio_rng mq_deadline kyber_iosched bfq
   crc32c crc32c_generic crc32c_intel libcrc32c
 )

@@ -59,6 +59,10 @@ int sys_rwf_dsync(void);
 /* What has that name, found but not opened (O_PATH): no fifo waits, no device does anything. */
 int sys_find_file(const char *path);
 
+/* Locks a byte of a file for all who want it (F_OFD_SETLK); ends with the open file. Of a byte that others have so. */
+int sys_lock_byte(int fd, int64_t at);
+bool sys_is_byte_locked(int fd, int64_t at);
+
 /* A file that is nothing but memory; the descriptor. */
 int sys_memory_file(const char *name);
 

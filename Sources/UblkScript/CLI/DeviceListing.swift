@@ -15,6 +15,8 @@ struct DeviceListing: Encodable {
     var script: String?
     var backing: String?
     var file: String?
+    /// Other devices may have the file, too.
+    var isShared: Bool?
     var seed: UInt64?
     /// ``DataMode`` by the device's features; nil: none that this program serves.
     var data: String?
@@ -96,6 +98,7 @@ struct DeviceListing: Encodable {
         script = record?.script
         backing = record?.backing
         file = record?.file
+        isShared = record?.isShared
         seed = record?.seed
         data = DataMode(info.features)?.rawValue
         dataReason = record?.dataReason
@@ -135,7 +138,7 @@ struct DeviceListing: Encodable {
     private enum CodingKeys: String, CodingKey {
         case path, id, state, queues, depth, maxIOBytes, serverPID, features, sizeBytes
         case logicalBlockBytes, script, backing, file, seed, recovery, nextStep, faults, remark
-        case isSilent, restarts
+        case isSilent, restarts, isShared
         case story, nodeProblem
         case scriptErrors, backingErrors, drainedIOs, unsupportedIOs, copyErrors
         case isRecordDamaged, recordFormat, data, dataReason, details
@@ -156,7 +159,7 @@ struct DeviceListing: Encodable {
         ]
         if let backing, let seed {
             lines.append(
-                "backing \(backing)\(file.map { " \($0)" } ?? "") seed \(seed)"
+                "backing \(backing)\(file.map { " \($0)" } ?? "")\(isShared == true ? " (shared)" : "") seed \(seed)"
                     + (recovery.map { " recovery \($0)" } ?? "")
                     + (restarts == true ? ", restarted by itself" : "")
             )

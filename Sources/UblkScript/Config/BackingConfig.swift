@@ -6,15 +6,17 @@ struct BackingConfig: Sendable, Equatable {
     var file: String?
     /// Size in bytes; nil: the size of ``file``.
     var sizeBytes: UInt64?
+    /// Devices of other servers may have the file, too.
+    var isShared = false
     /// File and line of the declaration.
     let origin: String
 
-    /// True when file and size are the same; the origin does not matter.
+    /// True when all is the same but the origin, which does not matter.
     func isSame(as other: BackingConfig) -> Bool {
-        file == other.file && sizeBytes == other.sizeBytes
+        file == other.file && sizeBytes == other.sizeBytes && isShared == other.isShared
     }
 
-    static let keys = ["size", "file"]
+    static let keys = ["size", "file", "shared"]
 
     init(_ settings: [Setting], origin: String) throws(ConfigError) {
         self.origin = origin
@@ -22,6 +24,7 @@ struct BackingConfig: Sendable, Equatable {
             switch setting.key {
             case "size": sizeBytes = try setting.bytes(512...DeviceConfig.sizeMax)
             case "file": file = try setting.text()
+            case "shared": isShared = try setting.bool()
             default:
                 throw ConfigError(
                     origin: origin,
@@ -29,6 +32,12 @@ struct BackingConfig: Sendable, Equatable {
                         + Self.keys.joined(separator: ", ")
                 )
             }
+        }
+        if isShared, file == nil {
+            throw ConfigError(
+                origin: origin,
+                text: "shared = true is for a file: backing { file = \"b.img\", shared = true }"
+            )
         }
         if file == nil, sizeBytes == nil {
             throw ConfigError(

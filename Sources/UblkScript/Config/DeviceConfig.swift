@@ -5,21 +5,11 @@ struct DeviceConfig: Sendable, Equatable {
     /// What happens to an IO whose handler raised an error.
     enum ErrorPolicy: String, Sendable, CaseIterable { case fail, pass, stop }
 
-    /// What becomes of the device and its IO when its server dies.
-    enum Recovery: String, Sendable, CaseIterable {
-        /// The disk goes, and IO fails.
-        case off
-        /// IO under way fails; new IO waits for the next server.
-        case wait
-        /// IO under way and new IO wait for the next server.
-        case reissue
-        /// IO fails until the next server.
-        case fail
-    }
-
     /// Size of the device in bytes; nil: the size of ``file``.
     var sizeBytes: UInt64?
     var file: String?
+    /// Devices of other servers may have the file of the device's own bytes, too.
+    var isShared = false
     var backing = BackingKind.memory
     /// The backings declared by `backing{}`, in file order.
     var backings: [BackingConfig] = []
@@ -81,7 +71,8 @@ struct DeviceConfig: Sendable, Equatable {
 
     /// The keys of `device{}`, in the order of docs/scripting.md.
     static let keys = [
-        "size", "file", "backing", "queues", "depth", "max_io", "data", "logical_block_size",
+        "size", "file", "shared", "backing", "queues", "depth", "max_io", "data",
+        "logical_block_size",
         "physical_block_size", "io_min", "io_opt", "chunk_size", "cache", "fua", "discard",
         "write_zeroes",
         "rotational", "read_only", "partitions", "recovery", "seed", "on_error", "budget", "memory",
@@ -152,6 +143,7 @@ extension DeviceConfig {
                 )
             }
         }
+        if let setting = settings["shared"] { try readShared(setting) }
         if let setting = settings["read_only"] { isReadOnly = try setting.bool() }
         if let setting = settings["rotational"] { isRotational = try setting.bool() }
         if let setting = settings["partitions"] { scansPartitions = try setting.bool() }
@@ -179,6 +171,7 @@ extension DeviceConfig {
         }
         ownBacking = number
         file = own.file
+        isShared = own.isShared
         backing = own.file == nil ? .memory : .file
         sizeBytes = sizeBytes ?? own.sizeBytes
         if let size = own.sizeBytes, let wanted = sizeBytes, wanted > size {
@@ -190,27 +183,13 @@ extension DeviceConfig {
         }
     }
 
-    /// Refuses a recovery of bytes that go with their server.
-    private mutating func readRecovery(_ settings: [String: Setting]) throws(ConfigError) {
-        guard let setting = settings["recovery"] else { return }
-        let word = try setting.choice(Recovery.allCases.map(\.rawValue))
-        recovery = Recovery(rawValue: word) ?? .off
-        guard recovery != .off else { return }
-        if let memory = backings.first(where: { $0.file == nil }) {
-            throw ConfigError(
-                origin: setting.origin,
-                text:
-                    "recovery = \"\(word)\" with a backing in memory (\(memory.origin)), which is lost with "
-                    + "the server: give that backing a file"
-            )
+    private mutating func readShared(_ setting: Setting) throws(ConfigError) {
+        let isWanted = try setting.bool()
+        guard ownBacking == 0 else {
+            throw setting.refused("shared in the backing{} that has the file,")
         }
-        guard backing == .memory else { return }
-        throw ConfigError(
-            origin: setting.origin,
-            text:
-                "recovery = \"\(word)\" with backing = \"memory\", which is lost with the server: keep the "
-                + "bytes in a file (--file PATH, file = \"PATH\"), or nowhere (backing = \"null\")"
-        )
+        if isWanted, file == nil { throw setting.refused("file = \"PATH\" beside it") }
+        isShared = isWanted
     }
 
     private mutating func readShape(_ settings: [String: Setting]) throws(ConfigError) {
@@ -343,33 +322,6 @@ extension DeviceConfig {
             )
                 ?? ConfigError(origin: "device", text: "size is not whole blocks")
         }
-    }
-}
-
-extension DeviceConfig.Recovery {
-    /// The flags of the driver that make it so.
-    var features: Features {
-        switch self {
-        case .off: []
-        case .wait: [.userRecovery]
-        case .reissue: [.userRecovery, .userRecoveryReissue]
-        case .fail: [.userRecovery, .userRecoveryFailIO]
-        }
-    }
-
-    /// What the driver calls the device once it has noticed that the server is dead.
-    var stateWithoutServer: DeviceState {
-        switch self {
-        case .off: .dead
-        case .wait, .reissue: .quiesced
-        case .fail: .failIO
-        }
-    }
-
-    /// What a device with those flags was added with.
-    init(_ features: Features) {
-        self =
-            Self.allCases.last { $0 != .off && features.isSuperset(of: $0.features) } ?? .off
     }
 }
 

@@ -31,6 +31,8 @@ struct DeviceStores<File> {
         let sizeBytes: UInt64?
         /// The least size that the device needs; 0: any.
         let leastBytes: UInt64
+        /// Devices of other servers may have it, too.
+        let isShared: Bool
     }
 
     /// Makes the stores that the configuration asks for.
@@ -48,9 +50,8 @@ struct DeviceStores<File> {
         let least = config.sizeBytes ?? 0
         for (index, backing) in config.backings.enumerated() {
             let isOwn = index + 1 == config.ownBacking
-            owners.append(
-                try owner(backing.file, backing.sizeBytes, isOwn ? least : 0, config, open)
-            )
+            let bytes = (backing.sizeBytes, isOwn ? least : 0)
+            owners.append(try owner(backing.file, bytes, backing.isShared, config, open))
         }
         let own: Owner
         if config.ownBacking != 0 {
@@ -62,7 +63,7 @@ struct DeviceStores<File> {
                 try MemoryStore(sizeBytes: config.sizeBytes ?? 0, reachBytes: reachBytes)
             )
         } else {
-            own = try owner(config.file, config.sizeBytes, least, config, open)
+            own = try owner(config.file, (config.sizeBytes, least), config.isShared, config, open)
         }
         owners.insert(own, at: 0)
         sizeBytes = try deviceSize(config, own)
@@ -102,14 +103,19 @@ struct DeviceStores<File> {
 
     private mutating func owner(
         _ path: String?,
-        _ sizeBytes: UInt64?,
-        _ leastBytes: UInt64,
+        _ bytes: (size: UInt64?, least: UInt64),
+        _ isShared: Bool,
         _ config: DeviceConfig,
         _ open: (FileRequest) throws -> (file: File, sizeBytes: UInt64)
     ) throws -> Owner {
-        guard let path else { return .memory(try MemoryStore(sizeBytes: sizeBytes ?? 0)) }
+        guard let path else { return .memory(try MemoryStore(sizeBytes: bytes.size ?? 0)) }
         let opened = try open(
-            FileRequest(path: path, sizeBytes: sizeBytes, leastBytes: leastBytes)
+            FileRequest(
+                path: path,
+                sizeBytes: bytes.size,
+                leastBytes: bytes.least,
+                isShared: isShared
+            )
         )
         files.append(opened.file)
         return .file(
@@ -152,7 +158,7 @@ extension DeviceStores<FileStore> {
             let file = try FileStore(
                 path: request.path,
                 sizeBytes: request.sizeBytes,
-                readOnly: config.isReadOnly,
+                claim: FileClaim(isShared: request.isShared, isReadOnly: config.isReadOnly),
                 newFiles: newFiles
             )
             return (file, file.sizeBytes)

@@ -15,7 +15,9 @@ final class FileStore: Sendable {
         case system(call: String, path: String, Errno)
         case tooSmall(path: String, has: UInt64, needs: UInt64)
         case notAFile(path: String)
-        case inUse(path: String)
+        case inUse(path: String, by: String?, hint: String?)
+        case otherSize(path: String, has: UInt64, wants: UInt64)
+        case nothingToShare(path: String, wants: UInt64?)
         case noSize(path: String)
         case isGone(path: String)
         case noBlock(path: String, has: UInt64, blockBytes: UInt64)
@@ -31,8 +33,20 @@ final class FileStore: Sendable {
                 backing file \(path) has \(has) bytes, the device needs \(needs): it is never grown or cut by add. \
                 Give a smaller size, or enlarge it: truncate -s \(needs) \(path)
                 """
-            case .inUse(let path):
-                "backing file \(path) is in use: another device has it, or it is mounted"
+            case .inUse(let path, let holders, let hint):
+                "backing file \(path) is in use: "
+                    + [holders ?? "another device has it, or it is mounted", hint]
+                    .compactMap { $0 }.joined(separator: "; ")
+            case .otherSize(let path, let has, let wants):
+                """
+                backing file \(path) has \(has) bytes, not \(wants): a file that is shared has one size for all its \
+                devices, that of the file. Leave size out
+                """
+            case .nothingToShare(let path, let wants):
+                """
+                backing file \(path) does not exist, and one that is shared is not made, as several devices could be \
+                about to. Make it: truncate -s \(wants.map { "\($0)" } ?? "1G") \(path)
+                """
             case .noBlock(let path, let has, let block):
                 "backing file \(path) has \(has) bytes, not one block of \(block)"
             case .noPlaceForFiles(let path, let folder):
@@ -55,25 +69,27 @@ final class FileStore: Sendable {
     ///
     /// An existing file is never changed, and refused when it is too small.
     ///
-    /// - Parameter newFiles: is told of a file that is made; nil: none is.
+    /// - Parameter newFiles: is told of a file that is made; nil: none is, as the device is there already.
     init(
         path: String,
         sizeBytes wanted: UInt64?,
-        readOnly: Bool,
+        claim: FileClaim,
         newFiles: NewFiles?
     ) throws(Problem) {
         let fd: Int32
-        if let found = try Self.open(path, readOnly: readOnly) {
+        if let found = try Self.open(path, claim) {
             fd = found
         } else {
             guard let newFiles else { throw .isGone(path: path) }
+            guard !claim.isShared else { throw .nothingToShare(path: path, wants: wanted) }
             fd = try Self.make(path, sizeBytes: wanted, newFiles)
         }
         do throws(Problem) {
-            guard flock(fd, (readOnly ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0 else {
-                throw .inUse(path: path)
-            }
+            try claim.take(fd, path: path)
             let size = try Self.size(of: fd, path: path)
+            if let wanted, claim.isShared, newFiles != nil, size != wanted {
+                throw .otherSize(path: path, has: size, wants: wanted)
+            }
             if let wanted, size < wanted {
                 throw .tooSmall(path: path, has: size, needs: wanted)
             }
@@ -120,11 +136,11 @@ final class FileStore: Sendable {
     /// Opens an existing file or block device; nil when there is none.
     ///
     /// The type is checked before the file is opened, because opening a fifo would wait for a writer, and opening some
-    /// devices has side effects. Two devices on one file would corrupt it, so the file is locked (flock, which ends
-    /// with the server), and a block device is opened exclusively, as a mounted filesystem does; readers share it. IO
-    /// must use the exclusive descriptor itself: to write zeroes the kernel claims the device, which fails with EBUSY
-    /// while another descriptor holds the claim (`blkdev_fallocate`).
-    private static func open(_ path: String, readOnly: Bool) throws(Problem) -> Int32? {
+    /// devices has side effects. Two devices on one file would corrupt it, so the file is locked (``FileClaim``), and a
+    /// block device is opened exclusively, as a mounted filesystem does; readers share it. IO must use the exclusive
+    /// descriptor itself: to write zeroes the kernel claims the device, which fails with EBUSY while another descriptor
+    /// holds the claim (`blkdev_fallocate`).
+    private static func open(_ path: String, _ claim: FileClaim) throws(Problem) -> Int32? {
         let place: Int32
         do throws(Errno) { place = try SystemCall.findFile(path) } catch {
             if error == .noSuchFileOrDirectory { return nil }
@@ -138,14 +154,32 @@ final class FileStore: Sendable {
         try checkIdentity(status, path: path)
         let isDevice = status.st_mode & S_IFMT == S_IFBLK
         guard isDevice || status.st_mode & S_IFMT == S_IFREG else { throw .notAFile(path: path) }
-        var flags = (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC
-        if isDevice, !readOnly { flags |= O_EXCL }
-        let fd = unsafe Glibc.open("/proc/self/fd/\(place)", flags)
+        let name = "/proc/self/fd/\(place)"
+        var flags = (claim.isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC
+        if isDevice, claim == .exclusive { flags |= O_EXCL }
+        if isDevice, claim.isShared, isClaimed(name) { throw claim.refusal(-1, path: path) }
+        let fd = unsafe Glibc.open(name, flags)
         guard fd >= 0 else {
-            if isDevice, Glibc.errno == EBUSY { throw .inUse(path: path) }
+            if isDevice, Glibc.errno == EBUSY { throw claim.refusal(-1, path: path) }
             throw .system(call: "open", path: path, Errno(rawValue: Glibc.errno))
         }
         return fd
+    }
+
+    /// Somebody has a block device for himself, by a mount or otherwise.
+    ///
+    /// Servers that share it do not claim it, but each looks, so one of two that look at the same moment looks again.
+    private static func isClaimed(_ path: String) -> Bool {
+        for _ in 0..<10 {
+            let fd = unsafe Glibc.open(path, O_RDONLY | O_EXCL | O_CLOEXEC)
+            if fd >= 0 {
+                close(fd)
+                return false
+            }
+            guard Glibc.errno == EBUSY else { return false }
+            usleep(5000)
+        }
+        return true
     }
 
     private static func make(

@@ -75,6 +75,7 @@ extension DeviceConfig {
             }
         ),
         ("file", { $0.file ?? "none" }),
+        ("shared", { "\($0.isShared)" }),
         ("size", { $0.sizeBytes.map { Quantity.text(bytes: $0) } ?? "that of the file" }),
         ("queues", { "\($0.queues)" }),
         ("depth", { "\($0.depth)" }),
@@ -99,7 +100,8 @@ extension DeviceConfig {
 
     private static func describe(_ backing: BackingConfig) -> String {
         let size = backing.sizeBytes.map { Quantity.text(bytes: $0) }
-        return [backing.file ?? "memory", size].compactMap { $0 }.joined(separator: " ")
+        let shared = backing.isShared ? "shared" : nil
+        return [backing.file ?? "memory", size, shared].compactMap { $0 }.joined(separator: " ")
     }
 
     private static func limits(_ limits: DeviceParams.Limits?) -> String {

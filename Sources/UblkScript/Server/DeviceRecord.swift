@@ -24,6 +24,8 @@ struct DeviceRecord: Codable, Sendable, Equatable {
     var backing: String
     /// Absolute path of the backing file.
     var file: String?
+    /// Devices of other servers may have the file, too; nil: they may not.
+    var isShared: Bool?
     var sizeBytes: UInt64
     var logicalBlockBytes: UInt32
     /// Seed of all random choices; the same seed gives the same faults.

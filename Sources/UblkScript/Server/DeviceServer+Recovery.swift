@@ -23,7 +23,7 @@ extension DeviceServer {
         plan.bank = record.loadedScript == second ? 1 : 0
         // After a reload, the device{} of a shipped script was only a default, as for DeviceServer.check().
         if plan.source.isShipped, let driver = record.driver {
-            plan.config.fit(to: driver, file: record.file)
+            plan.config.fit(to: driver, record)
         }
         return plan
     }
@@ -110,7 +110,7 @@ extension DeviceServer {
 
 extension DeviceConfig {
     /// Takes over what the driver was told of the device that runs, and its file.
-    fileprivate mutating func fit(to driver: DeviceRecord.Driver, file: String?) {
+    fileprivate mutating func fit(to driver: DeviceRecord.Driver, _ record: DeviceRecord) {
         let params = driver.params
         sizeBytes = params.sizeBytes
         depth = driver.depth
@@ -127,8 +127,9 @@ extension DeviceConfig {
         discard = params.discard
         writeZeroes = params.writeZeroes
         recovery = Recovery(Features(rawValue: driver.features))
-        guard ownBacking == 0, let file else { return }
+        guard ownBacking == 0, let file = record.file else { return }
         self.file = file
+        isShared = record.isShared == true
         backing = .file
     }
 }

@@ -47,6 +47,14 @@ extension DeviceServer {
                 """
             )
         }
+        guard !plan.config.isShared else {
+            throw .unsupported(
+                """
+                device \(id) shares \(plan.config.file ?? "its file") with others, which would keep their size. Delete \
+                all of them, give the file another size, and add them anew
+                """
+            )
+        }
         let wanted =
             switch request.size {
             case .bytes(let bytes): bytes

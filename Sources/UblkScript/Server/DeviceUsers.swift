@@ -62,9 +62,9 @@ struct DeviceUsers: Equatable {
     /// Adds the mounts in all mount namespaces of running processes.
     private mutating func addMounts(of disk: DiskNames) {
         var seen: Set<String> = []
-        let own = Self.link("\(root)/proc/self/ns/mnt")
+        let own = DirectoryListing.link("\(root)/proc/self/ns/mnt")
         for pid in ["self"] + Self.processes(root) {
-            guard let namespace = Self.link("\(root)/proc/\(pid)/ns/mnt"),
+            guard let namespace = DirectoryListing.link("\(root)/proc/\(pid)/ns/mnt"),
                 seen.insert(namespace).inserted
             else { continue }
             for mount in Mount.all(of: pid, root)
@@ -131,7 +131,9 @@ struct DeviceUsers: Equatable {
 
     private static func openPaths(_ pid: String, _ root: String) -> [String] {
         let folder = "\(root)/proc/\(pid)/fd"
-        return DirectoryListing.names(folder).compactMap { link("\(folder)/\($0)") }
+        return DirectoryListing.names(folder).compactMap {
+            DirectoryListing.link("\(folder)/\($0)")
+        }
     }
 
     private func name(of pid: String) -> String {
@@ -142,13 +144,6 @@ struct DeviceUsers: Equatable {
 
     private mutating func add(_ holder: String) {
         if !holders.contains(holder) { holders.append(holder) }
-    }
-
-    private static func link(_ path: String) -> String? {
-        var bytes = [CChar](repeating: 0, count: 4096)
-        let got = unsafe readlink(path, &bytes, bytes.count)
-        guard got > 0 else { return nil }
-        return String(decoding: bytes.prefix(got).map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 }
 

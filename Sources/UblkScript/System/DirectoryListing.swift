@@ -1,7 +1,7 @@
 import CUring
 import Glibc
 
-/// Names in a directory, without Foundation.
+/// Names in a directory and what links say, without Foundation.
 enum DirectoryListing {
     static func isDirectory(_ path: String) -> Bool {
         var status = stat()
@@ -20,5 +20,13 @@ enum DirectoryListing {
             if name != ".", name != ".." { names.append(name) }
         }
         return names
+    }
+
+    /// What a symbolic link says; nil: it is none, or cannot be read.
+    static func link(_ path: String) -> String? {
+        var bytes = [CChar](repeating: 0, count: 4096)
+        let got = unsafe readlink(path, &bytes, bytes.count)
+        guard got > 0 else { return nil }
+        return String(decoding: bytes.prefix(got).map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 }

@@ -110,6 +110,20 @@ enum SystemCall {
         try check(unsafe sys_find_file(path))
     }
 
+    /// Locks a byte of an open file for all who want it, until that is closed.
+    ///
+    /// F_OFD_SETLK.
+    static func lockByte(_ offset: Int64, of fd: Int32) throws(Errno) {
+        _ = try check(sys_lock_byte(fd, offset))
+    }
+
+    /// Somebody else has locked exactly that byte.
+    ///
+    /// F_OFD_GETLK.
+    static func isByteLocked(_ offset: Int64, of fd: Int32) -> Bool {
+        sys_is_byte_locked(fd, offset)
+    }
+
     /// A file in memory with these bytes, to be read from its start.
     static func memoryFile(_ bytes: [UInt8], name: String) throws(Errno) -> Int32 {
         let fd = try check(unsafe sys_memory_file(name))

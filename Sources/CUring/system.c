@@ -26,6 +26,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
 #define PR_GET_IO_FLUSHER 58
@@ -128,6 +136,29 @@ void sys_lift_limits(void) {
     static const int limits[] = {RLIMIT_AS, RLIMIT_CPU};
     struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) setrlimit(limits[i], &none);
+}
+
+int sys_lock_memory(void) {
+    static const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
+    setrlimit(RLIMIT_MEMLOCK, &none); /* as far as that is allowed */
+    return negative_errno(mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT));
+}
+
+int sys_populate(void *first, size_t bytes, bool for_writing) {
+    return negative_errno(madvise(first, bytes, for_writing ? MADV_POPULATE_WRITE : MADV_POPULATE_READ));
+}
+
+int sys_forget(void *first, size_t bytes) {
+    /* the plain one refuses what is locked, the other one is of kernel 5.18 */
+    if (madvise(first, bytes, MADV_DONTNEED_LOCKED) == 0)
+        return 0;
+    return negative_errno(madvise(first, bytes, MADV_DONTNEED));
+}
+
+uint64_t sys_locked_memory_limit(void) {
+    struct rlimit limit = {0, 0};
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    return limit.rlim_cur;
 }
 
 int sys_rwf_dsync(void) { return RWF_DSYNC; }

@@ -155,6 +155,12 @@ import Testing
         ),
         Key(name: "read_only", accepted: [true, false], refused: [2], expected: "true or false"),
         Key(
+            name: "lock_memory",
+            accepted: [true, false, "true"],
+            refused: [1, "yes"],
+            expected: "true or false"
+        ),
+        Key(
             name: "partitions",
             accepted: [true, false],
             refused: ["no"],

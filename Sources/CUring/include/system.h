@@ -53,6 +53,14 @@ int sys_fallocate_zero(void);
 int sys_close_from_on_exec(unsigned first);
 /* No limit on address space and CPU time any more, where that is allowed. */
 void sys_lift_limits(void);
+
+/* What of this process is in memory stays there, now and later (mlockall, MCL_ONFAULT). */
+int sys_lock_memory(void);
+uint64_t sys_locked_memory_limit(void); /* bytes, for who lacks CAP_IPC_LOCK */
+/* Has pages in memory before they are used; what is private is a copy of this process's own, for writing. */
+int sys_populate(void *first, size_t bytes, bool for_writing);
+/* Whole pages of anonymous memory are zeroes, locked or not. */
+int sys_forget(void *first, size_t bytes);
 int sys_rwf_dsync(void);
 
 

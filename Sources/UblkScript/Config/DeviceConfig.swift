@@ -39,6 +39,8 @@ struct DeviceConfig: Sendable, Equatable {
     var onError = ErrorPolicy.fail
     var budgetNanoseconds: UInt64 = 50_000_000
     var scriptMemoryBytes: UInt64 = 64 << 20
+    /// All memory of the server is there before the first IO, and stays there.
+    var locksMemory = false
     /// The ledger also records every IO that a target's handler redirects.
     var recordsMapping = false
     /// Number of records that the ledger of a queue keeps.
@@ -76,6 +78,7 @@ struct DeviceConfig: Sendable, Equatable {
         "physical_block_size", "io_min", "io_opt", "chunk_size", "cache", "fua", "discard",
         "write_zeroes",
         "rotational", "read_only", "partitions", "recovery", "seed", "on_error", "budget", "memory",
+        "lock_memory",
         "ledger", "ledger_size",
     ]
 }
@@ -300,6 +303,7 @@ extension DeviceConfig {
         if let setting = settings["memory"] {
             scriptMemoryBytes = try setting.scriptMemory()
         }
+        if let setting = settings["lock_memory"] { locksMemory = try setting.bool() }
         if let setting = settings["ledger"] {
             recordsMapping = try setting.choice(["faults", "all"]) == "all"
         }

@@ -51,6 +51,18 @@ final class TagBuffers: Sendable {
 
     deinit { unsafe munmap(memory, memoryBytes) }
 
+    /// Has all of it in memory before the first IO.
+    func populate() throws(Errno) {
+        try unsafe LockedMemory.populate(
+            UnsafeMutableRawBufferPointer(start: memory, count: memoryBytes)
+        )
+    }
+
+    /// How much of it the tags of one queue have.
+    static func byteCount(depth: Int, maxIOBytes: Int) -> UInt64 {
+        UInt64(depth) * UInt64(SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes)
+    }
+
     /// The buffer of tag 0.
     var first: UnsafeMutableRawPointer { unsafe memory }
 

@@ -72,6 +72,15 @@ struct DeviceStores<File> {
     /// The stores for queues, by number, which hold no references.
     var views: [Store] { owners.map(\.view) }
 
+    /// The stores in memory.
+    var memories: [MemoryStore] {
+        var found: [MemoryStore] = []
+        for case .memory(let memory) in owners where !found.contains(where: { $0 === memory }) {
+            found.append(memory)
+        }
+        return found
+    }
+
     /// The file that has the device's own bytes; nil when they are not in a file.
     var ownFile: File? {
         if case .file(let view) = owners[0] { files[Int(view.file)] } else { nil }

@@ -76,6 +76,13 @@ final class MemoryStore: Sendable {
         size.store(wanted, ordering: .relaxed)
     }
 
+    /// Has all of it in memory before the first IO.
+    func populate() throws(Errno) {
+        try unsafe LockedMemory.populate(
+            UnsafeMutableRawBufferPointer(start: base, count: Int(sizeBytes))
+        )
+    }
+
     /// The store for queues: a value that holds no reference, valid while the store lives.
     var view: View { unsafe View(base: base, sizeBytes: sizeBytes) }
 
@@ -117,7 +124,7 @@ final class MemoryStore: Sendable {
             unsafe at(offset, length).copyMemory(from: buffer, byteCount: Int(length))
         }
 
-        /// Zeroes the bytes; whole pages are given back to the kernel.
+        /// Zeroes the bytes; whole pages are given back to the kernel, which refuses that where memory is locked.
         func clear(at offset: UInt64, length: UInt64) {
             let start = unsafe at(offset, length)
             let page = UInt64(SystemPage.bytes)

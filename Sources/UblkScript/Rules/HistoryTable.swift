@@ -46,8 +46,10 @@ struct HistoryTable<Entry: AtomicRepresentable>: Equatable, Sendable {
 
     static func == (left: Self, right: Self) -> Bool { unsafe left.entries == right.entries }
 
-    /// Sets all entries to zero.
-    func reset() { unsafe madvise(entries, byteCount, MADV_DONTNEED) }
+    /// Sets all entries to zero, also where memory is locked.
+    func reset() {
+        unsafe LockedMemory.forget(UnsafeMutableRawBufferPointer(start: entries, count: byteCount))
+    }
 
     /// Unmaps the table; nothing may use it any more.
     func free() { unsafe munmap(entries, byteCount) }

@@ -94,6 +94,7 @@ extension DeviceConfig {
         ("read_only", { "\($0.isReadOnly)" }),
         ("partitions", { "\($0.scansPartitions)" }),
         ("recovery", { $0.recovery.rawValue }),
+        ("lock_memory", { "\($0.locksMemory)" }),
         ("ledger_size", { "\($0.ledgerRecords)" }),
         ("seed", { $0.seed.map { "\($0)" } ?? "none" }),
     ]

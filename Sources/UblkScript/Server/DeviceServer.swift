@@ -106,6 +106,7 @@ final class DeviceServer {
                 try LedgerFile(path: path, newFiles: newFiles, continues: request.recovered != nil)
             }
             backings = try Self.stores(plan.config, request, platform.clock)
+            try Self.lockMemory(for: plan.config, backings, platform)
         } catch {
             newFiles.removeAll()
             throw error
@@ -283,6 +284,7 @@ extension DeviceServer: LifecycleHost {
             depth: Int(plan.config.depth),
             maxIOBytes: Int(plan.config.maxIOBytes)
         )
+        if plan.config.locksMemory { try Self.populate(memory) }
         let affinity = try lifecycle.driver.affinity(of: queue, device: id)
         let wakeup = try Self.makeEventFD()
         return QueueContext(

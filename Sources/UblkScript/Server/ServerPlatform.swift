@@ -1,3 +1,5 @@
+import SystemPackage
+
 /// What a server depends on from outside: driver, clock, companion process, queue threads, kernel; tests replace them.
 struct ServerPlatform {
     var access: any DriverAccess = KernelDriver()
@@ -8,6 +10,10 @@ struct ServerPlatform {
     }
     /// The body of a queue's thread.
     var queue: @Sendable (QueueContext) -> Void = { QueueThread.run($0) }
+    /// Locks what memory this process has or gets.
+    var lockMemory: () throws(Errno) -> Void = { () throws(Errno) in try LockedMemory.lock() }
+    /// Memory that the machine can give, bytes; nil: it does not tell.
+    var availableMemory: () -> UInt64? = { LockedMemory.availableBytes }
     /// As `uname -r` prints it.
     var kernelRelease = KernelFlaw.runningRelease
 }

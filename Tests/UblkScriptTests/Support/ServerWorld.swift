@@ -26,6 +26,10 @@ final class ServerWorld {
 
     /// `queues` of the script.
     var queueCount = 2
+    /// Memory that the machine has left, bytes.
+    var availableMemory: UInt64 = 1 << 40
+    /// What locking memory does.
+    var lockMemory: () throws(Errno) -> Void = { () throws(Errno) in }
     /// The kernel's release.
     var kernelRelease = "7.3.0"
 
@@ -82,6 +86,8 @@ final class ServerWorld {
                 clock: clock.clock,
                 companion: { () throws(DeviceError) in try processes.start(driver) },
                 queue: { queues.run($0) },
+                lockMemory: lockMemory,
+                availableMemory: { [availableMemory] in availableMemory },
                 kernelRelease: kernelRelease
             )
         )

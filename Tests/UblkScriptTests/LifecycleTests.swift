@@ -75,6 +75,15 @@ import struct SystemPackage.Errno
                     .other(path: "/dev/ublkc0", what: "a regular file")
                 )
             },
+            Failure(
+                "counters that cannot be written",
+                .live,
+                says: ["create", "0.live", "make room in", "without recovery"],
+                left: ["0.live"]
+            ) {
+                $0.recovery = .wait
+                unsafe mkdir($0.state.countersPath(DeviceID(0), bank: 0), 0o700)
+            },
             Failure("a queue that does not come up", .queues, says: ["queue 1: no ring"]) {
                 $0.queues.problem.set("queue 1: no ring")
             },

@@ -101,7 +101,8 @@ extension Queue where Transport: ~Copyable {
     }
 
     /// Holds requests that arrive from now on, undecided; or continues with those that are held so.
-    private mutating func pause(_ pauses: Bool) {
+    mutating func pause(_ pauses: Bool) {
+        rules.counters.isPaused = pauses
         isPaused = pauses && !isDraining
         if !isPaused { goOnWithPaused() }
     }

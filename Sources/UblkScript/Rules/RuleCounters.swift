@@ -3,7 +3,8 @@ import Synchronization
 
 /// Counters and switches of the rules of one loaded script, and the device's clock; shared by all queues.
 ///
-/// Any thread: every number is an atomic of its own.
+/// They may be in a file that outlives the process, where the next server of the device finds them. Any thread: every
+/// number is an atomic of its own.
 @safe
 final class RuleCounters: Sendable {
     /// The counters of one rule.
@@ -20,40 +21,95 @@ final class RuleCounters: Sendable {
         let stallEnd = Atomic<UInt64>(0)
     }
 
-    // Safety: `count` entries, freed in deinit.
-    private nonisolated(unsafe) let entries: UnsafeMutablePointer<Entry>
-    /// Number of rules.
-    let count: Int
-    /// When faults were armed, on the queues' clock.
-    private let start = Atomic<UInt64>(0)
-    /// Totals of the device: IOs that have arrived, and the bytes they asked for.
-    private let ops = Atomic<UInt64>(0)
-    private let bytes = Atomic<UInt64>(0)
-
-    /// - Parameter predecessor: the counters of the script that runs now, whose device clock goes on; nil: none.
-    init(count: Int, after predecessor: RuleCounters? = nil) {
-        self.count = count
-        if let old = predecessor {
-            start.store(old.start.load(ordering: .relaxed), ordering: .relaxed)
-        }
-        unsafe entries = .allocate(capacity: max(1, count))
-        for index in 0..<count { unsafe (entries + index).initialize(to: Entry()) }
+    /// What is kept of the whole device, before the entries.
+    fileprivate struct Head: ~Copyable {
+        /// See ``MappedFile/isOf(_:)``.
+        let identity = Atomic<UInt64>(0)
+        /// See ``RuleCounters/start``.
+        let start = Atomic<UInt64>(0)
+        let ops = Atomic<UInt64>(0)
+        let bytes = Atomic<UInt64>(0)
+        /// 1: `ctl pause` was given.
+        let isPaused = Atomic<UInt8>(0)
     }
 
-    /// Continues the device's totals of the script that ran before.
+    private static let headBytes = 64
+
+    /// Another number whenever ``Head`` or ``Entry`` mean something else.
+    static let layout = 1
+
+    /// Bytes of the counters of that many rules.
+    static func bytes(count: Int) -> Int { headBytes + count * MemoryLayout<Entry>.stride }
+
+    // Safety: `head` is at the start of ``bytes(count:)`` bytes, `entries` behind it; `file` has them, or else they are
+    // freed in deinit.
+    private nonisolated(unsafe) let head: UnsafeMutablePointer<Head>
+    private nonisolated(unsafe) let entries: UnsafeMutablePointer<Entry>
+    private let file: MappedFile?
+    /// Number of rules.
+    let count: Int
+    /// When faults were armed, on the queues' clock, which other processes share.
+    private let start: Atomic<UInt64>
+
+    /// - Parameters:
+    ///   - file: where they are kept, of ``bytes(count:)`` bytes: zeroes, or the counters of as many rules, which go on;
+    ///     nil: in memory of this process.
+    ///   - predecessor: the counters of the script that runs now, whose device clock goes on; nil: none.
+    init(count: Int, in file: MappedFile? = nil, after predecessor: RuleCounters? = nil) {
+        self.count = count
+        self.file = file
+        let memory: UnsafeMutableRawPointer
+        if let file {
+            precondition(file.count == Self.bytes(count: count))
+            unsafe memory = file.bytes
+        } else {
+            let bytes = Self.bytes(count: count)
+            unsafe memory = .allocate(byteCount: bytes, alignment: Self.headBytes)
+            // As a new file: an atomic of 0 is all zeroes.
+            unsafe memset(memory, 0, bytes)
+        }
+        unsafe head = memory.bindMemory(to: Head.self, capacity: 1)
+        unsafe entries = (memory + Self.headBytes).bindMemory(to: Entry.self, capacity: count)
+        if let old = predecessor {
+            unsafe head.pointee.start.store(
+                old.start.load(ordering: .relaxed),
+                ordering: .relaxed
+            )
+        }
+        start = unsafe Atomic(head.pointee.start.load(ordering: .relaxed))
+    }
+
+    /// Continues the device's totals of the script that ran before, and its pause.
     func takeTotals(of old: RuleCounters) {
-        ops.store(old.ops.load(ordering: .relaxed), ordering: .relaxed)
-        bytes.store(old.bytes.load(ordering: .relaxed), ordering: .relaxed)
+        unsafe head.pointee.ops.store(
+            old.head.pointee.ops.load(ordering: .relaxed),
+            ordering: .relaxed
+        )
+        unsafe head.pointee.bytes.store(
+            old.head.pointee.bytes.load(ordering: .relaxed),
+            ordering: .relaxed
+        )
+        isPaused = old.isPaused
     }
 
     deinit {
-        unsafe entries.deinitialize(count: count)
-        unsafe entries.deallocate()
+        if file == nil { unsafe UnsafeMutableRawPointer(head).deallocate() }
     }
 
-    /// Starts the device's clock; call before faults are armed.
+    /// They outlive this process.
+    var isShared: Bool { file != nil }
+
+    /// Starts the device's clock, unless an earlier server has; call before faults are armed.
     func startClock(at instant: Instant) {
+        guard start.load(ordering: .relaxed) == 0 else { return }
         start.store(instant.nanoseconds, ordering: .relaxed)
+        unsafe head.pointee.start.store(instant.nanoseconds, ordering: .relaxed)
+    }
+
+    /// `ctl pause` was given, and no `ctl resume` since.
+    var isPaused: Bool {
+        get { unsafe head.pointee.isPaused.load(ordering: .relaxed) != 0 }
+        set { unsafe head.pointee.isPaused.store(newValue ? 1 : 0, ordering: .relaxed) }
     }
 
     /// Nanoseconds since ``startClock(at:)``.
@@ -69,16 +125,27 @@ final class RuleCounters: Sendable {
         return Instant(nanoseconds: overflow ? .max : sum)
     }
 
-    /// Counts an IO of the device.
+    /// The totals of the device: IOs that have arrived, and the bytes they asked for.
     ///
-    /// - Returns: the number of IOs so far, this one included, and the bytes of the earlier ones.
-    @inline(__always)
-    func countArriving(bytes length: UInt64) -> (ops: UInt64, bytes: UInt64) {
-        (
-            ops.wrappingAdd(1, ordering: .relaxed).newValue,
-            bytes.wrappingAdd(length, ordering: .relaxed).oldValue
-        )
+    /// For one who keeps the counters, too: it spares the IO path a step on the way there.
+    @safe
+    struct Totals {
+        // Safety: of counters that live as long.
+        fileprivate let head: UnsafeMutablePointer<Head>
+
+        /// Counts an IO of the device.
+        ///
+        /// - Returns: the number of IOs so far, this one included, and the bytes of the earlier ones.
+        @inline(__always)
+        func countArriving(bytes length: UInt64) -> (ops: UInt64, bytes: UInt64) {
+            unsafe (
+                head.pointee.ops.wrappingAdd(1, ordering: .relaxed).newValue,
+                head.pointee.bytes.wrappingAdd(length, ordering: .relaxed).oldValue
+            )
+        }
     }
+
+    var totals: Totals { unsafe Totals(head: head) }
 
     /// Counts an IO that matches everything but the rule's count and chance.
     ///

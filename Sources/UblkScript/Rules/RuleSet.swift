@@ -22,6 +22,7 @@ struct RuleSet: ~Copyable {
     private var writeTimes: HistoryTable<UInt64>?
     let count: Int
     let counters: RuleCounters
+    private let totals: RuleCounters.Totals
     private let ledger: Ledger
     private let seed: UInt64
     /// The ledger's number of the first rule.
@@ -53,6 +54,7 @@ struct RuleSet: ~Copyable {
         }
         dataNeeds = DataNeeds(list)
         self.counters = counters
+        totals = counters.totals
         self.ledger = ledger
         self.seed = seed
         unsafe rules = .allocate(capacity: max(1, count))
@@ -152,7 +154,7 @@ struct RuleSet: ~Copyable {
             data: data
         )
         defer { if writeTimes != nil { unsafe noteWrite(io, op, moment.time) } }
-        if needsTotals { (moment.ops, moment.bytes) = counters.countArriving(bytes: length) }
+        if needsTotals { (moment.ops, moment.bytes) = totals.countArriving(bytes: length) }
         let (sum, overflow) = offset.addingReportingOverflow(length)
         let end = overflow ? UInt64.max : sum
         let candidates = unsafe index.candidates(rules, op: op, offset: offset, end: end)

@@ -21,7 +21,7 @@ struct LoadedScript: ~Copyable {
         /// The parameters of `params{}` with the values of this device, by name.
         let parameters: [Setting]
         /// The parameters that the command line gives.
-        fileprivate let arguments: [String: String]
+        let arguments: [String: String]
         /// The keys of `device{}` that the command line gives.
         fileprivate let settings: [String: String]
         /// The label of each `rule{}`, in file order.

@@ -29,7 +29,7 @@ extension DeviceServer {
             try check(plan, settings.new)
             plan.config = plan.config.fitted(to: self.plan.config)
             number(&plan)
-            let counters = RuleCounters(count: plan.ruleCount, after: ruleCounters)
+            let counters = try makeCounters(plan, after: ruleCounters)
             counters.lookForTriggers(plan.rules)
             let reload = ScriptReload(plan: plan, counters: counters, logFD: lines.writeFD)
             if plan.needsWatchdog { try startWatchdog() }
@@ -38,6 +38,7 @@ extension DeviceServer {
             logger.info("reloaded: script \(plan.source.path), \(plan.ruleCount) rules")
             return .done("")
         } catch {
+            request.state.removeCounters(of: id, bank: 1 - plan.bank)
             logger.warning("reload failed, the script that ran goes on: \(error)")
             return .refused(AdminRefusal("\(error)"))
         }

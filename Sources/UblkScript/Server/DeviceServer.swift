@@ -43,7 +43,7 @@ final class DeviceServer {
     let reachBytes: UInt64
     let lifecycle: Lifecycle
     let data: DataChoice
-    private let platform: ServerPlatform
+    let platform: ServerPlatform
     var clock: WaitClock { platform.clock }
     var outside: OutsideControl { lifecycle.outside }
     let lines: LinePipe
@@ -66,7 +66,7 @@ final class DeviceServer {
     /// The watchdog's thread has been started.
     private var watches = false
     /// Faults have been armed; queues that are started afterwards begin so.
-    private var isArmed = false
+    var isArmed = false
     private let sink = SinkBox()
     /// Why faults are off, for `list`; "" while they are on.
     var statusRemark = ""
@@ -299,6 +299,7 @@ extension DeviceServer: LifecycleHost {
             affinity: affinity,
             shared: shared,
             ruleCounters: ruleCounters,
+            loadTime: loadTime,
             control: control(queue, wakeupFD: wakeup),
             lines: lines,
             ready: Promise()
@@ -316,13 +317,6 @@ extension DeviceServer: LifecycleHost {
         )
         if isArmed { control.arm() }
         return control
-    }
-
-    func armFaults() {
-        isArmed = true
-        ruleCounters.startClock(at: Instant(nanoseconds: clock.now()))
-        ruleCounters.lookForTriggers(plan.rules)
-        for context in contexts { context.control.arm() }
     }
 
     func endQueues() {

@@ -34,6 +34,8 @@ final class Lifecycle {
         case socket
         /// `/dev/ublkcN` is open, recovering after START_USER_RECOVERY; undone by closing it.
         case character
+        /// What the next server of the device is to go on with, should this one die, is where that one finds it.
+        case live
         /// Each queue has a thread that has fetched all tags; undone by ending the threads.
         case queues
         /// START_DEV made `/dev/ublkbN`, and its partitions are known. STOP_DEV removes the disk, and so does the
@@ -52,8 +54,8 @@ final class Lifecycle {
         /// Nothing scans partitions, so faults are armed before the first IO can arrive. The record is replaced last,
         /// so that until then, whatever happens, it is the one that recovering again needs.
         static let recovering: [Step] = [
-            .device, .grant, .names, .log, .parameters, .character, .socket, .faults, .queues,
-            .disk, .nodes, .record,
+            .device, .grant, .names, .log, .parameters, .character, .socket, .live, .faults,
+            .queues, .disk, .nodes, .record,
         ]
     }
 
@@ -138,6 +140,7 @@ final class Lifecycle {
         case .character:
             try recovered?.begin()
             characterFD = try newDevice.open(id)
+        case .live: try host.openLive()
         case .queues: try host.startQueues(characterFD)
         case .disk:
             guard let recovered else { return try start(host) }
@@ -311,7 +314,7 @@ final class Lifecycle {
             close(characterFD)
             characterFD = -1
         case .queues: host.endQueues()
-        case .grant, .log, .parameters, .record, .socket, .disk, .faults, .nodes: break
+        case .grant, .log, .parameters, .record, .socket, .live, .disk, .faults, .nodes: break
         }
     }
 }
@@ -335,6 +338,8 @@ protocol LifecycleHost: AnyObject {
     /// The encoded ``DeviceRecord``, and the script it is about.
     func makeRecord() -> StoredRecord
     func listen(at path: String) throws(DeviceError)
+    /// Has what outlives this server in the state directory, or goes on with what is there.
+    func openLive() throws(DeviceError)
     /// Starts the queue threads and returns when all have fetched their tags; on failure no thread is left.
     func startQueues(_ characterFD: Int32) throws
     /// Ends the queue threads and waits for them.

@@ -17,6 +17,8 @@ struct QueueContext: Sendable {
     let affinity: [UInt8]
     let shared: SharedObjects
     let ruleCounters: RuleCounters
+    /// When the script is loaded, on the device's clock.
+    let loadTime: Instant
     let control: QueueControl
     let lines: LinePipe
     /// Fulfilled once the queue is up (nil) or has failed (why).
@@ -49,7 +51,8 @@ enum QueueThread {
             shared: context.shared,
             counters: context.ruleCounters,
             ledger: context.control.ledger,
-            logFD: context.lines.writeFD
+            logFD: context.lines.writeFD,
+            now: context.loadTime
         )
         var transport = try DriverTransport(
             queue: context.queue,
@@ -78,6 +81,7 @@ enum QueueThread {
             control: context.control,
             report: QueueLog(lines: context.lines, control: context.control)
         )
+        if context.ruleCounters.isPaused { queue.pause(true) }
         context.control.watchdog?.add(queue.script)
         context.ready.fulfil(nil)
         queue.run()

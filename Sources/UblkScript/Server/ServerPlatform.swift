@@ -14,6 +14,8 @@ struct ServerPlatform {
     var lockMemory: () throws(Errno) -> Void = { () throws(Errno) in try LockedMemory.lock() }
     /// Memory that the machine can give, bytes; nil: it does not tell.
     var availableMemory: () -> UInt64? = { LockedMemory.availableBytes }
+    /// Whether an open file is on a filesystem in memory.
+    var isInMemory = MappedFile.isInMemory
     /// As `uname -r` prints it.
     var kernelRelease = KernelFlaw.runningRelease
 }

@@ -2,7 +2,8 @@ import CUring
 import Glibc
 import SystemPackage
 
-/// `/run/ublk-script`: the record, script, control socket and log of each device, and the mark of a recovery.
+/// `/run/ublk-script`: the record, script, rules' counters, control socket and log of each device, and the mark of a
+/// recovery.
 ///
 /// The record marks ownership: a device without one is not ours. It is written under a temporary name and renamed, so
 /// that readers never see half of it. The script is written before the record that names it.
@@ -25,6 +26,11 @@ struct StateDirectory: Sendable {
     /// There are two names: a reload writes to the one that the record does not name.
     func scriptPath(_ id: DeviceID, bank: Int) -> String {
         "\(path)/\(id)\(bank == 0 ? "" : ".\(bank)").lua"
+    }
+
+    /// The ``RuleCounters`` of that script.
+    func countersPath(_ id: DeviceID, bank: Int) -> String {
+        "\(path)/\(id)\(bank == 0 ? "" : ".\(bank)").live"
     }
 
     private func scriptPaths(_ id: DeviceID) -> [String] {
@@ -134,12 +140,18 @@ struct StateDirectory: Sendable {
         let paths = [
             recordPath(id), socketPath(id), logPath(id), logPath(id) + ".1", markPath(id),
         ]
-        for path in paths + scriptPaths(id) { unsafe unlink(path) }
+        let counters = [countersPath(id, bank: 0), countersPath(id, bank: 1)]
+        for path in paths + scriptPaths(id) + counters { unsafe unlink(path) }
     }
 
-    /// Removes the script that the record does not name any more.
+    /// Removes the script that the record does not name any more, and its rules' counters.
     func removeScript(of id: DeviceID, otherThan bank: Int) {
         unsafe unlink(scriptPath(id, bank: 1 - bank))
+        removeCounters(of: id, bank: 1 - bank)
+    }
+
+    func removeCounters(of id: DeviceID, bank: Int) {
+        unsafe unlink(countersPath(id, bank: bank))
     }
 
     /// The files that a later process needs, kept in memory to be put back when DEL_DEV fails.

@@ -24,6 +24,10 @@ final class ServerWorld {
     /// `recovery` of the script.
     var recovery = DeviceConfig.Recovery.off
 
+    /// The script's rules.
+    var rules = ""
+    /// Of the state directory, as servers see it.
+    var isInMemory = true
     /// `queues` of the script.
     var queueCount = 2
     /// Memory that the machine has left, bytes.
@@ -37,6 +41,7 @@ final class ServerWorld {
         let recovery = recovery == .off ? "" : ", recovery = \"\(recovery.rawValue)\""
         return """
             device { size = "1M", depth = 1, max_io = "4K", file = "\(disk)", queues = \(queueCount)\(recovery) }
+            \(rules)
             function read(io) end
             """
     }
@@ -79,6 +84,7 @@ final class ServerWorld {
         request.settings = settings
         request.overrides = try settings.map { try Setting(argument: $0) }
         let (driver, queues, processes) = (driver, queues, processes)
+        let isInMemory = isInMemory
         return try DeviceServer(
             request,
             ServerPlatform(
@@ -88,6 +94,7 @@ final class ServerWorld {
                 queue: { queues.run($0) },
                 lockMemory: lockMemory,
                 availableMemory: { [availableMemory] in availableMemory },
+                isInMemory: { _ in isInMemory },
                 kernelRelease: kernelRelease
             )
         )

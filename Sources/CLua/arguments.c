@@ -165,6 +165,11 @@ void us_require_phase(lua_State *L, const char *function, unsigned phases) {
         luaL_error(L, "%s is not available in the %s phase", function, phase_name(phase));
 }
 
+bool us_has_happened(lua_State *L) {
+    const struct us_script *script = us_script_of(L);
+    return script->options.goes_on && script->phase == US_PHASE_LOAD;
+}
+
 /* __newindex of every object that has none of its own. */
 static int refuse_field(lua_State *L) {
     return luaL_error(L, "the fields of %s cannot be assigned to: %s", us_describe(L, 1), us_describe(L, 2));

@@ -31,7 +31,8 @@ static int push_count(lua_State *L, int64_t value) {
 
 static int counter_add(lua_State *L) {
     struct us_cell *cell = check_counter(L);
-    return push_count(L, us_objects.cell.add(cell, luaL_optinteger(L, 2, 1)));
+    int64_t number = luaL_optinteger(L, 2, 1);
+    return push_count(L, us_objects.cell.add(cell, us_has_happened(L) ? 0 : number));
 }
 
 static int counter_get(lua_State *L) {
@@ -40,7 +41,9 @@ static int counter_get(lua_State *L) {
 
 static int counter_set(lua_State *L) {
     struct us_cell *cell = check_counter(L);
-    us_objects.cell.set(cell, luaL_checkinteger(L, 2));
+    int64_t value = luaL_checkinteger(L, 2);
+    if (!us_has_happened(L))
+        us_objects.cell.set(cell, value);
     lua_settop(L, 1);
     return 1;
 }
@@ -75,8 +78,11 @@ static int state(lua_State *L) {
     struct us_cell *current = us_objects.cell.of(shared, US_CELL_STATE, "", 0);
     if (current == NULL)
         return luaL_error(L, "state: out of memory");
-    if (!lua_isnoneornil(L, 1))
-        us_objects.cell.set(current, us_objects.cell.number(check_cell(L, "state", US_CELL_STATE_NAME)));
+    if (!lua_isnoneornil(L, 1)) {
+        const struct us_cell *wanted = check_cell(L, "state", US_CELL_STATE_NAME);
+        if (!us_has_happened(L))
+            us_objects.cell.set(current, us_objects.cell.number(wanted));
+    }
     const struct us_cell *name =
         us_objects.cell.at(shared, US_CELL_STATE_NAME, (uint32_t)us_objects.cell.value(current));
     if (name != NULL)

@@ -24,6 +24,8 @@ const char *us_push_choice(lua_State *L, const char *const *words);
 const char *us_check_name(lua_State *L, int index, const char *function, size_t *length);
 /* Raises unless the script is in one of the phases. */
 void us_require_phase(lua_State *L, const char *function, unsigned phases);
+/* The script loads on objects that have what it would make of them, and what came of that since: it must leave them. */
+bool us_has_happened(lua_State *L);
 /* Pushes a new metatable that scripts can neither see nor replace. */
 void us_push_metatable(lua_State *L, const char *name, const luaL_Reg *functions);
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # time limit: 240
 # What the next server of a device goes on with: what the rules have counted, which of them are switched off, the
-# device's clock, a pause. Beside the record, in N.live.
+# device's clock, a pause, marks, counters and the state. Beside the record, in N.live and N.cells.
 . "$(dirname "$0")/lib.sh"
 
 # Each rule has 4 KiB of its own.
@@ -135,6 +135,42 @@ t_what_the_device_has_served_is_counted_over_all_servers() {
   expect_read 5M EILSEQ
 }
 
+# What is done to them while the script is loaded is done once.
+t_marks_counters_and_the_state_go_on() {
+  script cells <<'LUA'
+    device { size = "16M" }
+    local loads = counter("loads")
+    loads:set(10)
+    state("new")
+    rule { op = "read", range = { "1M", "4K" }, after = { mark = "go" }, error = "ENODATA" }
+    rule { op = "read", range = { "2M", "4K" }, state = "worn", error = "ETIMEDOUT" }
+    rule { op = "read", range = { "3M", "4K" }, mark = "seen", error = "ENOLINK" }
+    function ctl() return loads:add(1) end
+LUA
+  add_device cells --file disk.img recovery=wait queues=2
+  expect_read 1M ok
+  expect_read 2M ok
+  ublk-script ctl "$id" mark go
+  ublk-script ctl "$id" state worn
+  expect_read 3M ENOLINK ENOLINK
+  expect_equal "the counter" "$(ublk-script ctl "$id" add)" 11
+  kill_server
+  recover
+  expect_read 1M ENODATA
+  expect_read 2M ETIMEDOUT
+  expect_equal "the state" "$(ublk-script ctl "$id" state)" worn
+  expect_equal "the counter" "$(ublk-script ctl "$id" add)" 12
+  expect_equal "the mark" "$(ublk-script ctl "$id" mark seen)" 3
+  expect_status 0 ublk-script reload "$id"
+  expect_equal "the state after a reload" "$(ublk-script ctl "$id" state)" new
+  kill_server
+  recover
+  expect_read 1M ENODATA
+  expect_equal "the counter" "$(ublk-script ctl "$id" add)" 11
+  ublk-script del "$id"
+  no_leftovers
+}
+
 t_a_device_that_is_paused_stays_so() {
   local reader
   add_counting reissue
@@ -174,7 +210,9 @@ t_counts_that_are_gone_or_of_something_else_begin_anew_and_the_log_says_so() {
   use_rules
   kill_server
   truncate -s 100 "$state_directory/$id.live"
+  rm "$state_directory/$id.cells"
   recover
+  has_line "counters, marks and the state begin anew" "$state_directory/$id.log" || fail "the log does not say so"
   has_line "the rules count from 0, and all are on" "$state_directory/$id.log" || fail "the log does not say so"
   expect_read 1M ENODATA ENODATA ENODATA ok
   expect_read 3M ENOLINK
@@ -184,6 +222,7 @@ t_a_device_that_ends_with_its_server_leaves_no_counts() {
   counting_script
   add_device counting --file disk.img
   [ ! -e "$state_directory/$id.live" ] || fail "there is $id.live"
+  [ ! -e "$state_directory/$id.cells" ] || fail "there is $id.cells"
 }
 
 # Three pages are enough for log, script and record.

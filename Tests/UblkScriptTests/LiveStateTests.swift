@@ -1,3 +1,4 @@
+import CLua
 import Glibc
 import Testing
 
@@ -5,7 +6,7 @@ import struct SystemPackage.Errno
 
 @testable import UblkScript
 
-/// What outlives a server: a file that is memory, the the counters in it, and what the next server makes of them.
+/// What outlives a server: a file that is memory, the counters and cells in it, and what the next server makes of them.
 @Suite struct LiveStateTests {
     private let scratch = ScratchDirectory()
     private let world = ServerWorld()
@@ -131,6 +132,67 @@ import struct SystemPackage.Errno
         #expect(second.isPaused && second.acted(0) == 0)
     }
 
+    // MARK: Cells
+
+    private func madeCells(reach: Int = CellTable.fileBytes.upperBound) throws -> MappedFile {
+        try made("cells", count: CellTable.fileBytes.lowerBound, reach: reach)
+    }
+
+    @Test func `cells in a file are found again, with names, values and times`() throws {
+        let first = SharedObjects(queues: 1, cells: try madeCells())
+        for number in 1...200 {
+            first.cell(US_CELL_COUNTER, "n\(number)")?.set(Int64(number))
+            first.cell(US_CELL_STATE_NAME, "n\(number)")?.set(0)
+        }
+        let long = String(repeating: "x", count: Int(US_NAME_BYTES_MAX))
+        first.cell(US_CELL_MARK, long)?.mark(at: 77)
+        first.cell(US_CELL_STATE, "")?.set(3)
+        let second = SharedObjects(
+            queues: 1,
+            cells: try found("cells", counts: CellTable.fileBytes)
+        )
+        for number in 1...200 {
+            let cell = try #require(second.cell(US_CELL_COUNTER, "n\(number)"))
+            let isSame = cell.value == Int64(number) && cell.number == UInt32(number)
+            #expect(isSame)
+        }
+        #expect(second.stateName == "n3")
+        #expect(second.countOfMark(long) == 1 && second.timeOfMark(long) == 77)
+        let new = second.cell(US_CELL_COUNTER, "new")?.number
+        #expect(new == 201)
+        second.cell(US_CELL_COUNTER, "n7")?.set(-7)
+        let third = SharedObjects(queues: 1, cells: try found("cells", counts: CellTable.fileBytes))
+        let value = third.cell(US_CELL_COUNTER, "n7")?.value
+        let number = third.cell(US_CELL_COUNTER, "new")?.number
+        #expect(value == -7 && number == 201)
+    }
+
+    @Test func `a cell that has no room is none, and those before it stay`() throws {
+        let shared = SharedObjects(queues: 1, cells: try madeCells(reach: 4096))
+        let made = (1...40).prefix { shared.cell(US_CELL_COUNTER, "n\($0)") != nil }.count
+        #expect(made == 4096 / 128 - 1)
+        shared.cell(US_CELL_COUNTER, "n1")?.set(5)
+        let value = shared.cell(US_CELL_COUNTER, "n1")?.value
+        #expect(value == 5)
+    }
+
+    @Test func `loading a script on objects that go on changes none of them`() throws {
+        let text = """
+            local c = counter("n")
+            c:set(5)
+            local seen = c:add(2)
+            state("new")
+            function ctl(word) if word then c:add(1) state(word) end return seen, c:get(), state() end
+            """
+        let shared = SharedObjects(queues: 1)
+        let first = try ScriptHarness(text, shared: shared)
+        #expect(try first.ctl() == "7\t7\tnew")
+        _ = try first.ctl("worn")
+        let second = try ScriptHarness(text, shared: shared, options: .init(goesOn: true))
+        #expect(try second.ctl() == "8\t8\tworn")
+        #expect(try second.ctl("old") == "8\t9\told", "afterwards it does")
+    }
+
     // MARK: Servers
 
     /// A device with two rules, whose server has died; `use` does something to its counters before.
@@ -199,6 +261,32 @@ import struct SystemPackage.Errno
         _ = try third.bringUp()
         #expect(third.ruleCounters.acted(0) == 1, "those of the second server are good")
         try third.takeDown(deletes: true, patienceSeconds: 5)
+        #expect(world.leftovers() == world.leftFiles)
+    }
+
+    @Test func `the next server goes on with the cells, as soon as the scripts were loaded once`()
+        throws
+    {
+        world.recovery = .wait
+        let first = try world.server()
+        let record = try first.bringUp()
+        first.contexts[0].shared.cell(US_CELL_MARK, "go")?.mark(at: 77)
+        #expect(!first.contexts[0].goesOn)
+        world.kill(first)
+        let second = try world.server(recovering: record)
+        _ = try second.bringUp()
+        #expect(second.contexts.allSatisfy { $0.goesOn && $0.shared.timeOfMark("go") == 77 })
+        world.kill(second)
+        #expect(unsafe truncate(world.state.cellsPath(Self.id), 1) == 0)
+        world.queues.problem.set("queue 1: no ring")
+        let third = try world.server(recovering: record)
+        #expect { _ = try third.bringUp() } throws: { "\($0)".contains("no ring") }
+        world.queues.problem.set(nil)
+        let fourth = try world.server(recovering: record)
+        _ = try fourth.bringUp()
+        #expect(fourth.contexts.allSatisfy { !$0.goesOn && $0.shared.timeOfMark("go") == nil })
+        #expect(world.log().contains("counters, marks and the state begin anew"))
+        try fourth.takeDown(deletes: true, patienceSeconds: 5)
         #expect(world.leftovers() == world.leftFiles)
     }
 

@@ -30,6 +30,7 @@ struct us_script_options {
     uint64_t now;  /* on the device's clock, for the load phase */
     int log_fd;               /* log() writes one line there; -1: dropped. Never blocks if the fd does not */
     bool keeps_tests;         /* test() keeps its function; tests.h */
+    bool goes_on;             /* the objects have what the load phase and all since has made of them: it changes none */
     struct us_shared *shared; /* outlives the script */
     const char *directory;    /* what relative paths of the script are relative to; copied. NULL or "": the process's */
 };

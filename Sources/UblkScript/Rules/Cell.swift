@@ -8,36 +8,44 @@ import Synchronization
 /// without a lock or a lookup. Any thread.
 @safe
 struct Cell: Equatable, Sendable {
-    // Safety: made and freed by a CellTable, which goes with the shared objects.
+    // Safety: in a slot of a CellTable, which goes with the shared objects.
     private nonisolated(unsafe) let content: UnsafeMutablePointer<Content>
 
-    // Safety: `name` has `nameLength` bytes and a NUL.
+    // Safety: in its slot `nameLength` bytes and a NUL follow it.
     @safe
     fileprivate struct Content: ~Copyable {
         let value = Atomic<Int64>(0)
         /// Nanoseconds on the device's clock at which a mark was last set; unused for the other kinds.
         let time = Atomic<UInt64>(0)
         let number: UInt32
-        let name: UnsafeMutablePointer<CChar>
-        let nameLength: Int
+        let nameLength: UInt32
+        /// `us_cell_kind` + 1, which is set when all else is; 0: there is no cell here.
+        let kind = Atomic<UInt32>(0)
     }
 
-    /// Fails when there is no memory.
-    fileprivate init?(name: UnsafeRawBufferPointer, number: UInt32) {
-        guard let copy = unsafe malloc(name.count + 1) else { return nil }
-        let bytes = unsafe copy.bindMemory(to: CChar.self, capacity: name.count + 1)
-        if let start = name.baseAddress { unsafe memcpy(copy, start, name.count) }
-        unsafe bytes[name.count] = 0
-        unsafe content = .allocate(capacity: 1)
-        unsafe content.initialize(
-            to: Content(number: number, name: bytes, nameLength: name.count)
-        )
+    /// Makes a cell in an empty slot.
+    fileprivate init(
+        _ kind: us_cell_kind,
+        _ name: UnsafeRawBufferPointer,
+        number: UInt32,
+        in slot: CellTable.Slot
+    ) {
+        unsafe content = slot.start.bindMemory(to: Content.self, capacity: 1)
+        unsafe content.initialize(to: Content(number: number, nameLength: UInt32(name.count)))
+        let text = unsafe slot.start + MemoryLayout<Content>.size
+        if let start = name.baseAddress { unsafe memcpy(text, start, name.count) }
+        unsafe text.storeBytes(of: 0, toByteOffset: name.count, as: UInt8.self)
+        unsafe content.pointee.kind.store(kind.rawValue + 1, ordering: .releasing)
     }
 
-    fileprivate func free() {
-        unsafe Glibc.free(content.pointee.name)
-        unsafe content.deinitialize(count: 1)
-        unsafe content.deallocate()
+    /// The cell that an earlier process has made in the slot; nil: none.
+    fileprivate init?(foundIn slot: CellTable.Slot) {
+        unsafe content = slot.start.bindMemory(to: Content.self, capacity: 1)
+        guard unsafe content.pointee.kind.load(ordering: .acquiring) != 0 else { return nil }
+    }
+
+    fileprivate var kind: UInt32 {
+        unsafe content.pointee.kind.load(ordering: .relaxed) &- 1
     }
 
     @inline(__always)
@@ -69,14 +77,21 @@ struct Cell: Equatable, Sendable {
     /// The cell's number among those of its kind, from 1, in the order they were made.
     var number: UInt32 { unsafe content.pointee.number }
 
-    var name: String { unsafe String(cString: content.pointee.name) }
+    var name: String { unsafe String(cString: cName) }
 
-    fileprivate var cName: UnsafeMutablePointer<CChar> { unsafe content.pointee.name }
+    fileprivate var cName: UnsafePointer<CChar> {
+        let text = unsafe UnsafeRawPointer(content) + MemoryLayout<Content>.size
+        return unsafe text.assumingMemoryBound(to: CChar.self)
+    }
+
+    fileprivate var nameBytes: UnsafeRawBufferPointer {
+        unsafe UnsafeRawBufferPointer(start: cName, count: Int(content.pointee.nameLength))
+    }
 
     fileprivate func isNamed(_ name: UnsafeRawBufferPointer) -> Bool {
         guard unsafe content.pointee.nameLength == name.count else { return false }
         guard let start = name.baseAddress else { return true }
-        return unsafe memcmp(content.pointee.name, start, name.count) == 0
+        return unsafe memcmp(cName, start, name.count) == 0
     }
 }
 
@@ -84,46 +99,98 @@ struct Cell: Equatable, Sendable {
 ///
 /// Owned by ``SharedObjects`` and guarded by its lock. A hash table with open addressing, which only grows. A lookup
 /// allocates nothing, because a handler looks its marks up by name on the IO path.
+///
+/// The cells themselves are in slots of memory, which may be a file: then the next server of the device finds them
+/// there, one after the other.
 struct CellTable: ~Copyable {
-    private struct Slot {
+    private struct Place {
         var hash: UInt64 = 0
-        var kind: UInt32 = 0
-        /// The cell in this slot; nil when the slot is empty.
+        /// The cell in this place; nil when it is empty.
         var cell: Cell?
     }
 
-    /// The number of slots is a power of two, and at least half of them are empty.
-    private var slots = [Slot](repeating: Slot(), count: 16)
+    /// Where a cell and its name are.
+    @safe
+    fileprivate struct Slot {
+        // Safety: ``bytes`` bytes, zeroes or a cell.
+        let start: UnsafeMutableRawPointer
+        static let bytes = 128
+    }
+
+    /// The number of places is a power of two, and at least half of them are empty.
+    private var places = [Place](repeating: Place(), count: 16)
     private var count = 0
     /// All cells, indexed by `us_cell_kind` and then by number - 1.
     private var numbered: [[Cell]] = [[], [], [], []]
+    /// nil: slots are made one by one.
+    private let file: MappedFile?
+
+    /// Another number whenever a slot means something else.
+    static let layout = 1
+    /// The sizes of a file of cells: from the first slot, which has none, to all that there may be.
+    static let fileBytes = growthBytes...Slot.bytes * (US_OBJECTS_MAX + 1)
+    private static let growthBytes = 4096
+
+    /// - Parameter file: where the cells are, of ``fileBytes``: none at first, or those of an earlier process.
+    init(in file: MappedFile? = nil) {
+        self.file = file
+        while let slot = slotInFile(count + 1, growing: false), let cell = Cell(foundIn: slot),
+            numbered.indices.contains(Int(cell.kind))
+        { add(cell) }
+    }
 
     deinit {
-        for slot in slots { slot.cell?.free() }
+        guard file == nil else { return }
+        for place in places { place.cell?.free() }
+    }
+
+    /// The slot of a file with that number, nil past its end.
+    private func slotInFile(_ number: Int, growing: Bool) -> Slot? {
+        guard let file else { return nil }
+        let end = (number + 1) * Slot.bytes
+        if end > file.count {
+            guard growing, file.grow(to: file.count + Self.growthBytes) else { return nil }
+        }
+        return unsafe Slot(start: file.bytes + number * Slot.bytes)
+    }
+
+    /// An empty slot; nil when there is no memory.
+    private func newSlot() -> Slot? {
+        if file != nil { return slotInFile(count + 1, growing: true) }
+        return unsafe calloc(1, Slot.bytes).map { unsafe Slot(start: $0) }
+    }
+
+    private mutating func add(_ cell: Cell) {
+        if 2 * count >= places.count { grow() }
+        let kind = us_cell_kind(rawValue: cell.kind)
+        let hash = unsafe Self.hash(kind, cell.nameBytes)
+        places[placeIndex(hash) { _ in false }] = Place(hash: hash, cell: cell)
+        numbered[Int(cell.kind)].append(cell)
+        count += 1
     }
 
     private static func hash(_ kind: us_cell_kind, _ name: UnsafeRawBufferPointer) -> UInt64 {
         unsafe DataHash.of(name.baseAddress, length: UInt64(name.count)) &+ UInt64(kind.rawValue)
     }
 
-    /// The index of the slot that has the cell, or of the empty one where it would go.
-    private func slotIndex(
+    /// The index of the place that has the cell, or of the empty one where it would go.
+    private func placeIndex(
         _ hash: UInt64,
-        where isCell: (Slot) -> Bool
+        where isCell: (Cell) -> Bool
     ) -> Int {
-        let mask = slots.count - 1
+        let mask = places.count - 1
         var index = Int(truncatingIfNeeded: hash) & mask
-        while slots[index].cell != nil, slots[index].hash != hash || !isCell(slots[index]) {
+        while let cell = places[index].cell, places[index].hash != hash || !isCell(cell) {
             index = (index &+ 1) & mask
         }
         return index
     }
 
     func find(_ kind: us_cell_kind, _ name: UnsafeRawBufferPointer) -> Cell? {
-        let index = slotIndex(unsafe Self.hash(kind, name)) { slot in
-            unsafe slot.kind == kind.rawValue && slot.cell?.isNamed(name) == true
+        let index = placeIndex(unsafe Self.hash(kind, name)) { cell in
+            unsafe cell.kind == kind.rawValue && cell.isNamed(name)
         }
-        return slots[index].cell
+        return places[index].cell
     }
 
     /// The cell of that kind and number, nil when there is none.
@@ -135,25 +202,28 @@ struct CellTable: ~Copyable {
     /// The cell of that kind and name, made with 0 when there is none yet; nil when it cannot be.
     mutating func findOrMake(_ kind: us_cell_kind, _ name: UnsafeRawBufferPointer) -> Cell? {
         if let cell = unsafe find(kind, name) { return cell }
-        guard name.count <= US_NAME_BYTES_MAX, count < US_OBJECTS_MAX else { return nil }
+        guard name.count <= US_NAME_BYTES_MAX, count < US_OBJECTS_MAX, let slot = newSlot() else {
+            return nil
+        }
         let number = UInt32(numbered[Int(kind.rawValue)].count + 1)
-        guard let cell = unsafe Cell(name: name, number: number) else { return nil }
-        if 2 * count >= slots.count { grow() }
-        let hash = unsafe Self.hash(kind, name)
-        slots[slotIndex(hash) { _ in false }] = Slot(hash: hash, kind: kind.rawValue, cell: cell)
-        numbered[Int(kind.rawValue)].append(cell)
-        count += 1
+        let cell = unsafe Cell(kind, name, number: number, in: slot)
+        add(cell)
         return cell
     }
 
     private mutating func grow() {
-        let old = slots
-        slots = [Slot](repeating: Slot(), count: old.count * 2)
-        for slot in old where slot.cell != nil { slots[slotIndex(slot.hash) { _ in false }] = slot }
+        let old = places
+        places = [Place](repeating: Place(), count: old.count * 2)
+        for place in old where place.cell != nil {
+            places[placeIndex(place.hash) { _ in false }] = place
+        }
     }
 }
 
 extension Cell {
+    /// Frees its slot.
+    fileprivate func free() { unsafe Glibc.free(content) }
+
     /// - Parameter address: of a cell, not nil.
     fileprivate init(_ address: OpaquePointer?) {
         unsafe content = UnsafeMutablePointer(address.unsafelyUnwrapped)
@@ -179,7 +249,7 @@ extension us_cell_functions {
             add: { unsafe Cell($0).add($1) },
             mark: { unsafe Cell($0).mark(at: $1) },
             number: { unsafe Cell($0).number },
-            name: { unsafe UnsafePointer(Cell($0).cName) }
+            name: { unsafe Cell($0).cName }
         )
     }
 }

@@ -96,9 +96,6 @@ final class RuleCounters: Sendable {
         if file == nil { unsafe UnsafeMutableRawPointer(head).deallocate() }
     }
 
-    /// They outlive this process.
-    var isShared: Bool { file != nil }
-
     /// Starts the device's clock, unless an earlier server has; call before faults are armed.
     func startClock(at instant: Instant) {
         guard start.load(ordering: .relaxed) == 0 else { return }

@@ -12,7 +12,7 @@ import Synchronization
 final class SharedObjects: Sendable {
     let ranges: RangeRegistry
     private let reachBytes: UInt64
-    private let cells = Mutex(CellTable())
+    private let cells: Mutex<CellTable>
     private let others = Mutex(Others())
     private let dictUsage = DictUsage()
 
@@ -35,9 +35,12 @@ final class SharedObjects: Sendable {
         var times: HistoryTable<UInt64>?
     }
 
-    /// - Parameter reachBytes: how far the device may grow, whatever size it has when a script is loaded; 0: as far as
-    ///   its size says then.
-    init(queues: Int, reachBytes: UInt64 = 0) {
+    /// - Parameters:
+    ///   - reachBytes: how far the device may grow, whatever size it has when a script is loaded; 0: as far as its size
+    ///     says then.
+    ///   - cells: where the cells are, of ``CellTable/fileBytes``; nil: in memory of this process.
+    init(queues: Int, reachBytes: UInt64 = 0, cells: MappedFile? = nil) {
+        self.cells = Mutex(CellTable(in: cells))
         ranges = RangeRegistry(queues: max(1, queues))
         self.reachBytes = reachBytes
     }

@@ -63,7 +63,8 @@ struct LoadedScript: ~Copyable {
             counters: RuleCounters,
             ledger: Ledger,
             logFD: Int32,
-            now: Instant = Instant(nanoseconds: 0)
+            now: Instant = Instant(nanoseconds: 0),
+            goesOn: Bool = false
         ) throws(ScriptProblem) -> LoadedScript {
             try LoadedScript(
                 self,
@@ -72,7 +73,8 @@ struct LoadedScript: ~Copyable {
                 counters: counters,
                 ledger: ledger,
                 logFD: logFD,
-                now: now
+                now: now,
+                goesOn: goesOn
             )
         }
 
@@ -236,7 +238,8 @@ struct LoadedScript: ~Copyable {
         counters: RuleCounters,
         ledger: Ledger,
         logFD: Int32,
-        now: Instant
+        now: Instant,
+        goesOn: Bool
     ) throws(ScriptProblem) {
         let options = Script.Options(
             memoryBytes: plan.config.scriptMemoryBytes,
@@ -246,7 +249,8 @@ struct LoadedScript: ~Copyable {
             now: now,
             logFD: logFD,
             arguments: plan.arguments,
-            settings: plan.settings
+            settings: plan.settings,
+            goesOn: goesOn
         )
         let script = try Self.loaded(plan.source, shared, options)
         let list = try Self.rules(of: script, count: counters.count, backings: plan.config.backings)

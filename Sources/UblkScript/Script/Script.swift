@@ -30,6 +30,8 @@ struct Script: ~Copyable {
         var arguments: [String: String] = [:]
         /// The values that the command line gives to keys of `device{}`, which returns them.
         var settings: [String: String] = [:]
+        /// The shared objects have what the load phase makes of them, and all since: it changes none.
+        var goesOn = false
         /// Keep the functions given to `test()`; see ``ScriptTest``.
         var keepsTests = false
     }
@@ -51,6 +53,7 @@ struct Script: ~Copyable {
         unsafe raw.log_fd = options.logFD
         unsafe raw.shared = shared.address
         unsafe raw.keeps_tests = options.keepsTests
+        unsafe raw.goes_on = options.goesOn
         let made = unsafe source.directory.withCString { directory in
             unsafe raw.directory = directory
             return unsafe us_script_new(&raw)

@@ -1,47 +1,52 @@
 import Logging
 
+/// The files of what the queues share, apart from the counters of rules, that the next server finds.
+struct LiveObjects {
+    /// Where the ``Cell``s are; nil: in memory of this process.
+    var cells: MappedFile?
+    /// They are those of an earlier server.
+    var goesOn = false
+}
+
 /// What outlives a server that dies, beside its record: the next server of the device goes on with it.
 ///
-/// Only where there can be a next one (`recovery`). It is memory that the queues use anyway, in a file, so that it costs
+/// Only where there can be a next one (`recovery`). It is memory that the queues use anyway, in files, so that it costs
 /// an IO nothing and nobody has to write it down in time. Main thread.
 extension DeviceServer {
-    /// Has the counters of the rules where the next server finds them, or goes on with those that are there.
+    /// Has all that where the next server finds it, or goes on with what is there.
     func openLive() throws(DeviceError) {
         guard plan.config.recovery != .off else { return }
-        let counters: RuleCounters
-        if let found = foundCounters() {
-            counters = found
+        let (count, state) = (plan.ruleCount, request.state)
+        let (bytes, cells) = (RuleCounters.bytes(count: count), CellTable.fileBytes)
+        let path = state.countersPath(id, bank: plan.bank)
+        let counters = found(path, bytes...bytes, identity(of: plan))
+        if let counters {
+            ruleCounters = RuleCounters(count: count, in: counters)
         } else {
-            counters = try makeCounters(plan)
+            noteLoss("the rules count from 0, and all are on", path)
+            ruleCounters = try makeCounters(plan)
         }
-        if !counters.isShared {
-            logger.warning(
-                """
-                \(request.state.path) is on a disk: what the rules have counted and which are switched off would be \
-                lost with this server
-                """
-            )
+        // Without the clock, which is with the counters, the times of marks mean nothing.
+        live.cells = counters == nil ? nil : found(state.cellsPath(id), cells, identity)
+        live.goesOn = live.cells != nil
+        if !live.goesOn {
+            noteLoss("counters, marks and the state begin anew", state.cellsPath(id))
+            live.cells = try make(state.cellsPath(id), cells.lowerBound, reach: cells.upperBound)
         }
-        ruleCounters = counters
-    }
-
-    /// The counters that a server which died has left of this script's rules; nil: there are none.
-    private func foundCounters() -> RuleCounters? {
-        guard request.recovered != nil else { return nil }
-        let path = request.state.countersPath(id, bank: plan.bank)
-        let bytes = RuleCounters.bytes(count: plan.ruleCount)
-        if let file = try? MappedFile(opening: path, counts: bytes...bytes),
-            file.isOf(identity(of: plan))
-        {
-            return RuleCounters(count: plan.ruleCount, in: file)
-        }
+        guard live.cells == nil else { return }
         logger.warning(
             """
-            the rules count from 0, and all are on: what the last server has left at \(path) is not of this script \
-            and of this version of ublk-script, or is not there
+            \(state.path) is on a disk: what the rules have counted, what is switched off, marks and the state would \
+            be lost with this server
             """
         )
-        return nil
+    }
+
+    /// The scripts are loaded: what they have made of the objects is all there.
+    func sealLive() { live.cells?.belong(to: identity) }
+
+    func makeShared() -> SharedObjects {
+        SharedObjects(queues: Int(info.queues), reachBytes: reachBytes, cells: live.cells)
     }
 
     /// New counters for a script's rules.
@@ -51,38 +56,74 @@ extension DeviceServer {
         _ plan: LoadedScript.Plan,
         after predecessor: RuleCounters? = nil
     ) throws(DeviceError) -> RuleCounters {
+        let count = plan.ruleCount
         guard plan.config.recovery != .off else {
-            return RuleCounters(count: plan.ruleCount, after: predecessor)
+            return RuleCounters(count: count, after: predecessor)
         }
         let path = request.state.countersPath(id, bank: plan.bank)
-        var file: MappedFile?
-        do throws(MappedFile.Problem) {
-            file = try MappedFile(
-                making: path,
-                count: RuleCounters.bytes(count: plan.ruleCount),
-                isInMemory: platform.isInMemory
-            )
-        } catch {
-            if case .system(let call, let errno) = error {
-                throw .unsupported(
-                    """
-                    \(call) \(path): \(errno) (\(errno.name)). A server leaves there what the next one of its device is \
-                    to go on with: make room in \(request.state.path), or add the device without recovery
-                    """
-                )
-            }
-        }
-        let counters = RuleCounters(count: plan.ruleCount, in: file, after: predecessor)
+        let file = try make(path, RuleCounters.bytes(count: count))
+        let counters = RuleCounters(count: count, in: file, after: predecessor)
         file?.belong(to: identity(of: plan))
         return counters
     }
+
+    // MARK: Files
+
+    /// The file that a server which died has left; nil: there is none of that owner.
+    private func found(_ path: String, _ counts: ClosedRange<Int>, _ owner: UInt64) -> MappedFile? {
+        guard request.recovered != nil, let file = try? MappedFile(opening: path, counts: counts),
+            file.isOf(owner)
+        else { return nil }
+        return file
+    }
+
+    private func noteLoss(_ loss: String, _ path: String) {
+        guard request.recovered != nil else { return }
+        logger.warning(
+            """
+            \(loss): what the last server has left at \(path) is not of this script and of this version of \
+            ublk-script, or is not there
+            """
+        )
+    }
+
+    /// A new file; nil: the state directory is on a disk.
+    private func make(
+        _ path: String,
+        _ count: Int,
+        reach: Int = 0
+    ) throws(DeviceError) -> MappedFile? {
+        do throws(MappedFile.Problem) {
+            return try MappedFile(
+                making: path,
+                count: count,
+                reach: reach,
+                isInMemory: platform.isInMemory
+            )
+        } catch {
+            guard case .system(let call, let errno) = error else { return nil }
+            throw .unsupported(
+                """
+                \(call) \(path): \(errno) (\(errno.name)). A server leaves there what the next one of its device is \
+                to go on with: make room in \(request.state.path), or add the device without recovery
+                """
+            )
+        }
+    }
+
+    /// Whose the shared objects are: the device's.
+    private var identity: UInt64 { hash(Array("\(CellTable.layout) \(request.cookie)".utf8)) }
 
     /// What two plans have in common whose rules are the same, of this device.
     private func identity(of plan: LoadedScript.Plan) -> UInt64 {
         var text = "\(RuleCounters.layout) \(request.cookie) \(plan.seed) "
         text += plan.arguments.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value) " }.joined()
         text += plan.rules.map { "\($0.line) \($0.name) " }.joined()
-        let bytes = Array(text.utf8) + plan.source.text
+        return hash(Array(text.utf8) + plan.source.text)
+    }
+
+    /// Not 0, see ``MappedFile/belong(to:)``.
+    private func hash(_ bytes: [UInt8]) -> UInt64 {
         let hash = unsafe bytes.withUnsafeBytes {
             unsafe DataHash.of($0.baseAddress, length: UInt64($0.count))
         }

@@ -60,6 +60,7 @@ final class DeviceServer {
     /// The device's record in the state directory; nil before it is written.
     private(set) var record: DeviceRecord?
     var ruleCounters: RuleCounters
+    var live = LiveObjects()
     let watchdog: Watchdog
     /// The thread that loads a script for a reload is stuck for ever.
     var isLoaderStuck = false
@@ -253,6 +254,7 @@ extension DeviceServer: LifecycleHost {
                 }
                 if let problem = outcome { throw DeviceError.unsupported(problem) }
             }
+            sealLive()
         } catch {
             endQueues()
             throw error
@@ -260,7 +262,7 @@ extension DeviceServer: LifecycleHost {
     }
 
     private func startThreads(_ characterFD: Int32) throws {
-        let shared = SharedObjects(queues: Int(info.queues), reachBytes: reachBytes)
+        let shared = makeShared()
         for index in 0..<info.queues {
             let context = try context(QueueID(index), characterFD, shared)
             contexts.append(context)
@@ -300,6 +302,7 @@ extension DeviceServer: LifecycleHost {
             shared: shared,
             ruleCounters: ruleCounters,
             loadTime: loadTime,
+            goesOn: live.goesOn,
             control: control(queue, wakeupFD: wakeup),
             lines: lines,
             ready: Promise()

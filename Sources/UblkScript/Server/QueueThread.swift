@@ -19,6 +19,8 @@ struct QueueContext: Sendable {
     let ruleCounters: RuleCounters
     /// When the script is loaded, on the device's clock.
     let loadTime: Instant
+    /// See ``Script/Options/goesOn``.
+    let goesOn: Bool
     let control: QueueControl
     let lines: LinePipe
     /// Fulfilled once the queue is up (nil) or has failed (why).
@@ -52,7 +54,8 @@ enum QueueThread {
             counters: context.ruleCounters,
             ledger: context.control.ledger,
             logFD: context.lines.writeFD,
-            now: context.loadTime
+            now: context.loadTime,
+            goesOn: context.goesOn
         )
         var transport = try DriverTransport(
             queue: context.queue,

@@ -2,8 +2,8 @@ import CUring
 import Glibc
 import SystemPackage
 
-/// `/run/ublk-script`: the record, script, rules' counters, control socket and log of each device, and the mark of a
-/// recovery.
+/// `/run/ublk-script`: the record, script, rules' counters, shared objects, control socket and log of each device, and the
+/// mark of a recovery.
 ///
 /// The record marks ownership: a device without one is not ours. It is written under a temporary name and renamed, so
 /// that readers never see half of it. The script is written before the record that names it.
@@ -32,6 +32,9 @@ struct StateDirectory: Sendable {
     func countersPath(_ id: DeviceID, bank: Int) -> String {
         "\(path)/\(id)\(bank == 0 ? "" : ".\(bank)").live"
     }
+
+    /// The device's ``Cell``s.
+    func cellsPath(_ id: DeviceID) -> String { "\(path)/\(id).cells" }
 
     private func scriptPaths(_ id: DeviceID) -> [String] {
         [scriptPath(id, bank: 0), scriptPath(id, bank: 1)]
@@ -140,8 +143,8 @@ struct StateDirectory: Sendable {
         let paths = [
             recordPath(id), socketPath(id), logPath(id), logPath(id) + ".1", markPath(id),
         ]
-        let counters = [countersPath(id, bank: 0), countersPath(id, bank: 1)]
-        for path in paths + scriptPaths(id) + counters { unsafe unlink(path) }
+        let live = [countersPath(id, bank: 0), countersPath(id, bank: 1), cellsPath(id)]
+        for path in paths + scriptPaths(id) + live { unsafe unlink(path) }
     }
 
     /// Removes the script that the record does not name any more, and its rules' counters.

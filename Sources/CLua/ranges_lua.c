@@ -37,17 +37,18 @@ static int edited(lua_State *L, bool done, const char *function) {
 static int add(lua_State *L) {
     struct us_ranges *set = check_set(L);
     struct interval it = check_interval(L, "add");
-    return edited(L, us_objects.ranges.add(set, it.offset, it.length), "add");
+    return edited(L, us_has_happened(L) || us_objects.ranges.add(set, it.offset, it.length), "add");
 }
 
 static int remove_interval(lua_State *L) {
     struct us_ranges *set = check_set(L);
     struct interval it = check_interval(L, "remove");
-    return edited(L, us_objects.ranges.remove(set, it.offset, it.length), "remove");
+    return edited(L, us_has_happened(L) || us_objects.ranges.remove(set, it.offset, it.length), "remove");
 }
 
 static int clear(lua_State *L) {
-    return edited(L, us_objects.ranges.clear(check_set(L)), "clear");
+    struct us_ranges *set = check_set(L);
+    return edited(L, us_has_happened(L) || us_objects.ranges.clear(set), "clear");
 }
 
 /* In other phases the queue may not be online. */
@@ -128,7 +129,7 @@ static int ranges(lua_State *L) {
     object->set = length > 0
         ? us_objects.ranges.named(options->shared, name, length)
         : us_objects.ranges.anonymous(
-            options->shared, options->bank, options->queue, ++script->anonymous_sets);
+            options->shared, options->bank, options->queue, ++script->anonymous_sets, us_has_happened(L));
     if (object->set == NULL)
         return luaL_error(L, "ranges: out of memory, or more than %d sets", US_OBJECTS_MAX);
     lua_pushvalue(L, us_own_upvalue(1));

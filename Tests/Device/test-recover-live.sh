@@ -1,7 +1,8 @@
 #!/bin/bash
 # time limit: 240
 # What the next server of a device goes on with: what the rules have counted, which of them are switched off, the
-# device's clock, a pause, marks, counters and the state. Beside the record, in N.live and N.cells.
+# device's clock, a pause, marks, counters and the state, sets of ranges. Beside the record, in N.live, N.cells and
+# N.ranges.
 . "$(dirname "$0")/lib.sh"
 
 # Each rule has 4 KiB of its own.
@@ -171,6 +172,51 @@ LUA
   no_leftovers
 }
 
+# Edited by ctl, by the script's own ctl, by rules, and while the script is loaded.
+t_sets_of_ranges_go_on() {
+  local before
+  script ranges <<'LUA'
+    device { size = "16M" }
+    local bad, more = ranges("bad"):add("1M", "8K"), ranges():add("3M", "4K")
+    rule { op = "read", range = bad, error = "ENODATA" }
+    rule { op = "write", range = bad, heal = true }
+    rule { op = "read", range = more, error = "ETIMEDOUT" }
+    rule { op = "read", range = { "4M", "8K" }, once = true, error = "ENOLINK" }
+    function ctl() more:add("5M", "4K"):remove("3M", "4K") end
+LUA
+  add_device ranges --file disk.img recovery=reissue queues=2
+  ublk-script ctl "$id" ranges bad add 2M 4K
+  ublk-script ctl "$id" edit
+  fill "$dev" 1M 4096 77
+  expect_read 4M ENOLINK ok
+  before=$(ublk-script ctl "$id" ranges bad list)
+  kill_server
+  recover
+  expect_equal "the set" "$(ublk-script ctl "$id" ranges bad list)" "$before"
+  expect_read 1M ok
+  expect_read $(((1 << 20) + 4096)) ENODATA
+  expect_read 2M ENODATA
+  expect_read 3M ok
+  expect_read 4M ok
+  expect_read $(((4 << 20) + 4096)) ENOLINK ok
+  expect_read 5M ETIMEDOUT
+  ublk-script ctl "$id" ranges bad clear
+  kill_server
+  recover
+  expect_read 2M ok
+  expect_read $(((4 << 20) + 4096)) ok
+  expect_status 0 ublk-script reload "$id"
+  expect_read 1M ENODATA # the script has added it
+  expect_read 4M ENOLINK
+  kill_server
+  recover
+  expect_read 1M ENODATA
+  expect_read 4M ok
+  expect_read 5M ok
+  ublk-script del "$id"
+  no_leftovers
+}
+
 t_a_device_that_is_paused_stays_so() {
   local reader
   add_counting reissue
@@ -212,7 +258,7 @@ t_counts_that_are_gone_or_of_something_else_begin_anew_and_the_log_says_so() {
   truncate -s 100 "$state_directory/$id.live"
   rm "$state_directory/$id.cells"
   recover
-  has_line "counters, marks and the state begin anew" "$state_directory/$id.log" || fail "the log does not say so"
+  has_line "sets of ranges, counters, marks and the state begin anew" "$state_directory/$id.log" || fail "the log does not say so"
   has_line "the rules count from 0, and all are on" "$state_directory/$id.log" || fail "the log does not say so"
   expect_read 1M ENODATA ENODATA ENODATA ok
   expect_read 3M ENOLINK
@@ -223,6 +269,7 @@ t_a_device_that_ends_with_its_server_leaves_no_counts() {
   add_device counting --file disk.img
   [ ! -e "$state_directory/$id.live" ] || fail "there is $id.live"
   [ ! -e "$state_directory/$id.cells" ] || fail "there is $id.cells"
+  [ ! -e "$state_directory/$id.ranges" ] || fail "there is $id.ranges"
 }
 
 # Three pages are enough for log, script and record.

@@ -93,6 +93,11 @@ expect_fates() { # MODE FATE-OF-THE-FIRST FATE-OF-THE-SECOND
   expect_status 0 ublk-script list "$id"
   expect_output "recovery $mode" "ublk-script recover $id, or ublk-script del $id"
   recover
+  if [ "$2" = waits ]; then
+    # the next server holds it, too
+    wait_until 10 holds 1
+    ublk-script ctl "$id" release
+  fi
   wait "$first" "$second"
   [ "$2" != waits ] || expect_equal "the IO under way" "$(<first)" ok
   [ "$3" != waits ] || expect_equal "the IO that came afterwards" "$(<second)" ok
@@ -505,6 +510,8 @@ t_a_server_with_a_full_queue_dies_and_is_replaced() {
   kill -KILL "$server"
   wait_until 10 has_ended "$server"
   recover
+  wait_until 10 holds 1
+  ublk-script ctl "$id" release
   wait $reader
   expect_equal "the IO under way" "$(<read)" ok
   ublk-script del "$id"
@@ -552,6 +559,10 @@ expect_held_at_quiesce() { # MODE WHAT-THE-IO-GETS
   expect_status 0 ublk-script quiesce "$id"
   wait_until 10 has_state QUIESCED
   recover
+  if [ "$2" = ok ]; then
+    wait_until 10 holds 1
+    ublk-script ctl "$id" release
+  fi
   wait $reader
   expect_equal "the IO that was held" "$(<read)" "$2"
   ublk-script del "$id"

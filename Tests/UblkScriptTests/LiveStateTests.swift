@@ -285,7 +285,7 @@ import struct SystemPackage.Errno
         let fourth = try world.server(recovering: record)
         _ = try fourth.bringUp()
         #expect(fourth.contexts.allSatisfy { !$0.goesOn && $0.shared.timeOfMark("go") == nil })
-        #expect(world.log().contains("counters, marks and the state begin anew"))
+        #expect(world.log().contains("sets of ranges, counters, marks and the state begin"))
         try fourth.takeDown(deletes: true, patienceSeconds: 5)
         #expect(world.leftovers() == world.leftFiles)
     }

@@ -45,6 +45,8 @@ struct RangeRegistry: Sendable {
         /// Number of intervals in all sets.
         var intervalCount = 0
         var pool = RangeLeafPool()
+        /// Has each edit, for the next server of the device; nil: there is none to come.
+        var journal: RangeJournal?
         fileprivate var sets: [RangeSet] = []
         /// The list of retired directories, newest first.
         fileprivate var retired: RangeDirectory?
@@ -128,11 +130,13 @@ struct RangeRegistry: Sendable {
     func countGrowth() { unsafe content.pointee.growths.wrappingAdd(1, ordering: .releasing) }
 
     /// Makes an empty set; nil when there are too many.
-    func makeSet(_ name: String = "") -> RangeSet? {
+    func makeSet(_ name: String = "", of owner: SharedObjects.Owner? = nil) -> RangeSet? {
         edit { state in
             guard state.sets.count < US_OBJECTS_MAX else { return nil }
-            let set = RangeSet(in: self, name)
+            let number = UInt32(state.sets.count)
+            let set = RangeSet(in: self, name, owner, number: number)
             state.sets.append(set)
+            state.journal?.append(owner, name, number)
             return set
         }
     }
@@ -161,6 +165,22 @@ struct RangeRegistry: Sendable {
 }
 
 extension RangeRegistry.State {
+    /// Notes an edit that was done.
+    mutating func note(_ record: RangeJournal.Record) {
+        guard let journal else { return }
+        if journal.isWasteful(records: intervalCount + 2 * sets.count) { rewrite(journal) }
+        self.journal?.append(record)
+    }
+
+    /// Begins another journal, with the present intervals.
+    ///
+    /// The record that is to be noted may be among them already: adding or removing it again changes nothing.
+    private mutating func rewrite(_ old: RangeJournal) {
+        guard let new = old.successor() else { return }
+        for set in sets { set.write(to: new) }
+        if let new = new.inPlace(of: old) { journal = new }
+    }
+
     /// Frees the directories that were retired in the epoch `oldest` or before.
     ///
     /// The list is newest first, so all that follow the first such directory can be freed with it.

@@ -22,15 +22,31 @@ struct RangeSet: Equatable, Sendable {
         let directory = unsafe Atomic<UnsafeMutableRawPointer?>(nil)
         let name: String
         let cName: UnsafeMutablePointer<CChar>
+        let owner: SharedObjects.Owner?
+        /// In the order in which the registry's sets were made, from 0.
+        let number: UInt32
     }
 
-    /// For ``RangeRegistry/makeSet(_:)`` only, which owns the sets.
-    init(in registry: RangeRegistry, _ name: String) {
+    /// For ``RangeRegistry/makeSet(_:of:)`` only, which owns the sets.
+    init(
+        in registry: RangeRegistry,
+        _ name: String,
+        _ owner: SharedObjects.Owner?,
+        number: UInt32
+    ) {
         let bytes = name.utf8CString
         let cName = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count)
         for (index, byte) in bytes.enumerated() { unsafe (cName + index).initialize(to: byte) }
         unsafe content = .allocate(capacity: 1)
-        unsafe content.initialize(to: Content(registry: registry, name: name, cName: cName))
+        unsafe content.initialize(
+            to: Content(
+                registry: registry,
+                name: name,
+                cName: cName,
+                owner: owner,
+                number: number
+            )
+        )
     }
 
     /// - Parameter address: of a live set; 0 makes the initializer fail.
@@ -127,7 +143,9 @@ struct RangeSet: Equatable, Sendable {
         edit { state in
             let none = RangeDirectory.Position(leaf: 0, index: 0)
             let all = RangeDirectory.Position(leaf: look()?.leafCount ?? 0, index: 0)
-            return replace(from: none, to: all, by: nil, nil, &state)
+            guard replace(from: none, to: all, by: nil, nil, &state) else { return false }
+            unsafe state.note(RangeJournal.Record(.clear, content.pointee.number))
+            return true
         }
     }
 
@@ -158,6 +176,7 @@ struct RangeSet: Equatable, Sendable {
             }
         }
         guard replace(from: first, to: last, by: whole, nil, &state) else { return false }
+        unsafe state.note(RangeJournal.Record(.add, content.pointee.number, start, end))
         if let hull, whole.start >= hull.start, whole.end <= hull.end { return true }
         unsafe content.pointee.registry.countGrowth()
         return true
@@ -175,13 +194,31 @@ struct RangeSet: Equatable, Sendable {
         let (left, right) = (directory.span(first), directory.spanBefore(last))
         let before = left.start < start ? RangeSpan(start: left.start, end: start) : nil
         let behind = right.end > end ? RangeSpan(start: end, end: right.end) : nil
-        return replace(
+        let isDone = replace(
             from: first,
             to: last,
             by: before ?? behind,
             before != nil ? behind : nil,
             &state
         )
+        if isDone {
+            unsafe state.note(RangeJournal.Record(.remove, content.pointee.number, start, end))
+        }
+        return isDone
+    }
+
+    /// Tells a new journal of the set, under the registry's lock.
+    func write(to journal: RangeJournal) {
+        let number = unsafe content.pointee.number
+        unsafe journal.append(content.pointee.owner, content.pointee.name, number)
+        guard let directory = look() else { return }
+        for place in 0..<directory.leafCount {
+            let leaf = directory.leaf(place)
+            for index in 0..<leaf.count {
+                let span = unsafe leaf.spans[index]
+                journal.append(RangeJournal.Record(.add, number, span.start, span.end))
+            }
+        }
     }
 
     /// Replaces the intervals from `first` up to, but not including, `last` by at most two others.
@@ -260,11 +297,15 @@ extension us_ranges_functions {
                         .opaque
                 }
             },
-            anonymous: { shared, bank, queue, number in
+            anonymous: { shared, bank, queue, number, isKept in
                 unsafe SharedObjects.with(shared) {
-                    unsafe $0.emptyRanges(
-                        of: .script(bank: Int(bank), queue: queue, number: number)
-                    )?.opaque
+                    let owner = SharedObjects.Owner.script(
+                        bank: Int(bank),
+                        queue: queue,
+                        number: number
+                    )
+                    return unsafe (isKept ? $0.makeRanges(of: owner) : $0.emptyRanges(of: owner))?
+                        .opaque
                 }
             },
             add: { unsafe RangeSet($0).add($1, $2) },

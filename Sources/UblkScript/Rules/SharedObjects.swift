@@ -39,10 +39,17 @@ final class SharedObjects: Sendable {
     ///   - reachBytes: how far the device may grow, whatever size it has when a script is loaded; 0: as far as its size
     ///     says then.
     ///   - cells: where the cells are, of ``CellTable/fileBytes``; nil: in memory of this process.
-    init(queues: Int, reachBytes: UInt64 = 0, cells: MappedFile? = nil) {
+    ///   - journal: of what was done to sets, which is done again, and of what will be; nil: none.
+    init(
+        queues: Int,
+        reachBytes: UInt64 = 0,
+        cells: MappedFile? = nil,
+        journal: RangeJournal? = nil
+    ) {
         self.cells = Mutex(CellTable(in: cells))
         ranges = RangeRegistry(queues: max(1, queues))
         self.reachBytes = reachBytes
+        if let journal { take(journal) }
     }
 
     deinit {
@@ -227,6 +234,11 @@ extension SharedObjects {
         }
     }
 
+    /// The set of that owner, made when there is none yet; nil when there are too many.
+    func makeRanges(of owner: Owner) -> RangeSet? {
+        others.withLock { $0.ownRanges[owner] ?? $0.makeRanges(of: owner, ranges) }
+    }
+
     /// A set without a name, empty, as every script starts with a new one; nil when there are too many or no memory.
     func emptyRanges(of owner: Owner) -> RangeSet? {
         others.withLock { others in
@@ -240,15 +252,22 @@ extension SharedObjects {
     /// - Parameters:
     ///   - rule: its number in the script.
     ///   - bank: ``Script/Options/bank`` of the script.
+    ///   - isKept: the set is there, with what has become of those bytes.
     /// - Returns: the set's address; nil when there is no memory.
-    func ruleRanges(_ rule: Int, bank: Int, offset: UInt64, length: UInt64) -> UInt? {
-        let owner = Owner.rule(bank: bank, number: rule)
-        let set = others.withLock { $0.ownRanges[owner] ?? $0.makeRanges(of: owner, ranges) }
-        guard let set, set.add(offset, length) else { return nil }
+    func ruleRanges(
+        _ rule: Int,
+        bank: Int,
+        offset: UInt64,
+        length: UInt64,
+        isKept: Bool = false
+    ) -> UInt? {
+        guard let set = makeRanges(of: .rule(bank: bank, number: rule)),
+            isKept || set.add(offset, length)
+        else { return nil }
         return set.address
     }
 
-    /// Empties the sets of ``ruleRanges(_:bank:offset:length:)`` before a script is loaded into that bank again.
+    /// Empties the sets of ``ruleRanges(_:bank:offset:length:isKept:)`` before a script is loaded into that bank again.
     ///
     /// - Returns: false when there is no memory.
     func clearRuleRanges(bank: Int) -> Bool {
@@ -266,7 +285,7 @@ extension SharedObjects.Others {
         of owner: SharedObjects.Owner,
         _ registry: RangeRegistry
     ) -> RangeSet? {
-        let set = registry.makeSet()
+        let set = registry.makeSet(of: owner)
         ownRanges[owner] = set
         return set
     }

@@ -43,7 +43,15 @@ extension Script {
                     line: raw.pointee.line,
                     origin: origin,
                     names: RuleNames(shared: shared, rule: number, bank: bank),
-                    makeRanges: { shared.ruleRanges(number, bank: bank, offset: $0, length: $1) }
+                    makeRanges: {
+                        shared.ruleRanges(
+                            number,
+                            bank: bank,
+                            offset: $0,
+                            length: $1,
+                            isKept: goesOn
+                        )
+                    }
                 )
                 result.rules.append(rule)
                 result.ruleTexts.append(

@@ -11,6 +11,8 @@ struct Script: ~Copyable {
     private let source: ScriptSource
     let shared: SharedObjects
     let bank: Int
+    /// See ``Options/goesOn``.
+    let goesOn: Bool
     /// Bits of ``IOOp``: the ops with a handler.
     let handlers: UInt32
 
@@ -81,6 +83,7 @@ struct Script: ~Copyable {
         self.source = source
         self.shared = shared
         bank = options.bank
+        goesOn = options.goesOn
         unsafe handlers = us_script_handlers(handle)
     }
 

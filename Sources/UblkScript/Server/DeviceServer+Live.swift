@@ -4,6 +4,8 @@ import Logging
 struct LiveObjects {
     /// Where the ``Cell``s are; nil: in memory of this process.
     var cells: MappedFile?
+    /// What is done to sets of ranges; nil: nobody needs to know.
+    var journal: RangeJournal?
     /// They are those of an earlier server.
     var goesOn = false
 }
@@ -17,7 +19,7 @@ extension DeviceServer {
     func openLive() throws(DeviceError) {
         guard plan.config.recovery != .off else { return }
         let (count, state) = (plan.ruleCount, request.state)
-        let (bytes, cells) = (RuleCounters.bytes(count: count), CellTable.fileBytes)
+        let bytes = RuleCounters.bytes(count: count)
         let path = state.countersPath(id, bank: plan.bank)
         let counters = found(path, bytes...bytes, identity(of: plan))
         if let counters {
@@ -27,26 +29,60 @@ extension DeviceServer {
             ruleCounters = try makeCounters(plan)
         }
         // Without the clock, which is with the counters, the times of marks mean nothing.
-        live.cells = counters == nil ? nil : found(state.cellsPath(id), cells, identity)
-        live.goesOn = live.cells != nil
-        if !live.goesOn {
-            noteLoss("counters, marks and the state begin anew", state.cellsPath(id))
-            live.cells = try make(state.cellsPath(id), cells.lowerBound, reach: cells.upperBound)
-        }
+        try openObjects(
+            cells: state.cellsPath(id),
+            journal: state.journalPath(id),
+            goesOn: counters != nil
+        )
         guard live.cells == nil else { return }
         logger.warning(
             """
-            \(state.path) is on a disk: what the rules have counted, what is switched off, marks and the state would \
-            be lost with this server
+            \(state.path) is on a disk: what the rules have counted, what is switched off, sets of ranges, marks and \
+            the state would be lost with this server
             """
         )
     }
 
+    private func openObjects(
+        cells: String,
+        journal: String,
+        goesOn: Bool
+    ) throws(DeviceError) {
+        let (cellBytes, journalBytes) = (CellTable.fileBytes, RangeJournal.fileBytes)
+        if goesOn, let cellFile = found(cells, cellBytes, identity),
+            let journalFile = found(journal, journalBytes, identity)
+        {
+            live = LiveObjects(
+                cells: cellFile,
+                journal: RangeJournal(journalFile, path: journal),
+                goesOn: true
+            )
+            return
+        }
+        noteLoss(
+            "sets of ranges, counters, marks and the state begin anew",
+            "\(cells) and \(journal)"
+        )
+        live.cells = try make(cells, cellBytes.lowerBound, reach: cellBytes.upperBound)
+        let file = try make(journal, journalBytes.lowerBound, reach: journalBytes.upperBound)
+        live.journal = file.map { RangeJournal($0, path: journal) }
+    }
+
     /// The scripts are loaded: what they have made of the objects is all there.
-    func sealLive() { live.cells?.belong(to: identity) }
+    func sealLive() {
+        guard !live.goesOn else { return }
+        live.cells?.belong(to: identity)
+        let owner = identity
+        contexts.first?.shared.ranges.edit { $0.journal?.belong(to: owner) }
+    }
 
     func makeShared() -> SharedObjects {
-        SharedObjects(queues: Int(info.queues), reachBytes: reachBytes, cells: live.cells)
+        SharedObjects(
+            queues: Int(info.queues),
+            reachBytes: reachBytes,
+            cells: live.cells,
+            journal: live.journal
+        )
     }
 
     /// New counters for a script's rules.
@@ -112,7 +148,9 @@ extension DeviceServer {
     }
 
     /// Whose the shared objects are: the device's.
-    private var identity: UInt64 { hash(Array("\(CellTable.layout) \(request.cookie)".utf8)) }
+    private var identity: UInt64 {
+        hash(Array("\(CellTable.layout) \(RangeJournal.layout) \(request.cookie)".utf8))
+    }
 
     /// What two plans have in common whose rules are the same, of this device.
     private func identity(of plan: LoadedScript.Plan) -> UInt64 {

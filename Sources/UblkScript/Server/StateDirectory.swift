@@ -35,6 +35,8 @@ struct StateDirectory: Sendable {
 
     /// The device's ``Cell``s.
     func cellsPath(_ id: DeviceID) -> String { "\(path)/\(id).cells" }
+    /// The device's ``RangeJournal``.
+    func journalPath(_ id: DeviceID) -> String { "\(path)/\(id).ranges" }
 
     private func scriptPaths(_ id: DeviceID) -> [String] {
         [scriptPath(id, bank: 0), scriptPath(id, bank: 1)]
@@ -143,7 +145,10 @@ struct StateDirectory: Sendable {
         let paths = [
             recordPath(id), socketPath(id), logPath(id), logPath(id) + ".1", markPath(id),
         ]
-        let live = [countersPath(id, bank: 0), countersPath(id, bank: 1), cellsPath(id)]
+        let live = [
+            countersPath(id, bank: 0), countersPath(id, bank: 1), cellsPath(id), journalPath(id),
+            RangeJournal.nextPath(journalPath(id)),
+        ]
         for path in paths + scriptPaths(id) + live { unsafe unlink(path) }
     }
 

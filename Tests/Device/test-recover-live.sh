@@ -184,7 +184,7 @@ t_sets_of_ranges_go_on() {
     rule { op = "read", range = { "4M", "8K" }, once = true, error = "ENOLINK" }
     function ctl() more:add("5M", "4K"):remove("3M", "4K") end
 LUA
-  add_device ranges --file disk.img recovery=reissue queues=2
+  add_device ranges --file disk.img recovery=reissue # one queue: a set without a name is its own
   ublk-script ctl "$id" ranges bad add 2M 4K
   ublk-script ctl "$id" edit
   fill "$dev" 1M 4096 77
@@ -235,6 +235,25 @@ t_a_device_that_is_paused_stays_so() {
   expect_read 3M ENOLINK
 }
 
+t_an_IO_that_is_held_is_held_again_with_reissue_and_counts_once() {
+  local reader
+  script holding <<'LUA'
+    device { size = "16M" }
+    rule { op = "read", range = { "1M", "4K" }, times = 1, hang = true, error = "ENODATA" }
+LUA
+  add_device holding --file disk.img recovery=reissue
+  (read_errno "$dev" 1M 4096 >read.part && mv read.part read) &
+  reader=$!
+  wait_until 10 holds 1
+  kill_server
+  recover
+  wait_until 10 holds 1
+  ublk-script ctl "$id" release
+  wait $reader
+  expect_equal "the IO that was held" "$(<read)" ENODATA
+  expect_read 1M ok
+}
+
 t_after_a_reload_the_rules_of_the_new_script_go_on() {
   add_counting wait
   expect_read 1M ENODATA
@@ -278,7 +297,7 @@ t_without_room_for_them_the_device_is_not_made() {
   mount -t tmpfs -o size=12k,mode=755 none "$state_directory"
   counting_script
   expect_status 1 ublk-script add counting.lua --file disk.img recovery=wait
-  expect_output "allocate $state_directory/" ".live" "ENOSPC" "make room in $state_directory"
+  expect_output "allocate $state_directory/0." "ENOSPC" "make room in $state_directory"
   no_leftovers
   [ ! -e disk.img ] || fail "disk.img was made"
 }

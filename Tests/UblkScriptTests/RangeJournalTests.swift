@@ -109,7 +109,9 @@ import Testing
         )
         // A byte of an edit.
         unsafe file.bytes.storeBytes(of: 7, toByteOffset: last - 32 + 8, as: UInt8.self)
-        #expect(Self.contents(try found().ranges(named: "a")) == [[0, 4096]])
+        let fourth = try found()
+        #expect(Self.contents(fourth.ranges(named: "a")) == [[0, 4096]])
+        withExtendedLifetime((second, third, fourth)) {}
     }
 
     @Test func `without room edits are done, and the journal is nobody's`() throws {

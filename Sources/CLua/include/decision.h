@@ -61,7 +61,7 @@ struct us_decision {
     uint64_t to_offset; /* US_OUTCOME_REDIRECT without segments: the whole IO, bytes */
     int32_t error;      /* US_OUTCOME_FAIL: a positive errno of the block layer's */
     uint8_t outcome;    /* enum us_outcome */
-    uint8_t hangs;      /* hold it (after the delay) before the outcome */
+    uint8_t hangs;      /* not 0: hold it (after the delay) before the outcome; RuleSet.swift knows whose it is */
     uint8_t is_relative; /* US_OUTCOME_REDIRECT: to_offset is a distance, modulo 2^64 */
     uint8_t has_data;    /* US_OUTCOME_DONE: with data, for a read */
     uint8_t ignores_fua; /* a write marked FUA is stored as any other */

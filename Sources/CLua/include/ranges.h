@@ -16,8 +16,9 @@ struct us_ranges_functions {
     /* The set of that name (1 to US_NAME_BYTES_MAX bytes), made empty when there is none yet. NULL: over
      * US_OBJECTS_MAX. */
     struct us_ranges *(*named)(struct us_shared *shared, const char *name, size_t length);
-    /* The nth without a name of the script of that queue, empty, or with what it has (is_kept). A reload takes those of the other bank, so that the
-     * running script keeps its own until the next one. NULL: no memory, or over US_OBJECTS_MAX. */
+    /* The nth without a name of the script of that queue, empty, or with what it has (is_kept). A reload takes those of
+     * the other bank, so that the running script keeps its own until the next one. NULL: no memory, or over
+     * US_OBJECTS_MAX. */
     struct us_ranges *(*anonymous)(
         struct us_shared *shared, uint32_t bank, uint32_t queue, uint32_t number, bool is_kept);
     /* offset + length must not overflow (checked: false). False: no memory, or over US_INTERVALS_MAX; the set is as it

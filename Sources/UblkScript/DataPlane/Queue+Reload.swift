@@ -94,6 +94,8 @@ extension Queue where Transport: ~Copyable {
             case .asking: requests[tag].isOrphaned = true
             case .delayed, .held, .transferring:
                 requests[tag].heals = new.rules.heals(of: rules, requests[tag].heals)
+                // The new rules have other numbers, and have not counted it.
+                if requests[tag].decision.hangs != 0 { requests[tag].decision.hangs = 1 }
             default: continue
             }
         }

@@ -295,9 +295,16 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         guard request.decision.hangs != 0, request.waited < .forHang else { return false }
         request.waited = .forHang
         requests.move(tag, from: .serving, to: .held)
+        noteHang(tag, begins: true)
         let limit = request.decision.hang_ns
         if limit != 0 { timers.push(tag, deadline: transport.now.advanced(byNanoseconds: limit)) }
         return true
+    }
+
+    /// Has the next server of the device know of it: it may get the IO again.
+    private func noteHang(_ tag: Tag, begins: Bool) {
+        guard let rule = RuleSet.ruleOfHang(requests[tag].decision.hangs) else { return }
+        rules.counters.hold(rule, begins)
     }
 
     private mutating func timerFired(_ tag: Tag) {
@@ -310,7 +317,9 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
         timers.remove(tag)
         switch requests[tag].state {
         case .delayed: requests.move(tag, from: .delayed, to: .serving)
-        case .held: requests.move(tag, from: .held, to: .serving)
+        case .held:
+            requests.move(tag, from: .held, to: .serving)
+            noteHang(tag, begins: false)
         case .paused: requests.move(tag, from: .paused, to: .serving)
         default: preconditionFailure("a tag is let go that does not wait")
         }

@@ -81,7 +81,7 @@ final class RangeJournal: @unchecked Sendable {
         case nil where name.isEmpty: append(Record(.anonymous, set))
         case nil:
             var name = name
-            unsafe name.withUTF8 {
+            name.withUTF8 {
                 unsafe append(Record(.named, set, UInt64($0.count)), UnsafeRawBufferPointer($0))
             }
         }
@@ -167,8 +167,8 @@ final class RangeJournal: @unchecked Sendable {
 
     // MARK: Reading
 
-    /// Calls `body` with each record and the text that belongs to it, until it returns false, or up to the last one that
-    /// is complete; the next record goes behind it.
+    /// Calls `body` with each record and the text that belongs to it, until it returns false, or up to the last one
+    /// that is complete; the next record goes behind it.
     func replay(_ body: (Record, String) -> Bool) {
         while end + Self.recordBytes <= file.count {
             let place = unsafe file.bytes + end

@@ -15,6 +15,8 @@ final class RuleCounters: Sendable {
         let acted = Atomic<UInt64>(0)
         /// Bits of ``Hold``; 0: the rule is on.
         let holds = Atomic<UInt8>(0)
+        /// Number of IOs among ``acted`` that the rule holds, see ``RuleSet/ruleOfHang(_:)``; modulo 65,536.
+        let held = Atomic<UInt16>(0)
         /// Number of further matching IOs that belong to the current run.
         let running = Atomic<UInt32>(0)
         /// Nanoseconds on the device's clock at which the current stall ends.
@@ -36,7 +38,7 @@ final class RuleCounters: Sendable {
     private static let headBytes = 64
 
     /// Another number whenever ``Head`` or ``Entry`` mean something else.
-    static let layout = 1
+    static let layout = 2
 
     /// Bytes of the counters of that many rules.
     static func bytes(count: Int) -> Int { headBytes + count * MemoryLayout<Entry>.stride }
@@ -52,8 +54,8 @@ final class RuleCounters: Sendable {
     private let start: Atomic<UInt64>
 
     /// - Parameters:
-    ///   - file: where they are kept, of ``bytes(count:)`` bytes: zeroes, or the counters of as many rules, which go on;
-    ///     nil: in memory of this process.
+    ///   - file: where they are kept, of ``bytes(count:)`` bytes: zeroes, or the counters of as many rules, which go
+    ///     on; nil: in memory of this process.
     ///   - predecessor: the counters of the script that runs now, whose device clock goes on; nil: none.
     init(count: Int, in file: MappedFile? = nil, after predecessor: RuleCounters? = nil) {
         self.count = count
@@ -206,6 +208,31 @@ final class RuleCounters: Sendable {
     func acted(_ index: Int) -> UInt64 {
         precondition(index < count)
         return unsafe entries[index].acted.load(ordering: .relaxed)
+    }
+
+    /// Counts an IO that the rule holds from now on, or no longer.
+    func hold(_ index: Int, _ holds: Bool) {
+        precondition(index < count)
+        if holds {
+            unsafe entries[index].held.wrappingAdd(1, ordering: .relaxed)
+        } else {
+            unsafe entries[index].held.wrappingSubtract(1, ordering: .relaxed)
+        }
+    }
+
+    /// The server that held IOs is dead, and they are gone.
+    ///
+    /// - Parameter comeAgain: the next one gets them again, so that they have not been counted yet.
+    func forgetHeld(comeAgain: Bool) {
+        for index in 0..<count {
+            let held = UInt64(unsafe entries[index].held.exchange(0, ordering: .relaxed))
+            guard comeAgain, held > 0 else { continue }
+            let acted = unsafe entries[index].acted.load(ordering: .relaxed)
+            unsafe entries[index].acted.store(acted - min(acted, held), ordering: .relaxed)
+            // 0 when nobody asks.
+            let fitting = unsafe entries[index].fitting.load(ordering: .relaxed)
+            unsafe entries[index].fitting.store(fitting - min(fitting, held), ordering: .relaxed)
+        }
     }
 
     /// The end of the rule's stall, nanoseconds on the device's clock.

@@ -64,6 +64,9 @@ struct RuleSet: ~Copyable {
         var healBit: UInt64 = 1
         for (index, rule) in list.enumerated() {
             unsafe (rules + index).initialize(to: rule)
+            if rule.decision.hangs != 0 {
+                unsafe rules[index].decision.hangs = Self.hangs(index, rule)
+            }
             if rule.heals {
                 unsafe rules[index].healBit = healBit
                 healBit &<<= 1
@@ -86,6 +89,16 @@ struct RuleSet: ~Copyable {
         unsafe servers.initialize(repeating: RuleService.Server(), count: max(1, serverCount))
         unsafe index = RuleIndex(rules, count: count, shared: shared)
     }
+
+    /// A rule's `hangs` of a decision: which rule it is, so that the IO path need not note that.
+    ///
+    /// 1, as of a handler, where that does not fit; or with `run`, whose IOs do not each count for `nth` and `every`.
+    private static func hangs(_ index: Int, _ rule: Rule) -> UInt8 {
+        rule.run > 1 ? 1 : UInt8(exactly: index + 2) ?? 1
+    }
+
+    /// The rule whose decision has that `hangs`; nil: a handler, or it does not say.
+    static func ruleOfHang(_ hangs: UInt8) -> Int? { hangs > 1 ? Int(hangs) - 2 : nil }
 
     deinit {
         unsafe rules.deallocate()

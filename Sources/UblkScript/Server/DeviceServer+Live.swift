@@ -24,6 +24,7 @@ extension DeviceServer {
         let counters = found(path, bytes...bytes, identity(of: plan))
         if let counters {
             ruleCounters = RuleCounters(count: count, in: counters)
+            ruleCounters.forgetHeld(comeAgain: plan.config.recovery == .reissue)
         } else {
             noteLoss("the rules count from 0, and all are on", path)
             ruleCounters = try makeCounters(plan)

@@ -6,13 +6,13 @@ import SystemPackage
 /// A file in memory (tmpfs) whose bytes are memory of this process, and outlive it.
 ///
 /// A store to it is a store to memory, no system call; whoever maps the file next finds what was stored before the
-/// process was killed. All of it is allocated when it is made, and what it grows by before it is used: a filesystem that
-/// is full is an error then, not a SIGBUS later. A file on a disk would have the process wait for that disk whenever a
-/// page has been written back, so it is refused. Any thread.
+/// process was killed. All of it is allocated when it is made, and what it grows by before it is used: a filesystem
+/// that is full is an error then, not a SIGBUS later. A file on a disk would have the process wait for that disk
+/// whenever a page has been written back, so it is refused. Any thread.
 @safe
 final class MappedFile: Sendable {
-    // Safety: `reach` addresses, mapped as long as this object lives; the file has the first `count` of them, and nobody
-    // makes it shorter.
+    // Safety: `reach` addresses, mapped as long as this object lives; the file has the first `count` of them, and
+    // nobody makes it shorter.
     nonisolated(unsafe) let bytes: UnsafeMutableRawPointer
     private let reach: Int
     private let size: Atomic<Int>

@@ -159,7 +159,7 @@ struct JSONDocumentTests {
         (full.story, full.nodeProblem) = ("deleted", "no block device")
         full.recordFormat = 3
         (full.recovery, full.nextStep) = ("wait", "ublk-script recover 0")
-        (full.restarts, full.isShared) = (true, true)
+        (full.restarts, full.isShared, full.ownerUID) = (true, true, 1001)
         (full.scriptErrors, full.backingErrors, full.drainedIOs, full.unsupportedIOs) = (1, 1, 1, 1)
         (full.copyErrors, full.dataReason) = (1, "because")
         full.details = details

@@ -214,8 +214,41 @@ import struct SystemPackage.Errno
         }
     }
 
+    @Test func `a user has a folder of his own, where his login says or in run`() {
+        let own = StateDirectory.of(1001, runtimeFolder: "/home/bob/run")
+        #expect(own.path == "/home/bob/run/ublk-script")
+        for folder in [nil, "", "run"] {
+            let state = StateDirectory.of(1001, runtimeFolder: folder)
+            #expect(state.path == "/run/user/1001/ublk-script" && state.isPrivate)
+        }
+        #expect(!StateDirectory.of(0, runtimeFolder: "/home/bob/run").isPrivate)
+    }
+
+    @Test func `a user's folder is his alone, and is not used otherwise`() throws {
+        let own = StateDirectory(path: scratch.file("own"), isPrivate: true)
+        try own.check()
+        try own.create()
+        var status = stat()
+        #expect(unsafe stat(own.path, &status) == 0)
+        #expect(status.st_mode & 0o777 == 0o700)
+        for mode: mode_t in [0o755, 0o710, 0o701, 0o720] {
+            unsafe chmod(own.path, mode)
+            #expect { try own.create() } throws: {
+                "\($0)".contains("\(own.path) is not used") && "\($0)".contains("XDG_RUNTIME_DIR")
+            }
+        }
+        unsafe chmod(own.path, 0o700)
+        try own.check()
+        let nowhere = StateDirectory(path: scratch.file("no/where"), isPrivate: true)
+        #expect { try nowhere.create() } throws: {
+            "\($0)".contains("(ENOENT)") && "\($0)".contains("set XDG_RUNTIME_DIR")
+        }
+        guard unsafe chown(own.path, 65534, 65534) == 0 else { return }
+        #expect(throws: DeviceError.self) { try own.check() }
+    }
+
     @Test func `names carry the number`() {
-        let standard = StateDirectory.standard
+        let standard = StateDirectory.of(0, runtimeFolder: nil)
         #expect(standard.recordPath(DeviceID(7)) == "/run/ublk-script/7.json")
         #expect(standard.socketPath(DeviceID(7)) == "/run/ublk-script/7.sock")
         #expect(standard.logPath(DeviceID(7)) == "/run/ublk-script/7.log")

@@ -26,6 +26,8 @@ struct DeviceListing: Encodable {
     var recovery: String?
     /// Another server is started when one dies.
     var restarts: Bool?
+    /// The user without root whose device it is; nil: it is root's.
+    var ownerUID: UInt32?
     /// The commands that are left for a device without a server; nil: it has one, or is not ours.
     var nextStep: String?
     /// `on` or `off`; nil when the server was not asked.
@@ -75,6 +77,7 @@ struct DeviceListing: Encodable {
         let mode = DeviceConfig.Recovery(info.features)
         recovery = mode == .off ? nil : mode.rawValue
         restarts = record?.restarts
+        ownerUID = info.ownerOtherThanRoot
         state = (isOrphan && info.state == .live ? mode.stateWithoutServer : info.state).name
         if isOrphan, let record, RecoveredDevice.refusal(record, info, server: nil) == nil {
             nextStep = "ublk-script recover \(id), or ublk-script del \(id)"
@@ -138,7 +141,7 @@ struct DeviceListing: Encodable {
     private enum CodingKeys: String, CodingKey {
         case path, id, state, queues, depth, maxIOBytes, serverPID, features, sizeBytes
         case logicalBlockBytes, script, backing, file, seed, recovery, nextStep, faults, remark
-        case isSilent, restarts, isShared
+        case isSilent, restarts, isShared, ownerUID
         case story, nodeProblem
         case scriptErrors, backingErrors, drainedIOs, unsupportedIOs, copyErrors
         case isRecordDamaged, recordFormat, data, dataReason, details
@@ -152,10 +155,13 @@ struct DeviceListing: Encodable {
             ? "(its record is damaged)"
             : recordFormat.map { "(a newer ublk-script made it: its record is of format \($0))" }
         let owner =
-            unread ?? story ?? script.map { "script \($0)" } ?? "(not made by ublk-script)"
+            unread ?? story ?? script.map { "script \($0)" }
+            ?? (ownerUID.map { "(not made here, but by \(UserName.text($0)))" }
+                ?? "(not made by ublk-script)")
         var lines = [
             "dev id \(id) queues \(queues) depth \(depth) block size \(logicalBlockBytes ?? 0)"
                 + " max io \(Quantity.text(bytes: UInt64(maxIOBytes))) server pid \(serverPID)"
+                + (ownerUID.map { " owner \(UserName.text($0))" } ?? "")
         ]
         if let backing, let seed {
             lines.append(

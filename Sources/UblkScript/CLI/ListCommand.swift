@@ -36,6 +36,7 @@ struct ListCommand: ParsableCommand {
             throw ValidationError("device \(twice) is named twice")
         }
         var listings: [DeviceListing] = []
+        var others: [DeviceID] = []
         let state = try ServerClient.state()
         do {
             let control = try ControlDevice()
@@ -58,7 +59,8 @@ struct ListCommand: ParsableCommand {
                 } catch {
                     // Deleted since the ids were listed.
                     if wanted.isEmpty, error.errno == .operationNotSupportedByDevice { continue }
-                    throw error
+                    guard wanted.isEmpty, error.isOutOfReach else { throw error }
+                    others.append(id)
                 }
             }
         } catch { throw Failure(error) }
@@ -67,6 +69,9 @@ struct ListCommand: ParsableCommand {
         } else {
             for listing in listings { Output.line(listing.text) }
         }
+        guard !others.isEmpty else { return }
+        let names = others.map(\.description).joined(separator: ", ")
+        Output.error("there are devices that are not yours, which root may list: \(names)")
     }
 
     /// The ids of all devices, and of deleted ones that are still in use.

@@ -21,7 +21,7 @@ struct UblkScript: ParsableCommand {
             WaitCommand.self, StatsCommand.self, FeaturesCommand.self,
             CheckCommand.self,
             SimulateCommand.self, FaultsCommand.self, ServeCommand.self, ServeAgainCommand.self,
-            RawCommand.self,
+            RawCommand.self, GiveNodeCommand.self,
         ]
     )
 

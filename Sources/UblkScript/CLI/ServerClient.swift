@@ -30,6 +30,14 @@ struct ServerClient {
         let info: DeviceInfo
         do { info = try ControlDevice().info(of: id) } catch { throw Failure(error) }
         if DeviceUsers.isDeleted(id, info) { throw Failure(descriptionOfDeleted(id)) }
+        if let owner = info.ownerOtherThanRoot, owner != geteuid() {
+            throw Failure(
+                """
+                device \(id) is \(UserName.text(owner))'s, and what there is to know of it is in a folder of his: give \
+                the command as that user, or ublk-script del \(id) --without-record as root
+                """
+            )
+        }
         throw Failure(
             """
             device \(id) was not made by ublk-script (no \(state.recordPath(id))): use the tool that made it, \

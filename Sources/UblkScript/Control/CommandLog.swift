@@ -78,6 +78,7 @@ struct NotedAccess: DriverAccess {
     }
 
     func checkNode(_ path: String) throws(DeviceNode.Problem) { try access.checkNode(path) }
+    func mayUse(_ path: String) -> Bool { access.mayUse(path) }
     func hasDisk(_ device: DeviceID) -> Bool { access.hasDisk(device) }
     func isDiskBusy(_ device: DeviceID) -> Bool { access.isDiskBusy(device) }
     func scanPartitions(_ device: DeviceID) throws(Errno) { try access.scanPartitions(device) }

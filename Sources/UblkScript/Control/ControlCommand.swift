@@ -17,8 +17,9 @@ struct ControlCommand: Sendable, Equatable {
         case deleteDevice = "DEL_DEV_ASYNC"
         case startRecovery = "START_USER_RECOVERY"
         case endRecovery = "END_USER_RECOVERY"
-        // What only other programs give; tests do what they do.
+        /// For devices of users without root (``NodePathControl``), and as other programs give it.
         case deleteDeviceAndWait = "DEL_DEV"
+        // What only other programs give; tests do what they do.
         case updateSize = "UPDATE_SIZE"
         case quiesceDevice = "QUIESCE_DEV"
         case tryStopDevice = "TRY_STOP_DEV"
@@ -50,7 +51,7 @@ struct ControlCommand: Sendable, Equatable {
     let device: DeviceID?
     /// One inline argument: the server's pid, a queue's number.
     var data: UInt64 = 0
-    /// Bytes of the payload that are a path (GET_DEV_INFO2), including its NUL.
+    /// Bytes of the payload that are a path (GET_DEV_INFO2, ``NodePathControl``), including its NUL.
     var pathLength: UInt16 = 0
 
     /// The 32 bytes at offset 48 of the SQE.

@@ -22,7 +22,7 @@ struct ControlDevice: LockFreeQueries {
     init(_ transport: any ControlTransport) { self.transport = transport }
 
     /// Opens `/dev/ublk-control`.
-    init() throws(DeviceError) { transport = try DriverControl() }
+    init() throws(DeviceError) { transport = try KernelDriver().control() }
 
     /// Adds a device and answers what the driver made of it: unknown flags are gone, queues are
     /// capped at the CPUs.

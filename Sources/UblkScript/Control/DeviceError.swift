@@ -26,6 +26,12 @@ enum DeviceError: Error, Equatable {
         if case .command(_, _, let errno) = self { return errno }
         return nil
     }
+
+    /// The device is root's or another user's; or one of a user without root that was deleted, so that its node, which
+    /// decides that, is gone.
+    var isOutOfReach: Bool {
+        [.notPermitted, .permissionDenied, .noSuchFileOrDirectory].contains(errno)
+    }
 }
 
 extension DeviceError: CustomStringConvertible {
@@ -37,7 +43,10 @@ extension DeviceError: CustomStringConvertible {
             Load it with: modprobe ublk_drv   (CONFIG_BLK_DEV_UBLK; without it use scripts/vm)
             """
         case .noPermission:
-            "/dev/ublk-control may not be opened: this needs root. Run it with sudo."
+            """
+            /dev/ublk-control may not be opened: this needs root. Run it with sudo; for a device of your own without \
+            root, be in the group that may open it. See docs/operating.md (man ublk-script-operating)
+            """
         case .noUring(let errno) where errno == .noFunction || errno == .notPermitted:
             """
             io_uring cannot be used (\(errno.name)): the kernel or a sandbox switched it off.
@@ -81,6 +90,11 @@ extension DeviceError: CustomStringConvertible {
             return """
                 ADD_DEV: the driver's limit of devices is reached (EACCES).
                 See: cat /sys/module/ublk_drv/parameters/ublks_max
+                """
+        case (let kind, .permissionDenied) where kind != .setParams:
+            return """
+                \(kind.rawValue) of device \(name) is refused (EACCES): it is another user's, whose node \
+                /dev/ublkc\(name) you may not use. He and root may
                 """
         case (.addDevice, .notPermitted), (_, .notPermitted):
             return "\(kind.rawValue) of device \(name) is not permitted: this needs root"

@@ -13,6 +13,8 @@ protocol DriverAccess: Sendable {
     func openCharacterDevice(_ device: DeviceID) throws(Errno) -> Int32
     /// Holds the node of that path against what the driver calls so.
     func checkNode(_ path: String) throws(DeviceNode.Problem)
+    /// Whether this process may read and write the node of that path.
+    func mayUse(_ path: String) -> Bool
     /// Whether the system has the disk; true when nothing tells.
     func hasDisk(_ device: DeviceID) -> Bool
     /// Whether reads or writes of the disk are under way; false when nothing tells.
@@ -25,7 +27,9 @@ protocol DriverAccess: Sendable {
 
 /// The kernel's ublk driver.
 struct KernelDriver: DriverAccess {
-    func control() throws(DeviceError) -> any ControlTransport { try DriverControl() }
+    func control() throws(DeviceError) -> any ControlTransport {
+        NodePathControl(try DriverControl())
+    }
 
     func presentIDs() -> [DeviceID] {
         DirectoryListing.names("/sys/class/ublk-char")
@@ -40,6 +44,8 @@ struct KernelDriver: DriverAccess {
     }
 
     func checkNode(_ path: String) throws(DeviceNode.Problem) { try DeviceNode.check(path) }
+
+    func mayUse(_ path: String) -> Bool { unsafe access(path, R_OK | W_OK) == 0 }
 
     func hasDisk(_ device: DeviceID) -> Bool {
         unsafe access("/sys/block", F_OK) != 0 || access("/sys/block/ublkb\(device)", F_OK) == 0

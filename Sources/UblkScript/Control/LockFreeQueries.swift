@@ -24,7 +24,7 @@ struct DriverQueries: LockFreeQueries {
     init(_ transport: any ControlTransport) { self.transport = transport }
 
     /// Opens `/dev/ublk-control`.
-    init() throws(DeviceError) { transport = try DriverControl() }
+    init() throws(DeviceError) { transport = try KernelDriver().control() }
 }
 
 extension LockFreeQueries {
@@ -45,7 +45,7 @@ extension LockFreeQueries {
     /// As ``info(of:)``, for devices of other users: names the character device, whose permissions
     /// decide.
     func infoByPath(of device: DeviceID) throws(DeviceError) -> DeviceInfo {
-        let path = Array(device.characterPath.utf8) + [0]
+        let path = device.characterPathBytes
         var payload = path + Bytes.of(ublk_dev_info())
         var command = ControlCommand(kind: .getDeviceInfo2, device: device)
         command.pathLength = UInt16(path.count)

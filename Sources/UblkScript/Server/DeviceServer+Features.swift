@@ -11,7 +11,11 @@ extension DeviceServer {
         // scan's reads neither hang nor count.
         var useful: Features = [.noAutoPartitionScan]
         if recovery != .off { useful.insert(.quiesce) }
-        let needed = recovery.features.union(data.mode.features)
+        var needed = recovery.features.union(data.mode.features)
+        if !platform.isAdministrator {
+            try checkUnprivileged()
+            needed.insert(.unprivilegedDevice)
+        }
         var wanted = DeviceInfo(
             id: request.id,
             queues: plan.config.queues,
@@ -21,5 +25,26 @@ extension DeviceServer {
         )
         wanted.cookie = request.cookie
         return wanted
+    }
+
+    /// Refuses what the driver has for root only: it would leave recovery out without a word, and answer EINVAL to the
+    /// others.
+    private func checkUnprivileged() throws(DeviceError) {
+        if plan.config.recovery != .off {
+            throw .unsupported(
+                """
+                recovery = "\(plan.config.recovery.rawValue)" needs root: to users the driver gives no device that \
+                outlives its server. Leave it out (recovery=off), or run this with sudo
+                """
+            )
+        }
+        guard !data.mode.serverCopies else {
+            throw .unsupported(
+                """
+                data = "\(data.mode.rawValue)" needs root: for users the driver copies all data itself. \
+                data = "copy" and "need_get_data" are left, or run this with sudo
+                """
+            )
+        }
     }
 }

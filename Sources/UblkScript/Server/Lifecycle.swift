@@ -19,7 +19,7 @@ final class Lifecycle {
     enum Step: Int, CaseIterable, Comparable, Sendable {
         /// ADD_DEV gave a number; undone by DEL_DEV. Recovering: the driver has noticed that the server is dead.
         case device
-        /// The driver granted what it was asked for.
+        /// The driver granted what it was asked for; a user without root was given `/dev/ublkcN`.
         case grant
         /// The device owns the file names of its number in the state directory; undone by removing all these files,
         /// which the steps log, record and socket make.
@@ -127,7 +127,9 @@ final class Lifecycle {
         case .device:
             guard let recovered else { return try add(host) }
             try find(recovered, host)
-        case .grant: try checkGrant()
+        case .grant:
+            if isOfUser { try newDevice.waitForOwnNode(of: id) }
+            try checkGrant()
         case .names:
             try state.create()
             if recovered == nil { state.removeMark(of: id) }
@@ -148,7 +150,7 @@ final class Lifecycle {
             recovered.mark?.remove()
         case .faults: host.armFaults()
         case .nodes:
-            try newDevice.waitForNodes(of: id)
+            try newDevice.waitForNodes(of: id, own: isOfUser)
             info = try driver.info(of: id)
         }
     }
@@ -185,6 +187,9 @@ final class Lifecycle {
         asked = try host.wanted(of: info.features)
     }
 
+    /// The device is that of a user without root.
+    private var isOfUser: Bool { info.features.contains(.unprivilegedDevice) }
+
     private func checkGrant() throws(DeviceError) {
         guard info.features.isSuperset(of: asked.features), info.depth == asked.depth,
             info.maxIOBytes == asked.maxIOBytes
@@ -201,8 +206,9 @@ final class Lifecycle {
     ///
     /// The scan's reads must be over before faults are armed: rules could make them hang, and they would count.
     private func start(_ host: any LifecycleHost) throws(DeviceError) {
-        let driverScans = !info.features.contains(.noAutoPartitionScan)
-        let scans = !driverScans && host.scansPartitions
+        // Nobody scans a user's disk: the kernel does not by itself, and BLKRRPART is for root.
+        let driverScans = !info.features.contains(.noAutoPartitionScan) && !isOfUser
+        let scans = !driverScans && host.scansPartitions && !isOfUser
         let remark = try outside.start(id, scans: scans, progress: { host.servedIOs })
         if !remark.isEmpty { host.note(remark) }
         guard driverScans else { return }

@@ -37,6 +37,40 @@ struct NewDevice {
         return .unsupported("device \(id) is \(story): wait for that, or choose another -n")
     }
 
+    /// Waits, up to 3 s, until a user may use the node of his device, which the kernel makes root's.
+    ///
+    /// Until then the driver takes no command for the device, not even DEL_DEV.
+    func waitForOwnNode(of device: DeviceID) throws(DeviceError) {
+        let path = device.characterPath
+        guard !comesToBeUsable(path) else { return }
+        var why = notGiven(device, path)
+        do throws(DeviceNode.Problem) { try access.checkNode(path) } catch {
+            why = "device \(device): \(error)"
+        }
+        throw .unsupported(
+            """
+            \(why)
+            The device is left behind, as whoever cannot use that node cannot delete it: \
+            sudo ublk-script del \(device) --without-record
+            """
+        )
+    }
+
+    private func comesToBeUsable(_ path: String) -> Bool {
+        for round in 0..<Self.rounds {
+            if round > 0 { clock.pause(Self.pauseMilliseconds) }
+            if access.mayUse(path) { return true }
+        }
+        return false
+    }
+
+    private func notGiven(_ device: DeviceID, _ path: String) -> String {
+        """
+        device \(device): the kernel makes \(path) root's, and nobody has given it to you within 3 s. That is for udev, \
+        with a rule that runs ublk-script give-node: see docs/operating.md (man ublk-script-operating)
+        """
+    }
+
     func setParams(_ params: DeviceParams, of device: DeviceID) throws(DeviceError) {
         try ControlDevice(access.control()).setParams(params, of: device)
     }
@@ -62,11 +96,14 @@ struct NewDevice {
     ///
     /// The kernel makes them before START_DEV ends; a program that makes them may be later. Any other file in their
     /// place would accept writes that never reach the device.
-    func waitForNodes(of device: DeviceID) throws(DeviceError) {
+    ///
+    /// - Parameter own: the disk's has to be usable for this process, too, as it may not be for a user without root.
+    func waitForNodes(of device: DeviceID, own: Bool) throws(DeviceError) {
         for round in 0... {
             do throws(DeviceNode.Problem) {
                 try access.checkNode(device.blockPath)
-                return try access.checkNode(device.characterPath)
+                try access.checkNode(device.characterPath)
+                break
             } catch {
                 if case .missing = error, round < Self.rounds {
                     clock.pause(Self.pauseMilliseconds)
@@ -74,6 +111,9 @@ struct NewDevice {
                 }
                 throw .unsupported("device \(device): \(error)")
             }
+        }
+        guard !own || comesToBeUsable(device.blockPath) else {
+            throw .unsupported(notGiven(device, device.blockPath))
         }
     }
 }

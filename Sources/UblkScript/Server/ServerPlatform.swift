@@ -16,6 +16,8 @@ struct ServerPlatform {
     var availableMemory: () -> UInt64? = { LockedMemory.availableBytes }
     /// Whether an open file is on a filesystem in memory.
     var isInMemory = MappedFile.isInMemory
+    /// The driver lets this process make devices of root's.
+    var isAdministrator = Privilege.isAdministrator
     /// As `uname -r` prints it.
     var kernelRelease = KernelFlaw.runningRelease
 }

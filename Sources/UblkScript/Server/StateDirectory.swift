@@ -5,15 +5,32 @@ import SystemPackage
 /// `/run/ublk-script`: the record, script, rules' counters, shared objects, control socket and log of each device, and the
 /// mark of a recovery.
 ///
+/// A user without root has a folder of his own for his devices, which nobody else can look into.
+///
 /// The record marks ownership: a device without one is not ours. It is written under a temporary name and renamed, so
 /// that readers never see half of it. The script is written before the record that names it.
 ///
 /// Records decide which processes and devices root kills and deletes, so the folder is used only while nobody else can
 /// write to it (``check()``), and its files are never opened through a symbolic link. Any thread.
 struct StateDirectory: Sendable {
-    static let standard = StateDirectory(path: "/run/ublk-script")
+    static let standard = of(
+        geteuid(),
+        runtimeFolder: unsafe getenv("XDG_RUNTIME_DIR").map { unsafe String(cString: $0) }
+    )
 
     let path: String
+    /// It is a user's own: nobody else may read it either.
+    var isPrivate = false
+
+    /// The folder of a user's devices.
+    ///
+    /// - Parameter runtimeFolder: `XDG_RUNTIME_DIR`, which a login sets.
+    static func of(_ user: uid_t, runtimeFolder: String?) -> StateDirectory {
+        guard user != 0 else { return StateDirectory(path: "/run/ublk-script") }
+        let isGiven = runtimeFolder?.hasPrefix("/") ?? false
+        let folder = isGiven ? runtimeFolder ?? "" : "/run/user/\(user)"
+        return StateDirectory(path: folder + "/ublk-script", isPrivate: true)
+    }
 
     func recordPath(_ id: DeviceID) -> String { "\(path)/\(id).json" }
     func socketPath(_ id: DeviceID) -> String { "\(path)/\(id).sock" }
@@ -44,16 +61,25 @@ struct StateDirectory: Sendable {
 
     /// Makes the folder unless it exists, and checks it.
     func create() throws(DeviceError) {
-        guard unsafe mkdir(path, 0o755) == 0 || Glibc.errno == EEXIST else {
-            throw .system(call: "mkdir", path: path, Errno(rawValue: Glibc.errno))
+        guard unsafe mkdir(path, isPrivate ? 0o700 : 0o755) == 0 || Glibc.errno == EEXIST else {
+            let errno = Errno(rawValue: Glibc.errno)
+            guard isPrivate else { throw .system(call: "mkdir", path: path, errno) }
+            throw .unsupported(
+                """
+                mkdir \(path): \(errno) (\(errno.name)). What there is to know of your devices is kept there: a login \
+                makes /run/user/\(geteuid()); without one, set XDG_RUNTIME_DIR to a folder that is yours alone
+                """
+            )
         }
         try check()
     }
 
-    /// Refuses a folder that anybody but root and the caller may write to; a missing one is fine.
+    /// Refuses a folder that anybody but root and the caller may write to, and a user's that others may read; a missing
+    /// one is fine.
     func check() throws(DeviceError) {
         var status = stat()
         guard unsafe lstat(path, &status) == 0 else { return }
+        guard !isPrivate else { return try checkPrivate(status) }
         let isFolder = status.st_mode & S_IFMT == S_IFDIR
         let isOwn = status.st_uid == 0 || status.st_uid == geteuid()
         guard isFolder, isOwn, status.st_mode & (S_IWGRP | S_IWOTH) == 0 else {
@@ -63,6 +89,20 @@ struct StateDirectory: Sendable {
                 \(path) is not used: it has to be a folder of root's that nobody else may write to\
                  (\(isFolder ? "a folder" : "no folder"), owner \(status.st_uid), mode \(mode)).
                 Find out who made it, and take it away or mend it: chown root \(path); chmod 755 \(path)
+                """
+            )
+        }
+    }
+
+    private func checkPrivate(_ status: stat) throws(DeviceError) {
+        let isFolder = status.st_mode & S_IFMT == S_IFDIR
+        guard isFolder, status.st_uid == geteuid(), status.st_mode & 0o077 == 0 else {
+            let mode = String(status.st_mode & 0o7777, radix: 8)
+            throw .unsupported(
+                """
+                \(path) is not used: it has to be a folder of yours that nobody else may look into\
+                 (\(isFolder ? "a folder" : "no folder"), owner \(status.st_uid), mode \(mode)).
+                Take it away or mend it (chmod 700 \(path)), or set XDG_RUNTIME_DIR to a folder that is yours alone
                 """
             )
         }

@@ -44,6 +44,11 @@ struct DeviceInfo: Sendable, Equatable {
     var ownerUID: UInt32 = 0
     var ownerGID: UInt32 = 0
 
+    /// The user whose device it is, when it was added without root.
+    var ownerOtherThanRoot: UInt32? {
+        features.contains(.unprivilegedDevice) ? ownerUID : nil
+    }
+
     /// The most a queue may hold.
     ///
     /// C: `UBLK_MAX_QUEUE_DEPTH`.

@@ -27,6 +27,8 @@ struct DeviceID: Hashable, Sendable, CustomStringConvertible {
 
     var blockPath: String { "/dev/ublkb\(rawValue)" }
     var characterPath: String { "/dev/ublkc\(rawValue)" }
+    /// As it stands in front of a command's payload, with its NUL.
+    var characterPathBytes: [UInt8] { Array(characterPath.utf8) + [0] }
     var description: String { "\(rawValue)" }
 
     /// Reads `0`, `ublkb0`, `ublkc0` or their paths in `/dev`; nil for anything else or an id past ``maximum``.

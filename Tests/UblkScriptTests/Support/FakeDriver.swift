@@ -39,6 +39,8 @@ final class FakeDriver: DriverAccess, Sendable {
         var scanProblem: Errno?
         var nodeProblem: DeviceNode.Problem?
         var nodePath: Substring = ""
+        /// The nodes that no user was given.
+        var rootsNodes: Substring?
         var given: [ControlCommand.Kind] = []
         var scans = 0
         var syncs = 0
@@ -92,6 +94,9 @@ final class FakeDriver: DriverAccess, Sendable {
             $0.nodeProblem = problem
         }
     }
+
+    /// Nodes whose path begins so stay root's; nil: every one is given to its user.
+    func keepNodes(_ path: String?) { state.withLock { $0.rootsNodes = path.map { $0[...] } } }
 
     func hold(_ count: Int, _ id: DeviceID) {
         state.withLock { $0.devices[id.rawValue]?.heldIOs = count }
@@ -199,6 +204,10 @@ final class FakeDriver: DriverAccess, Sendable {
     func checkNode(_ path: String) throws(DeviceNode.Problem) {
         let problem = state.withLock { path.hasPrefix($0.nodePath) ? $0.nodeProblem : nil }
         if let problem { throw problem }
+    }
+
+    func mayUse(_ path: String) -> Bool {
+        state.withLock { state in !(state.rootsNodes.map { path.hasPrefix($0) } ?? false) }
     }
 
     func hasDisk(_ device: DeviceID) -> Bool {

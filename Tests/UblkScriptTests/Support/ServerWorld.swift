@@ -34,6 +34,8 @@ final class ServerWorld {
     var availableMemory: UInt64 = 1 << 40
     /// What locking memory does.
     var lockMemory: () throws(Errno) -> Void = { () throws(Errno) in }
+    /// Whether the server is root's.
+    var isAdministrator = true
     /// The kernel's release.
     var kernelRelease = "7.3.0"
 
@@ -95,6 +97,7 @@ final class ServerWorld {
                 lockMemory: lockMemory,
                 availableMemory: { [availableMemory] in availableMemory },
                 isInMemory: { _ in isInMemory },
+                isAdministrator: isAdministrator,
                 kernelRelease: kernelRelease
             )
         )

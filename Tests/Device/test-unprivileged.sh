@@ -1,0 +1,182 @@
+#!/bin/bash
+# time limit: 150
+# Devices of users without root. No udev runs here: play_udev does what the shipped rule has it do, runs the helper for
+# each node that comes, and /dev/ublk-control is opened to all meanwhile.
+. "$(dirname "$0")/lib.sh"
+
+# They need no entry in /etc/passwd.
+bob=4001 eve=4002
+
+as_bob() { as_user $bob "$@"; }
+
+# As after a login of theirs, without any right or limit of root's.
+as_user() { # UID COMMAND...
+  local user=$1
+  shift
+  (
+    ulimit -l 8192 # what systemd gives a login
+    cd / || exit
+    exec setpriv --reuid="$user" --regid="$user" --clear-groups --inh-caps=-all --no-new-privs \
+      env XDG_RUNTIME_DIR="$work/run-$user" HOME=/nonexistent PATH="$PATH" "$@"
+  )
+}
+
+open_to_users() {
+  local user
+  chmod 666 /dev/ublk-control
+  for user in $bob $eve; do
+    mkdir -m 700 "$work/run-$user"
+    chown "$user:$user" "$work/run-$user"
+  done
+  [ "${1:-}" = without_udev ] || play_udev &
+}
+
+play_udev() {
+  local node inode
+  declare -A known
+  set +e
+  while sleep 0.05; do
+    for node in /dev/ublk[bc]*; do
+      inode=$(stat -c %i "$node" 2>/dev/null) || continue
+      [ "${known[$node]:-}" != "$inode" ] || continue
+      known[$node]=$inode
+      ublk-script give-node "${node#/dev/}"
+    done
+  done
+}
+
+tidy_case() {
+  local node status=0
+  # shellcheck disable=SC2046
+  kill $(jobs -p) 2>/dev/null
+  wait
+  for node in /dev/ublkc*; do
+    [ -e "$node" ] || continue
+    ublk-script del "${node#/dev/ublkc}" --without-record || ublk-script del "${node#/dev/ublkc}" || status=1
+  done
+  (wait_until 5 no_processes) || status=1
+  chmod 600 /dev/ublk-control
+  return $status
+}
+
+no_processes() { [ -z "$(processes)" ]; }
+
+# Makes a device of bob's; sets dev, id and server.
+add_bobs() { # OPTION...
+  local record
+  record=$(as_bob ublk-script add --json "$@") || fail "add failed"
+  dev=$(json_value path <<<"$record")
+  id=$(json_value id <<<"$record")
+  server=$(json_value serverPID <<<"$record")
+}
+
+owner_of() { stat -c '%u:%g %a' "$1"; }
+
+t_a_user_without_root_adds_uses_lists_and_deletes_a_device() {
+  open_to_users
+  add_bobs -e 'rule { op = "read", range = { "8M", "4K" }, error = "ENODATA" }' size=16M queues=2
+  expect_equal "the disk's node" "$(owner_of "$dev")" "$bob:$bob 600"
+  expect_equal "the server's node" "$(owner_of "/dev/ublkc$id")" "$bob:$bob 600"
+  expect_equal "the server's user" "$(stat -c %u "/proc/$server")" $bob
+  expect_status 0 as_bob fio --name=own --filename="$dev" --rw=randwrite --bs=4k --size=4M --direct=1 \
+    --verify=crc32c --ioengine=psync --output="$work/run-$bob/fio"
+  expect_status 1 as_bob dd if="$dev" of=/dev/null bs=4k count=1 skip=2048 iflag=direct
+  expect_output "No data available"
+  expect_status 0 as_bob ublk-script list
+  expect_output "$dev: 16M state LIVE script (command line)" "UNPRIVILEGED_DEV" "owner user $bob"
+  expect_status 0 as_bob ublk-script list --json
+  expect_json list
+  expect_output "\"ownerUID\":$bob"
+  expect_status 0 as_bob ublk-script ctl "$id" stats
+  expect_equal "what is kept of it" "$(owner_of "$work/run-$bob/ublk-script")" "$bob:$bob 700"
+  expect_status 0 as_bob ublk-script del "$id"
+  [ ! -e "$dev" ] && [ ! -e "/dev/ublkc$id" ] || fail "a node is left"
+  expect_equal "files of the device" "$(ls -A "$work/run-$bob/ublk-script")" ""
+}
+
+t_a_user_s_own_file_is_a_disk_that_is_stopped_and_reloaded() {
+  open_to_users
+  add_bobs -e 'device { size = "8M" }' --file "$work/run-$bob/disk.img" data=need_get_data
+  expect_equal "the file" "$(owner_of "$work/run-$bob/disk.img" | cut -d' ' -f1)" "$bob:$bob"
+  as_bob sh -c 'printf hello | dd of="$1" conv=sync bs=4096 oflag=direct status=none' sh "$dev"
+  expect_status 0 as_bob ublk-script reload "$id" -e 'device { size = "8M" } rule { op = "write", error = "ENOSPC" }'
+  expect_status 1 as_bob dd if=/dev/zero of="$dev" bs=4k count=1 oflag=direct
+  expect_output "No space left"
+  expect_status 0 as_bob ublk-script stop "$id"
+  expect_status 0 as_bob ublk-script del "$id"
+  expect_equal "what the file has" "$(head -c 5 "$work/run-$bob/disk.img")" hello
+}
+
+t_io_that_is_held_does_not_keep_a_user_from_deleting_his_device() {
+  open_to_users
+  add_bobs -e 'rule { op = "read", hang = true }' size=1M
+  as_bob dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null &
+  wait_until 5 held_by_bob 1
+  expect_status 0 as_bob ublk-script del "$id"
+}
+
+held_by_bob() { # COUNT
+  [ "$(as_bob ublk-script ctl "$id" stats | awk '$1 == "held_now" { print $2 }')" = "$1" ]
+}
+
+t_a_server_that_is_killed_takes_its_device_s_disk_with_it_and_del_the_rest() {
+  open_to_users
+  add_bobs size=1M -e 'device {}'
+  as_bob kill -KILL "$server"
+  wait_until 40 disk_is_gone # kernels before 6.15 notice it late
+  expect_status 0 as_bob ublk-script del "$id"
+  [ ! -e "/dev/ublkc$id" ] || fail "its node is left"
+}
+
+disk_is_gone() { [ ! -e "$dev" ]; }
+
+t_a_deleted_disk_that_is_still_open_keeps_its_number_only() {
+  open_to_users
+  add_bobs size=1M -e 'device {}'
+  exec 7<"$dev"
+  expect_status 0 as_bob ublk-script del "$id" 7<&-
+  expect_output "its number is free when they let go"
+  exec 7<&-
+  wait_until 5 is_free
+}
+
+is_free() { ublk-script list "$id" 2>&1 | has_line "no ublk device $id"; }
+
+t_what_the_driver_has_for_root_only_is_refused_before_anything_is_made() {
+  open_to_users
+  expect_status 1 as_bob ublk-script add -e 'device {}' size=1M recovery=wait backing=null
+  expect_output 'recovery = "wait" needs root' "recovery=off"
+  expect_status 1 as_bob ublk-script add -e 'device {}' size=1M data=user_copy
+  expect_output 'data = "user_copy" needs root' '"need_get_data"'
+  expect_equal devices "$(echo /dev/ublkc*)" "/dev/ublkc*"
+}
+
+t_a_user_who_may_not_open_the_driver_is_told_so() {
+  open_to_users
+  chmod 600 /dev/ublk-control
+  expect_status 1 as_bob ublk-script add -e 'device {}' size=1M
+  expect_output "/dev/ublk-control may not be opened" "the group that may open it"
+}
+
+t_nodes_that_nobody_gives_to_their_user_are_told_with_the_next_step() {
+  open_to_users without_udev
+  expect_status 1 as_bob ublk-script add -e 'device {}' size=1M -n 5
+  expect_output "the kernel makes /dev/ublkc5 root's" "udev" "sudo ublk-script del 5 --without-record"
+  expect_status 0 ublk-script list
+  expect_output "/dev/ublkb5" "DEAD" "owner user $bob"
+  expect_status 0 ublk-script del 5 --without-record
+  [ ! -e /dev/ublkc5 ] || fail "the device is still there"
+}
+
+t_a_folder_that_is_not_the_user_s_alone_is_not_used() {
+  open_to_users
+  chmod 755 "$work/run-$bob"
+  as_bob mkdir -m 755 "$work/run-$bob/ublk-script"
+  expect_status 1 as_bob ublk-script add -e 'device {}' size=1M
+  expect_output "is not used" "nobody else may look into" "XDG_RUNTIME_DIR"
+  expect_status 1 as_bob env XDG_RUNTIME_DIR=/run/none ublk-script add -e 'device {}' size=1M
+  expect_output "set XDG_RUNTIME_DIR"
+  expect_equal devices "$(echo /dev/ublkc*)" "/dev/ublkc*"
+}
+
+run_cases "$@"

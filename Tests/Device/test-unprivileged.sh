@@ -179,4 +179,106 @@ t_a_folder_that_is_not_the_user_s_alone_is_not_used() {
   expect_equal devices "$(echo /dev/ublkc*)" "/dev/ublkc*"
 }
 
+# ---- another user ----
+
+refused_as() { # UID TEXT COMMAND...
+  local user=$1 text=$2
+  shift 2
+  expect_status 1 as_user "$user" "$@"
+  expect_output "$text"
+}
+
+t_another_user_cannot_use_a_user_s_disk_or_give_its_commands() {
+  local command
+  open_to_users
+  add_bobs size=1M -e 'device {}'
+  refused_as $eve "Permission denied" dd if="$dev" of=/dev/null bs=4k count=1
+  refused_as $eve "Permission denied" dd if=/dev/zero of="$dev" bs=4k count=1 conv=notrunc
+  refused_as $eve "Permission denied" dd if="/dev/ublkc$id" of=/dev/null bs=4k count=1
+  for command in STOP_DEV DEL_DEV DEL_DEV_ASYNC TRY_STOP_DEV UPDATE_SIZE QUIESCE_DEV; do
+    expect_status 1 as_user $eve ublk-script raw $command "$id" 8
+    [[ $output == *"it is another user's"* ]] || ! kernel_has $command || fail "$command: $output"
+  done
+  for command in "list $id" "ctl $id stats" "stop $id" "del $id" "del $id --force --without-record" "reload $id"; do
+    # shellcheck disable=SC2086
+    refused_as $eve "it is another user's" ublk-script $command
+  done
+  expect_status 0 as_user $eve ublk-script list
+  expect_output "there are devices that are not yours, which root may list: $id"
+  expect_status 0 as_user $eve ublk-script del --all
+  refused_as $eve "Operation not permitted" kill -KILL "$server"
+  refused_as $eve "Operation not permitted" chown $eve "$dev"
+  refused_as $eve "(E" ublk-script give-node "ublkc$id"
+  expect_equal state "$(as_bob ublk-script list "$id" --json | json_value state)" LIVE
+  expect_equal "size" "$(blockdev --getsize64 "$dev")" $((1 << 20))
+  expect_status 0 as_bob ublk-script del "$id"
+}
+
+# Whether the driver of this kernel knows the command at all; without a path it says EINVAL of all it does not.
+kernel_has() { # COMMAND
+  case $1 in
+    DEL_DEV_ASYNC) false ;; # of users' devices never
+    UPDATE_SIZE | QUIESCE_DEV) kernel_is_at_least 6.16 ;;
+    TRY_STOP_DEV) kernel_is_at_least 7.0 ;;
+  esac
+}
+
+t_another_user_cannot_reach_what_a_server_keeps_or_talk_to_it() {
+  local file state=$work/run-$bob/ublk-script
+  open_to_users
+  add_bobs size=1M -e 'device {}'
+  for file in "$state" "$state"/*; do
+    refused_as $eve "Permission denied" ls "$file"
+    expect_equal "$file" "$(stat -c %u "$file")" $bob
+  done
+  [ -S "$state/$id.sock" ] || fail "there is no control socket to be refused"
+  refused_as $eve "Permission denied" env XDG_RUNTIME_DIR="$work/run-$bob" ublk-script ctl "$id" stats
+  # even where the folder is open to all
+  chmod 755 "$work/run-$bob" "$state"
+  refused_as $eve "is not used" env XDG_RUNTIME_DIR="$work/run-$bob" ublk-script ctl "$id" stats
+  expect_equal "the socket's mode" "$(stat -c %a "$state/$id.sock")" 600
+  chmod 700 "$state"
+  expect_status 0 as_bob ublk-script del "$id"
+}
+
+t_a_record_that_a_user_forges_gives_him_no_device() {
+  local forged=$work/run-$eve/ublk-script
+  open_to_users
+  add_bobs size=1M -e 'device {}'
+  mkdir -m 700 "$forged"
+  cp "$work/run-$bob/ublk-script/"*.json "$work/run-$bob/ublk-script/"*.lua "$forged"
+  chown -R "$eve:$eve" "$forged"
+  for command in stop del recover; do
+    expect_status 1 as_user $eve ublk-script $command "$id"
+  done
+  expect_equal state "$(as_bob ublk-script list "$id" --json | json_value state)" LIVE
+  expect_status 0 as_bob dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct
+  expect_status 0 as_bob ublk-script del "$id"
+}
+
+t_two_users_have_devices_beside_root_s_each_his_own() {
+  open_to_users
+  script plain <<<'device { size = "1M" }'
+  local roots bobs eves
+  add_device plain
+  roots=$id
+  add_bobs size=2M -e 'device {}'
+  bobs=$id
+  eves=$(as_user $eve ublk-script add --json size=4M -e 'device {}' | json_value id)
+  expect_equal "root's node" "$(owner_of "/dev/ublkc$roots" | cut -d: -f1)" 0
+  expect_equal "eve's node" "$(owner_of "/dev/ublkb$eves")" "$eve:$eve 600"
+  refused_as $bob "needs root" ublk-script list "$roots"
+  refused_as $bob "needs root" ublk-script del "$roots"
+  refused_as $bob "it is another user's" ublk-script del "$eves"
+  refused_as $eve "Permission denied" dd if="/dev/ublkb$roots" of=/dev/null bs=4k count=1
+  expect_status 0 ublk-script list
+  expect_output "owner user $bob" "owner user $eve" "(not made here, but by user $eve)"
+  expect_status 1 ublk-script del "$bobs"
+  expect_output "device $bobs is user $bob's" "--without-record as root"
+  expect_status 0 as_user $eve ublk-script del --all
+  expect_equal "what eve deleted" "$(ls -d /dev/ublkc*)" "$(printf '/dev/ublkc%s\n' "$roots" "$bobs" | sort)"
+  expect_status 0 ublk-script del "$bobs" --without-record
+  expect_status 0 ublk-script del "$roots"
+}
+
 run_cases "$@"

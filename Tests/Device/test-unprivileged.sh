@@ -1,8 +1,10 @@
 #!/bin/bash
 # time limit: 150
-# Devices of users without root. No udev runs here: play_udev does what the shipped rule has it do, runs the helper for
-# each node that comes, and /dev/ublk-control is opened to all meanwhile.
+# Devices of users without root. No udev runs here: play_udev does what the shipped rule has it do, runs the rule's
+# program for each node that comes, and /dev/ublk-control is opened to all meanwhile.
 . "$(dirname "$0")/lib.sh"
+
+rule=$tests/../../scripts/lib-install/90-ublk-script.rules
 
 # They need no entry in /etc/passwd.
 bob=4001 eve=4002
@@ -32,15 +34,16 @@ open_to_users() {
 }
 
 play_udev() {
-  local node inode
+  local node inode words
   declare -A known
+  read -r -a words < <(sed -n 's|.*RUN+="@PREFIX@/bin/\([^"]*\) %k".*|\1|p' "$rule")
   set +e
   while sleep 0.05; do
     for node in /dev/ublk[bc]*; do
       inode=$(stat -c %i "$node" 2>/dev/null) || continue
       [ "${known[$node]:-}" != "$inode" ] || continue
       known[$node]=$inode
-      ublk-script give-node "${node#/dev/}"
+      "${words[@]}" "${node#/dev/}"
     done
   done
 }

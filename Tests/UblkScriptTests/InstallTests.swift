@@ -151,6 +151,25 @@ struct InstallTests {
         #expect(run.output == "", "\(run.output)")
     }
 
+    @Test func `the udev rule runs the program that was installed, which knows the word`() {
+        let run = run(
+            """
+            PREFIX=/opt/ublk install >/dev/null
+            rule=dest/opt/ublk/lib/udev/rules.d/90-ublk-script.rules
+            sed '/^#/d' $rule | grep @ || true
+            sed -n 's/.*RUN+="\\([^"]*\\) %k".*/\\1/p' $rule
+            # as of a device that is not there
+            dest/opt/ublk/bin/ublk-script give-node ublkc1048575 2>&1 || true
+            grep -c 'KERNEL=="ublk-control".*GROUP="ublk", MODE="0660"' $rule
+            """
+        )
+        #expect(run.exitCode == 0, "\(run.errors)")
+        let lines = run.output.split(separator: "\n")
+        #expect(lines.first == "/opt/ublk/bin/ublk-script give-node", "\(run.output)")
+        #expect(lines.last == "1", "\(run.output)")
+        #expect(run.output.contains("open /dev/ublkc1048575: No such file"), "\(run.output)")
+    }
+
     private static let hasPackageTools = TestHost.has("dpkg", "dpkg-shlibdeps", "strip")
 
     /// The program for guests, which has Swift's libraries in it.
@@ -218,7 +237,7 @@ struct InstallTests {
         let lines = run.output.split(separator: "\n").map(String.init)
         #expect(lines.count == 4, "\(run.output)")
         let depends = lines.first { $0.hasPrefix("Depends: ") }
-        for library in ["libc6 (>= ", "liblua5.4-0", "liburing2"] {
+        for library in ["libc6 (>= ", "liblua5.4-0", "liburing2", "passwd"] {
             #expect(depends?.contains(library) == true, "\(run.output)")
         }
         #expect(lines.contains("Maintainer: A Tester <tester@example.org>"), "\(run.output)")

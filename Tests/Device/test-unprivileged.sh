@@ -143,7 +143,7 @@ t_a_deleted_disk_that_is_still_open_keeps_its_number_only() {
   wait_until 5 is_free
 }
 
-is_free() { ublk-script list "$id" 2>&1 | has_line "no ublk device $id"; }
+is_free() { ! ublk-script list "$id" >listed 2>&1 && grep -q "no ublk device $id" listed; }
 
 t_what_the_driver_has_for_root_only_is_refused_before_anything_is_made() {
   open_to_users
@@ -166,7 +166,7 @@ t_nodes_that_nobody_gives_to_their_user_are_told_with_the_next_step() {
   expect_status 1 as_bob ublk-script add -e 'device {}' size=1M -n 5
   expect_output "the kernel makes /dev/ublkc5 root's" "udev" "sudo ublk-script del 5 --without-record"
   expect_status 0 ublk-script list
-  expect_output "/dev/ublkb5" "DEAD" "owner user $bob"
+  expect_output "/dev/ublkb5" "DEAD" "by user $bob"
   expect_status 0 ublk-script del 5 --without-record
   [ ! -e /dev/ublkc5 ] || fail "the device is still there"
 }
@@ -231,7 +231,7 @@ t_another_user_cannot_reach_what_a_server_keeps_or_talk_to_it() {
   open_to_users
   add_bobs size=1M -e 'device {}'
   for file in "$state" "$state"/*; do
-    refused_as $eve "Permission denied" ls "$file"
+    refused_as $eve "Permission denied" stat "$file"
     expect_equal "$file" "$(stat -c %u "$file")" $bob
   done
   [ -S "$state/$id.sock" ] || fail "there is no control socket to be refused"
@@ -282,6 +282,67 @@ t_two_users_have_devices_beside_root_s_each_his_own() {
   expect_equal "what eve deleted" "$(ls -d /dev/ublkc*)" "$(printf '/dev/ublkc%s\n' "$roots" "$bobs" | sort)"
   expect_status 0 ublk-script del "$bobs" --without-record
   expect_status 0 ublk-script del "$roots"
+}
+
+# ---- containers ----
+
+# Runs a script of stdin in a container as a user makes one, with user, mount and process namespaces of its own: he is
+# root in there, and root of the machine is nobody.
+in_container() { # USER
+  local script=$work/run-$1/inside
+  cat >"$script"
+  as_user "$1" unshare --user --map-root-user --mount --pid --fork --mount-proc bash -euc \
+    'mount -t tmpfs none /run; . "$1"' bash "$script"
+}
+
+needs_containers() {
+  as_bob unshare --user --map-root-user true || skip "users may not make user namespaces here"
+}
+
+t_root_of_a_container_has_devices_as_the_user_has_who_made_it() {
+  open_to_users
+  needs_containers
+  expect_status 0 in_container $bob <<'END'
+[ "$(id -u)" = 0 ]
+ublk-script add -n 3 size=16M -e 'rule { op = "read", range = { "8M", "4K" }, error = "ENODATA" }'
+ls -l /dev/ublkc3 /dev/ublkb3
+mkfs.ext4 -q -F /dev/ublkb3 8M
+e2fsck -fn /dev/ublkb3
+dd if=/dev/ublkb3 of=/dev/null bs=4k count=1 skip=2048 iflag=direct || echo "dd: $?"
+ublk-script list
+ublk-script stop 3
+ublk-script del 3
+! ls /dev/ublkc3 2>/dev/null
+[ "$(ls -A /run/ublk-script)" = "" ]
+END
+  expect_output "/dev/ublkb3: 16M state LIVE script (command line)" "owner user $bob" "No data available" "dd: 1"
+}
+
+t_a_container_that_ends_takes_its_disk_along_and_its_user_deletes_the_rest() {
+  open_to_users
+  needs_containers
+  expect_status 0 in_container $bob <<<"ublk-script add --quiet -n 3 size=1M -e 'device {}'"
+  dev=/dev/ublkb3
+  wait_until 40 disk_is_gone
+  refused_as $eve "it is another user's" ublk-script del 3 --without-record
+  expect_status 0 as_bob ublk-script del 3 --without-record
+  [ ! -e /dev/ublkc3 ] || fail "its node is left"
+}
+
+t_a_container_with_a_dev_of_its_own_is_told_that_its_node_is_missing() {
+  open_to_users
+  needs_containers
+  expect_status 1 in_container $bob <<'END'
+mkdir /run/dev
+touch /run/dev/ublk-control /run/dev/null
+mount --bind /dev/ublk-control /run/dev/ublk-control
+mount --bind /dev/null /run/dev/null
+mount --rbind /run/dev /dev
+ublk-script add -n 3 size=1M -e 'device {}'
+END
+  expect_output "/dev/ublkc3 is not there, although the driver has the device. Is this a container's /dev?" \
+    "sudo ublk-script del 3 --without-record"
+  expect_status 0 ublk-script del 3 --without-record
 }
 
 run_cases "$@"

@@ -5,9 +5,9 @@ import SystemPackage
 ///
 /// The node `/dev/ublkcN` of such a device (UBLK_F_UNPRIVILEGED_DEV) decides who may give it commands: whoever may read
 /// it asks, whoever may also write it changes. So its path stands in front of each command's payload, and the driver
-/// answers EINVAL to everybody, root included, where it is missing. A device of root's takes none, and would have a path
-/// for the payload. Numbers are given anew, so a command goes without a path first; only after an EINVAL, before which
-/// nothing has happened, the driver is asked what kind of device it is.
+/// answers EINVAL to everybody, root included, where it is missing. A device of root's takes none, and would have a
+/// path for the payload. Numbers are given anew, so a command goes without a path first; only after an EINVAL, before
+/// which nothing has happened, the driver is asked what kind of device it is.
 ///
 /// All that a server asks on its own stays lock-free (``LockFreeQueries``): that question is, and so is the lookup of a
 /// path in `/dev`. One thread. Source: driver `ublk_ctrl_uring_cmd_permission`.
@@ -59,8 +59,8 @@ final class NodePathControl: ControlTransport {
 
     /// Does what DEL_DEV_ASYNC does, which is not among the commands that the driver takes a path for.
     ///
-    /// STOP_DEV waits for IO as long as it takes. After that DEL_DEV only waits until nobody has the disk open any more;
-    /// that is cut short, as the device is deleted all the same.
+    /// STOP_DEV waits for IO as long as it takes. After that DEL_DEV only waits until nobody has the disk open any
+    /// more; that is cut short, as the device is deleted all the same.
     private func delete(_ device: DeviceID, _ seconds: Int) throws(DeviceError) {
         var none: [UInt8] = []
         try runWithPath(.init(kind: .stopDevice, device: device), device, &none, seconds)

@@ -2,8 +2,8 @@ import CUring
 import Glibc
 import SystemPackage
 
-/// `/run/ublk-script`: the record, script, rules' counters, shared objects, control socket and log of each device, and the
-/// mark of a recovery.
+/// `/run/ublk-script`: the record, script, rules' counters, shared objects, control socket and log of each device, and
+/// the mark of a recovery.
 ///
 /// A user without root has a folder of his own for his devices, which nobody else can look into.
 ///

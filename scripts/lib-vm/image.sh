@@ -145,7 +145,16 @@ image_build_run_part() {
   cp -L "$binary" "$root/usr/local/bin/ublk-script"
   [ $# = 0 ] || cp -aL "$@" "$root/work/extra/"
   image_add_libraries "$root" "$binary" "$@"
+  image_add_injector "$root" "$project"
   image_pack "$root" "$out"
+}
+
+# Builds inject, which Tests/Device/test-injection.sh needs; without it that is skipped.
+image_add_injector() { # ROOT PROJECT
+  local source=$2/Tests/Injection/inject.c compiler
+  [ -e "$source" ] && [ "$(uname -m)" = x86_64 ] || return 0
+  compiler=$(command -v cc || command -v clang) || return 0
+  "$compiler" -O1 -Wall -Wextra -static -o "$1/usr/local/bin/inject" "$source"
 }
 
 # Adds the libraries of some programs, or of the programs in some folders.

@@ -5,6 +5,7 @@
 # DEVICE_TEST_LONG=1 does it 170 times (500 in all, an hour and more; DEVICE_TEST_PATIENCE=20 gives it the time). The
 # moments are those of the seed RECOVER_SEED, which each case prints.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/acknowledged.sh"
 
 long=${DEVICE_TEST_LONG:-0}
 kills=${RECOVER_KILLS:-5}
@@ -116,48 +117,6 @@ t_with_fail_all_IO_fails_until_there_is_a_server() { expect_fates fail EIO "EIO 
 
 # ---- at random moments ----
 
-# 32 blocks, each written by one of 4 writers only. A block is its number of the write, over and over.
-write_blocks() { # WRITER
-  local block number=0 text
-  while [ ! -e stop ]; do
-    number=$((number + 1))
-    block=$(($1 + 4 * (number % 8)))
-    printf -v text '%08d' "$number"
-    echo "$block $number begun" >>"writes.$1"
-    # dd's reader is a builtin: nothing but dd is started
-    if printf "$text%.0s" {1..512} | dd of="$dev" bs=4096 count=1 seek="$block" oflag=direct conv=notrunc iflag=fullblock \
-      status=none 2>/dev/null; then
-      echo "$block $number done" >>"writes.$1"
-    fi
-  done
-}
-
-# Each block has the number of its last write that was acknowledged, or of a later one that was not.
-expect_blocks() {
-  dd if="$dev" bs=128k count=1 iflag=direct status=none | tr '\0' 0 | fold -w 4096 >blocks
-  cat writes.? | awk '
-    { block = $1; number = $2 + 0 }
-    $3 == "done" && number > acked[block] { acked[block] = number }
-    $3 == "begun" { begun[block, number] = 1 }
-    END {
-      for (block = 0; block < 32; block++) {
-        if ((getline text <"blocks") <= 0) { print "block " block " is missing"; exit 1 }
-        first = substr(text, 1, 8)
-        whole = ""
-        for (i = 0; i < 9; i++) whole = i ? whole whole : first
-        if (whole != substr(text, 1, length(whole)) || substr(text, 2049) != substr(text, 1, 2048)) {
-          print "block " block " is torn"
-          bad = 1
-        }
-        if (first + 0 < acked[block] || (first + 0 > acked[block] && !((block, first + 0) in begun))) {
-          print "block " block " has " first ", " acked[block] " was acknowledged"
-          bad = 1
-        }
-      }
-      exit bad
-    }' || fail "the data is not what was acknowledged"
-}
-
 # Kills the server and serves again, at random moments of a load.
 kill_at_random() { # MODE
   local round moment seed
@@ -174,21 +133,15 @@ kill_at_random() { # MODE
 }
 
 expect_acknowledged_data() { # MODE
-  local writer
   needs_mode "$1"
   waiting_script
   add_recoverable "$1" queues=2
-  for writer in 0 1 2 3; do
-    : >"writes.$writer"
-    write_blocks $writer &
-  done
+  start_writers
   kill_at_random "$1"
   # with the last server, too
   sleep 0.2
-  touch stop
-  wait
-  grep -q done writes.0 || fail "nothing was written"
-  expect_blocks
+  end_writers
+  expect_blocks "$dev"
   ublk-script del "$id"
 }
 

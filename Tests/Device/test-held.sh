@@ -132,6 +132,42 @@ t_another_programs_STOP_DEV_ends_64_held_IOs_of_a_device_with_recovery() {
   expect_foreign_end 64 STOP_DEV --file disk.img recovery=reissue
 }
 
+# The device waits for the next server, which gets what was held (FATE waits) or finds it answered.
+expect_foreign_quiesce() { # COUNT RECOVERY FATE
+  local started queues=1
+  driver_has QUIESCE || skip "the driver can do this from 6.16 on"
+  # one that has no tag left is not told: docs/operating.md
+  [ "$1" = 1 ] || queues=2
+  hold "$1" "$queues" --file disk.img recovery="$2"
+  started=$(now_ms)
+  give_from_outside QUIESCE_DEV 1000
+  expect_ends "$started" "QUIESCE_DEV" "$foreign" "$server"
+  wait "$foreign" || fail "it failed: $(<foreign.out)"
+  if [ "$3" = waits ]; then
+    ! has_ended "$user" || fail "what was held has an end: $(<user.out)"
+  else
+    expect_ends "$started" "QUIESCE_DEV" "$user"
+    user_fails
+  fi
+  expect_equal "state" "$(state_of "$id")" QUIESCED
+  ublk-script recover "$id" --quiet
+  expect_equal "a read" "$(read_errno "$dev" 0 4096)" ok
+  if [ "$3" = waits ]; then
+    wait_until 30 holds "$1"
+    started=$(now_ms)
+    ublk-script ctl "$id" release || true
+    expect_ends "$started" "release" "$user"
+    user_succeeds
+  fi
+  ublk-script del "$id"
+  no_leftovers
+}
+
+t_another_programs_QUIESCE_DEV_ends_1_held_IO() { expect_foreign_quiesce 1 wait fails; }
+t_another_programs_QUIESCE_DEV_ends_4096_held_IOs() { expect_foreign_quiesce 4096 wait fails; }
+t_another_programs_QUIESCE_DEV_leaves_1_held_IO_to_the_next_server() { expect_foreign_quiesce 1 reissue waits; }
+t_another_programs_QUIESCE_DEV_leaves_4096_held_IOs_to_the_next_server() { expect_foreign_quiesce 4096 reissue waits; }
+
 # ---- another script ----
 
 # What is held stays so, and ends as the script meant that holds it.

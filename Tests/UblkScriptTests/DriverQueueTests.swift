@@ -101,6 +101,28 @@ import Testing
         #expect(kernel.commits == [.init(tag: 2, result: -61)])
     }
 
+    @Test func `a queue that was quiesced says so, and ends when it is told to`() throws {
+        let kernel = try FakeUblk()
+        let control = control(kernel)
+        var said: [Bool] = []
+        func note() { said.append(control.hasLostTag.load(ordering: .relaxed)) }
+        kernel.waits = [
+            { kernel.arrive(2, .read) },
+            {
+                note()
+                kernel.goAway(quiesced: true)
+                control.send(.drain)
+            },
+            {
+                note()
+                control.send(.quit)
+            },
+        ]
+        try run("rule { op = \"read\", hang = true }", kernel, control: control)
+        #expect(said == [false, true])
+        #expect(kernel.commits == [.init(tag: 2, result: -5)])
+    }
+
     @Test func `a hang that the device does not outlive is let go by a drain`() throws {
         let kernel = try FakeUblk()
         let control = control(kernel)

@@ -1,3 +1,4 @@
+import CUring
 import Glibc
 import Synchronization
 import Testing
@@ -180,6 +181,45 @@ import struct SystemPackage.Errno
             #expect(world.queues.running == 0 && !world.driver.hasOpenNode)
         }
         #expect(world.queues.drains > 0)
+    }
+
+    @Test(arguments: DeviceConfig.Recovery.allCases.dropFirst(), [false, true])
+    func `somebody else's quiesce has the server hand the device over, with what it holds`(
+        recovery: DeviceConfig.Recovery,
+        holds: Bool
+    ) throws {
+        world.recovery = recovery
+        world.queues.holds.set(holds)
+        var server: DeviceServer? = try served()
+        let driver = world.driver
+        let ending = try run(#require(server)) { Self.give(.quiesceDevice, driver) }
+        #expect(ending == .stopped)
+        // Its files are locked as long as it is there.
+        server = nil
+        #expect(world.queues.drains == (recovery == .reissue ? 0 : 2))
+        #expect(world.queues.running == 0 && !driver.given.contains(.stopDevice))
+        #expect(driver.stateOfDevice(DeviceID(0)) == recovery.stateWithoutServer)
+        let log = world.log()
+        #expect(log.contains("another program has quiesced device 0"))
+        #expect(log.contains("it waits for another server") && !log.contains("was stopped by"))
+        let bytes = try #require(world.state.readRecord(DeviceID(0)))
+        let record = try #require(RecordReading(bytes).record)
+        let next = try world.server(recovering: record)
+        _ = try next.bringUp()
+        try next.takeDown(deletes: true, patienceSeconds: 5)
+        #expect(world.leftovers() == world.leftFiles)
+    }
+
+    @Test func `a stop that is taking the tags back is no quiesce`() throws {
+        world.recovery = .wait
+        let server = try served()
+        server.contexts[0].control.hasLostTag.store(true, ordering: .relaxed)
+        #expect(server.wasQuiesced)
+        world.driver.change(DeviceID(0)) { $0.state = 0 }
+        #expect(!server.wasQuiesced)
+        Self.give(.stopDevice, world.driver)
+        #expect(run(server) == .stopped)
+        #expect(world.log().contains("device 0 was stopped by another program"))
     }
 
     @Test func `a number that has gone to another device keeps that one's record`() throws {

@@ -327,9 +327,11 @@ struct Queue<Transport: QueueTransport & ~Copyable>: ~Copyable {
 
     // MARK: The way out
 
+    @inline(never)
     private mutating func aborted(_ tag: Tag) {
         requests.move(tag, from: .withDriver, to: .aborted)
         abortedTags += 1
+        control.hasLostTag.store(true, ordering: .relaxed)
     }
 
     /// Leaves the loop at the end of the turn.

@@ -52,6 +52,8 @@ final class QueueControl: Sendable {
     let watchdog: Watchdog?
     /// A handler raised and `on_error` is `"stop"`: the main thread is to stop the device.
     let wantsStop = Atomic<Bool>(false)
+    /// The driver has taken a tag back, so no further request comes: it has stopped or quiesced the device.
+    let hasLostTag = Atomic<Bool>(false)
     private let newest = Mutex<Pending?>(nil)
     private let wake: @Sendable () -> Void
 

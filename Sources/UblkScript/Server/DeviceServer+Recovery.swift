@@ -1,4 +1,5 @@
 import Logging
+import Synchronization
 
 /// What a server does otherwise when it serves a device again whose server died: the record has what `add` was asked
 /// for, and files are there already.
@@ -74,6 +75,24 @@ extension DeviceServer {
             throw .lacking(feature, for: "quiesce of device \(id)")
         }
         try lifecycle.quiesce(self)
+        handOver(patienceSeconds: patienceSeconds)
+    }
+
+    /// Somebody else's QUIESCE_DEV has been carried out.
+    ///
+    /// It tells the server by taking back the tags that the driver has at that moment. Those of the IOs that the server
+    /// has stay with it, also when it has answered: whoever waits for them to come back waits for ever. When there is
+    /// no tag that could be taken back, nothing tells.
+    var wasQuiesced: Bool {
+        guard contexts.contains(where: { $0.control.hasLostTag.load(ordering: .relaxed) }),
+            plan.config.recovery != .off, info.features.contains(.quiesce)
+        else { return false }
+        // A STOP takes all tags back, one after the other; before that the device is dead. The query waits for nobody.
+        return (try? lifecycle.driver.info(of: id))?.state == .live
+    }
+
+    /// The rest of ``quiesce(patienceSeconds:)``, after the driver's part.
+    func handOver(patienceSeconds: Int) {
         if plan.config.recovery != .reissue { finishIOs(patienceSeconds: patienceSeconds) }
         lifecycle.handOver(self)
         logger.info("device \(id) was quiesced: it waits for another server")

@@ -64,6 +64,7 @@ struct ServerLoop {
             watchForStop()
             server.endUnreadTrace()
             if server.isStopWanted, let ending = stopForScript() { return ending }
+            if server.wasQuiesced { return leaveQuiesced() }
             if count > 0, events[2].revents != 0 { return endedFromOutside() }
             if count > 0, events[1].revents != 0, let ending = stopForSignal() { return ending }
             if let ending = requests.turn(logLines) { return ending }
@@ -127,6 +128,15 @@ struct ServerLoop {
         guard now >= nextWatch, server.waitingIOs > 0 else { return }
         nextWatch = now + UInt64(Self.watchMilliseconds) * 1_000_000
         server.outside.look(at: server.id)
+    }
+
+    /// Ends the server's part of a device that another program has quiesced, which waits for the next server then.
+    private func leaveQuiesced() -> Ending {
+        logLines()
+        server.logger.warning("another program has quiesced device \(server.id)")
+        server.handOver(patienceSeconds: server.request.patienceSeconds)
+        logLines()
+        return .stopped
     }
 
     /// Stops the device after a handler raised an error, with `on_error = "stop"`; the log stays until `del`.

@@ -26,6 +26,8 @@ final class FakeDriver: DriverAccess, Sendable {
         var isLocked = false
         /// The driver has taken all tags back.
         var isStopped = false
+        /// It has taken back the tags that it had, and no others.
+        var isQuiesced = false
     }
 
     private struct State {
@@ -185,6 +187,13 @@ final class FakeDriver: DriverAccess, Sendable {
         }
     }
 
+    /// Whether it has taken tags back from the queues that opened it so, which have others.
+    func hasTakenTags(_ characterFD: Int32) -> Bool {
+        state.withLock { state in
+            state.opened[characterFD].flatMap { state.devices[$0.device] }?.isQuiesced ?? false
+        }
+    }
+
     // MARK: DriverAccess
 
     func control() throws(DeviceError) -> any ControlTransport { Control(self) }
@@ -337,8 +346,10 @@ final class FakeDriver: DriverAccess, Sendable {
             guard DeviceInfo(try device(command).info).features.contains(.quiesce) else {
                 throw .notSupported
             }
+            state.withLock { $0.devices[id]?.isQuiesced = true }
         case .startDevice, .endRecovery:
             state.withLock {
+                $0.devices[id]?.isQuiesced = false
                 $0.devices[id]?.hasDisk = true
                 $0.devices[id]?.info.state = 1
                 $0.devices[id]?.info.ublksrv_pid = Int32(truncatingIfNeeded: command.data)

@@ -141,8 +141,10 @@ final class FakeUblk: DriverKernel {
     var givesDataLater = false
 
     /// The device goes away: what is parked ends so, and what is committed from now on.
-    func goAway(_ errno: Errno = .operationNotSupportedByDevice) {
-        isGoing = true
+    ///
+    /// - Parameter quiesced: the latter does not, as after a QUIESCE_DEV.
+    func goAway(_ errno: Errno = .operationNotSupportedByDevice, quiesced: Bool = false) {
+        isGoing = !quiesced
         for (tag, slot) in slots.sorted(by: { $0.key < $1.key }) {
             let userData: UInt64
             switch slot {

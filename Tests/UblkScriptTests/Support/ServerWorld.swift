@@ -230,6 +230,9 @@ final class FakeQueues: Sendable {
                 _ = unsafe read(context.wakeupFD, &count, 8)
             }
             if isBusy.value { serve(context) }
+            if driver.hasTakenTags(context.characterFD) {
+                context.control.hasLostTag.store(true, ordering: .relaxed)
+            }
             for message in context.control.takeMessages() {
                 switch message {
                 case .quit: return

@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -63,11 +64,8 @@ int sys_set_io_flusher(void) { return negative_errno(prctl(PR_SET_IO_FLUSHER, 1,
 
 bool sys_is_io_flusher(void) { return prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0) == 1; }
 
-int sys_leave_mount_namespace(void) {
-    if (unshare(CLONE_NEWNS) != 0)
-        return -errno;
-    return negative_errno(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
-}
+int sys_unshare_mounts(void) { return negative_errno(unshare(CLONE_NEWNS)); }
+int sys_make_mounts_private(void) { return negative_errno(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL)); }
 
 int sys_detach_mount(const char *path) { return negative_errno(umount2(path, MNT_DETACH)); }
 
@@ -92,7 +90,7 @@ int sys_set_affinity(const uint8_t *mask, size_t bytes) {
     return result;
 }
 
-void sys_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
+int sys_set_thread_name(const char *name) { return -pthread_setname_np(pthread_self(), name); }
 
 int sys_cpu_count(void) {
     long count = sysconf(_SC_NPROCESSORS_CONF);
@@ -106,6 +104,8 @@ bool sys_semaphore_wait(sem_t *semaphore, uint64_t nanoseconds) {
 }
 
 int sys_eventfd(void) { return negative_errno(eventfd(0, EFD_CLOEXEC)); }
+int sys_pipe(int ends[2]) { return negative_errno(pipe2(ends, O_NONBLOCK | O_CLOEXEC)); }
+int sys_accept(int socket) { return negative_errno(accept4(socket, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)); }
 
 int sys_signalfd(const int *signals, size_t count) {
     sigset_t set;

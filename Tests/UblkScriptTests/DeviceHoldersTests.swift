@@ -38,6 +38,10 @@ import Testing
                 "mkdir -p sys/block/ublkb7/holders/bcache0 sys/block/ublkb7/bcache/dev",
                 ["beneath bcache0"]
             ),
+            (
+                "mkdir -p proc/self/ns proc/self/mountinfo; ln -s 'mnt:[1]' proc/self/ns/mnt",
+                ["perhaps mounted, as /proc/self/mountinfo cannot be read"]
+            ),
             ("mkdir -p sys/block/ublkb7/bcache/set", ["part of a bcache"]),
             (
                 "mkdir -p sys/block/loop4/loop; echo /dev/ublkb7p2 >sys/block/loop4/loop/backing_file",

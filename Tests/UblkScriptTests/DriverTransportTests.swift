@@ -180,7 +180,7 @@ import Testing
 
     // MARK: The ring
 
-    @Test(arguments: [Errno.interrupted, .resourceBusy, .resourceTemporarilyUnavailable])
+    @Test(arguments: [Errno.interrupted, .resourceBusy, .resourceTemporarilyUnavailable, .noMemory])
     func `a wait that the kernel ends early goes on, and nothing is lost or sent twice`(
         errno: Errno
     ) throws {

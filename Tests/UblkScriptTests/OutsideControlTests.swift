@@ -301,6 +301,14 @@ import struct SystemPackage.Errno
         #expect(running.ask("3 stop 0") == .text("3 + 0 "))
     }
 
+    @Test func `an answer that cannot be sent ends the process, which the server sees`() {
+        let running = Running()
+        shutdown(running.line.fd, Int32(SHUT_RD))
+        _ = running.line.send("1 stop 0")
+        running.waitForEnd()
+        #expect(running.driver.given == [.stopDevice])
+    }
+
     @Test(arguments: ["", "nonsense", "1 stop", "x stop 0", "1 stop x"])
     func `what is no message ends the process`(message: String) {
         let running = Running()

@@ -139,14 +139,22 @@ struct TidyTests {
         }
     }
 
-    /// `OSThread(name:)` ends the process when a thread cannot be made: a server would lose its device.
-    @Test func `a server outlives a thread that cannot be made`() {
-        let servesNothing = ["OSThread.swift", "OutsideProcess.swift"]
+    /// `OSThread(name:)` ends the process when a thread cannot be made: a server would lose its device, the process
+    /// beside it an answer, and a command would crash.
+    @Test func `only a simulation ends with a thread that cannot be made`() {
+        let simulations = ["Simulator", "ScriptTests", "System"]
         expectNone(
             offenders(SourceTree.swift, "use OSThread(trying:)") { file, line in
-                ["Server", "Driver", "DataPlane"].contains(file.folder ?? "")
-                    && !servesNothing.contains { file.path.hasSuffix($0) }
-                    && line.contains("OSThread(name:")
+                !simulations.contains(file.folder ?? "") && line.contains("OSThread(name:")
+            }
+        )
+    }
+
+    /// Whoever waits at an eventfd that was not written to waits for ever.
+    @Test func `an eventfd is written to until it is done`() {
+        expectNone(
+            offenders(SourceTree.swift, "use SystemCall.notify") { file, line in
+                line.contains(", &one, 8)") && !file.path.hasSuffix("SystemCall.swift")
             }
         )
     }

@@ -14,19 +14,22 @@ void sys_timestamp(char *text, size_t size); /* "2026-11-21T11:00:00.123Z" */
 int sys_set_io_flusher(void);
 bool sys_is_io_flusher(void);
 
-/* A mount namespace of the calling thread's own, a copy from and to which nothing propagates. */
-int sys_leave_mount_namespace(void);
+/* A mount namespace of the calling thread's own, a copy; and nothing propagates from and to it any more. */
+int sys_unshare_mounts(void);
+int sys_make_mounts_private(void);
 int sys_detach_mount(const char *path);
 
 /* Pins the calling thread. mask: bytes of a CPU bitmap, as GET_QUEUE_AFFINITY answers. */
 int sys_set_affinity(const uint8_t *mask, size_t bytes);
-void sys_set_thread_name(const char *name);
+int sys_set_thread_name(const char *name);
 int sys_cpu_count(void); /* configured CPUs: the bits a CPU bitmap needs */
 
 /* False when it was not posted in that time, or a signal came first. */
 bool sys_semaphore_wait(sem_t *semaphore, uint64_t nanoseconds);
 
 int sys_eventfd(void);
+int sys_pipe(int ends[2]);  /* neither end waits, both close-on-exec */
+int sys_accept(int socket); /* a connection that does not wait, close-on-exec */
 int sys_signalfd(const int *signals, size_t count); /* also blocks them in this thread and its children */
 int sys_take_signal(int signalfd); /* the number of one that is waiting */
 

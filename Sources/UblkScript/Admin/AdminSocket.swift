@@ -23,11 +23,12 @@ struct AdminSocket: ~Copyable {
             throw .system(call: "socket for", path: path, Errno(rawValue: Glibc.errno))
         }
         unsafe unlink(path)
-        // Before bind() gives it a name; the umask would apply to all threads.
-        fchmod(fd, 0o600)
         var errno = Errno.fileNameTooLong
         let isListening = unsafe withAddress(path) { address, length in
-            let isBound = unsafe bind(fd, address, length) == 0 && listen(fd, 16) == 0
+            // Before bind() gives it a name; the umask would apply to all threads.
+            let isBound =
+                unsafe fchmod(fd, 0o600) == 0 && bind(fd, address, length) == 0
+                && listen(fd, 16) == 0
             errno = Errno(rawValue: Glibc.errno)
             return isBound
         }
@@ -45,16 +46,11 @@ struct AdminSocket: ~Copyable {
     /// - Throws: what keeps a connection that is there from being accepted: EMFILE, ENFILE, ENOMEM, ENOBUFS. The socket
     ///   stays readable.
     func accept() throws(Errno) -> Int32? {
-        let connection = Glibc.accept(fd, nil, nil)
-        guard connection >= 0 else {
-            let error = Errno(rawValue: errno)
+        do { return try SystemCall.acceptConnection(fd) } catch {
             // There is none, or its client has gone.
             if [.wouldBlock, .interrupted, .connectionAbort].contains(error) { return nil }
             throw error
         }
-        _ = fcntl(connection, F_SETFL, O_NONBLOCK)
-        _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
-        return connection
     }
 }
 

@@ -75,7 +75,15 @@ enum ServerSpawn {
         _ report: (String) throws -> Void,
         isNew: Bool
     ) throws -> Int32? {
-        let answer = server.readAnswer()
+        let answer: String
+        do throws(Errno) { answer = try server.readAnswer() } catch {
+            // So it is not confirmed: a new device is taken away again, one that is served again stays.
+            server.hangUp()
+            if isNew { server.reap() }
+            throw Failure(
+                "the answer of the server process cannot be read: \(error) (\(error.name)). See: ublk-script list"
+            )
+        }
         if answer.hasPrefix("+") {
             do { try report(String(answer.dropFirst())) } catch {
                 guard isNew else { throw error }

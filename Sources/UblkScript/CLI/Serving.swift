@@ -22,7 +22,11 @@ enum Serving {
             // hold a lock which these need. When it is refused, the device's log has a warning.
             try? SystemCall.setIOFlusher()
             // For all threads, too. What must not be refused for it: a server without these rights, or in a chroot.
-            try? MountNamespace.leave()
+            do throws(Errno) { try MountNamespace.leave() } catch {
+                throw Failure(
+                    "the server cannot have a mount namespace of its own: \(error) (\(error.name)); try again"
+                )
+            }
             let signals = try ServerLoop.blockSignals()
             let watch = try BringUpWatch(
                 isNew ? Aftermath(cookie: request.cookie) : nil,

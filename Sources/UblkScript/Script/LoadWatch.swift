@@ -1,6 +1,7 @@
 import CUring
 import Glibc
 import Synchronization
+import SystemPackage
 
 /// A watchdog of one load phase: ends the process when the script is stuck in a C function of Lua's library, where
 /// hooks cannot interrupt it.
@@ -25,17 +26,26 @@ struct LoadWatch: ~Copyable {
     /// Starts watching the calling thread, if loads are watched.
     ///
     /// - Parameter limitNanoseconds: the limit of the load phase; 0: none.
-    init(_ name: String, limitNanoseconds: UInt64) {
+    /// - Throws: when loads are watched and there is no thread for it.
+    init(_ name: String, limitNanoseconds: UInt64) throws(ScriptError) {
         guard limitNanoseconds > 0, let onStuck = Self.onStuck.withLock({ $0 }) else { return }
         let ended = ended
         let clock = ThreadClock()
         let most = Self.nanosecondsMax(limit: limitNanoseconds)
-        thread = OSThread(name: "load-watch") {
-            while clock.nanoseconds < most {
-                let left = Double(most - min(most, clock.nanoseconds)) / 1e9
-                guard ended.wait(seconds: left + 0.1) == nil else { return }
+        do throws(Errno) {
+            thread = try OSThread(trying: "load-watch") {
+                while clock.nanoseconds < most {
+                    let left = Double(most - min(most, clock.nanoseconds)) / 1e9
+                    guard ended.wait(seconds: left + 0.1) == nil else { return }
+                }
+                onStuck(Self.text(name, limitNanoseconds: limitNanoseconds))
             }
-            onStuck(Self.text(name, limitNanoseconds: limitNanoseconds))
+        } catch {
+            throw ScriptError(
+                status: .memory,
+                text:
+                    "\(name): no thread can be made to watch the load phase (\(error.name)). See: ulimit -v, ulimit -u"
+            )
         }
     }
 

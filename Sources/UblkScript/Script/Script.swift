@@ -71,7 +71,13 @@ struct Script: ~Copyable {
                 }
             }
         }
-        var watch = LoadWatch(source.name, limitNanoseconds: options.loadLimitNanoseconds)
+        var watch: LoadWatch
+        do throws(ScriptError) {
+            watch = try LoadWatch(source.name, limitNanoseconds: options.loadLimitNanoseconds)
+        } catch {
+            unsafe us_script_free(handle)
+            throw error
+        }
         let status = unsafe Self.run(source, handle)
         watch.end()
         guard status == US_OK else {

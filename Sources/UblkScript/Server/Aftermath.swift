@@ -109,8 +109,7 @@ final class BringUpWatch {
 
     /// Ends the watch, once the device is up or given up.
     func end() {
-        var one: UInt64 = 1
-        _ = unsafe write(endFD, &one, 8)
+        SystemCall.notify(endFD)
         threads.joinAll()
     }
 }

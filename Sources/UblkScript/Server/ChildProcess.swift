@@ -25,10 +25,10 @@ struct ChildProcess: ~Copyable {
     ///   - input: its standard input; nil: `/dev/null`.
     init(_ words: [String], inNewSession: Bool, input: Int32? = nil) throws(DeviceError) {
         var ends: [Int32] = [-1, -1]
-        guard unsafe socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0 else {
+        let type = Int32(SOCK_STREAM.rawValue) | O_CLOEXEC
+        guard unsafe socketpair(AF_UNIX, type, 0, &ends) == 0 else {
             throw .system(call: "socketpair", path: "", Errno(rawValue: Glibc.errno))
         }
-        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         defer { close(ends[1]) }
         do throws(DeviceError) {
             pid = try Self.spawn(
@@ -54,8 +54,8 @@ struct ChildProcess: ~Copyable {
         answerEnd: Int32,
         inNewSession: Bool
     ) throws(DeviceError) -> pid_t {
-        // The child must not inherit open files (a caller's lock, a pipe, the ring). It gets one copy of its end of
-        // the socket and none of ours, or neither side would ever read an end of file.
+        // The child must not inherit files of whoever started us (a caller's lock, a pipe). Ours are close-on-exec from
+        // the beginning, so a kernel or a sandbox that refuses this is no obstacle.
         try? SystemCall.closeOnExec(from: 3)
         var child = pid_t()
         let result = spawn(
@@ -81,18 +81,24 @@ struct ChildProcess: ~Copyable {
         var actions = unsafe posix_spawn_file_actions_t()
         unsafe posix_spawn_file_actions_init(&actions)
         defer { unsafe posix_spawn_file_actions_destroy(&actions) }
-        unsafe posix_spawn_file_actions_adddup2(&actions, pipeEnd, answerFD)
+        // Without memory an action would be left out without a word, and the child have other files than it thinks.
+        var problem = unsafe posix_spawn_file_actions_adddup2(&actions, pipeEnd, answerFD)
         // Callers wait for the end of our output, so a server must not keep their pipe open.
-        for fd in 0...2 as ClosedRange<Int32> {
-            unsafe posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0)
+        for fd in 0...2 as ClosedRange<Int32> where problem == 0 {
+            problem = unsafe posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0)
         }
-        if let input { unsafe posix_spawn_file_actions_adddup2(&actions, input, 0) }
+        if let input, problem == 0 {
+            problem = unsafe posix_spawn_file_actions_adddup2(&actions, input, 0)
+        }
+        guard problem == 0 else { return problem }
         var attributes = posix_spawnattr_t()
         unsafe posix_spawnattr_init(&attributes)
         defer { unsafe posix_spawnattr_destroy(&attributes) }
         unsafe posix_spawnattr_setflags(&attributes, flags)
         var argv = unsafe (["ublk-script"] + words).map { unsafe strdup($0) }
         defer { unsafe argv.forEach { unsafe free($0) } }
+        // An argument that is missing would end the list.
+        guard unsafe argv.allSatisfy({ unsafe $0 != nil }) else { return ENOMEM }
         unsafe argv.append(nil)
         return unsafe posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, argv, environ)
     }
@@ -104,7 +110,9 @@ struct ChildProcess: ~Copyable {
     }
 
     /// Reads the answer up to the end of file; "" when the child died.
-    func readAnswer() -> String {
+    ///
+    /// - Throws: when it cannot be read. Then the child lives, and may go on to wait for ``confirm()``.
+    func readAnswer() throws(Errno) -> String {
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 4096)
         while true {
@@ -112,6 +120,7 @@ struct ChildProcess: ~Copyable {
                 unsafe read(answerEnd, $0.baseAddress, $0.count)
             }
             if got < 0, errno == EINTR { continue }
+            guard got >= 0 else { throw Errno(rawValue: Glibc.errno) }
             guard got > 0 else { return String(decoding: bytes, as: UTF8.self) }
             bytes += chunk.prefix(got)
         }
@@ -123,7 +132,7 @@ struct ChildProcess: ~Copyable {
     @discardableResult
     func reap() -> Int32 {
         var status: Int32 = 0
-        unsafe waitpid(pid, &status, 0)
+        while unsafe waitpid(pid, &status, 0) < 0, errno == EINTR {}
         return status
     }
 

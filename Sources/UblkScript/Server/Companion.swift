@@ -25,8 +25,9 @@ final class Companion {
     /// - Parameter words: its arguments.
     convenience init(_ words: [String]) throws(DeviceError) {
         var ends: [Int32] = [-1, -1]
-        // Not SOCK_CLOEXEC: ChildProcess.spawn sets close-on-exec for all files before it starts a program.
-        guard unsafe socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0, &ends) == 0 else {
+        // A child with a copy of this end would never read the end of file.
+        let type = Int32(SOCK_SEQPACKET.rawValue) | O_CLOEXEC
+        guard unsafe socketpair(AF_UNIX, type, 0, &ends) == 0 else {
             throw .system(call: "socketpair", path: "", Errno(rawValue: Glibc.errno))
         }
         defer { close(ends[1]) }

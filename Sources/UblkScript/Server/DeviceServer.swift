@@ -84,7 +84,9 @@ final class DeviceServer {
         self.request = request
         self.platform = platform
         // A program started through /proc/self/exe is called "exe", but ServerProcess looks for this name.
-        SystemCall.setThreadName("ublk-script")
+        if let problem = SystemCall.setThreadName("ublk-script") {
+            throw DeviceError.system(call: "prctl(PR_SET_NAME)", path: "", problem)
+        }
         plan = try Self.plan(request)
         endedFD = try Self.makeEventFD()
         let lifecycle = try Lifecycle(
@@ -270,8 +272,7 @@ extension DeviceServer: LifecycleHost {
             let run = platform.queue
             let problem = threads.start(QueueThread.name(QueueID(index))) {
                 run(context)
-                var one: UInt64 = 1
-                _ = unsafe write(endedFD, &one, 8)
+                SystemCall.notify(endedFD)
             }
             if let problem { throw Self.noThread("queue \(index)", problem) }
         }
@@ -313,10 +314,7 @@ extension DeviceServer: LifecycleHost {
         let control = QueueControl(
             ledger: Ledger(queue: queue, capacity: plan.config.ledgerRecords),
             watchdog: watchdog,
-            wake: {
-                var one: UInt64 = 1
-                _ = unsafe write(wakeupFD, &one, 8)
-            }
+            wake: { SystemCall.notify(wakeupFD) }
         )
         if isArmed { control.arm() }
         return control

@@ -67,7 +67,12 @@ struct DeviceUsers: Equatable {
             guard let namespace = DirectoryListing.link("\(root)/proc/\(pid)/ns/mnt"),
                 seen.insert(namespace).inserted
             else { continue }
-            for mount in Mount.all(of: pid, root)
+            let mounts = Mount.all(of: pid, root)
+            // Its root at least is mounted.
+            if mounts.isEmpty, pid == "self" {
+                add("perhaps mounted, as /proc/self/mountinfo cannot be read")
+            }
+            for mount in mounts
             where disk.numbers.contains(mount.number) || disk.has(mount.source) {
                 let whose = namespace == own ? "" : " for \(pid) \(name(of: pid))"
                 add("mounted at \(mount.place) (\(mount.type))\(whose)")

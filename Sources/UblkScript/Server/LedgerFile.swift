@@ -92,8 +92,7 @@ final class LedgerFile: Sendable {
     /// - Returns: why records are missing in the file; nil: none are.
     func finish() -> String? {
         guard isStarted.exchange(false, ordering: .relaxed) else { return nil }
-        var one: UInt64 = 1
-        _ = unsafe write(stopFD, &one, 8)
+        SystemCall.notify(stopFD)
         guard let outcome = ended.wait(seconds: Self.patienceSeconds) else {
             return
                 "\(path): the disk did not take the rest of the ledger within \(Self.patienceSeconds) s"

@@ -25,16 +25,9 @@ final class LinePipe: Sendable {
     }
 
     init() throws(DeviceError) {
-        var ends: [Int32] = [-1, -1]
-        guard unsafe pipe(&ends) == 0 else {
-            throw .system(call: "pipe", path: "", Errno(rawValue: Glibc.errno))
+        do throws(Errno) { (readFD, writeFD) = try SystemCall.makePipe() } catch {
+            throw .system(call: "pipe", path: "", error)
         }
-        for end in ends {
-            _ = fcntl(end, F_SETFL, O_NONBLOCK)
-            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
-        }
-        readFD = ends[0]
-        writeFD = ends[1]
     }
 
     deinit {

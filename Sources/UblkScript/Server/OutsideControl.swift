@@ -273,6 +273,12 @@ struct OutsideAnswer: Equatable {
     var text = ""
 
     init(number: UInt64) { self.number = number }
+
+    mutating func fail(_ error: DeviceError) {
+        isOK = false
+        errno = error.errno?.rawValue ?? 0
+        text = "\(error)"
+    }
 }
 
 extension OutsideAnswer {

@@ -86,7 +86,11 @@ final class OutsideProcess: Sendable {
         }
     }
 
-    private func send(_ answer: OutsideAnswer) { _ = Companion.write(answer.message, to: socket) }
+    /// Sends an answer; one that cannot be sent ends this process, as the server would wait for it.
+    private func send(_ answer: OutsideAnswer) {
+        guard !Companion.write(answer.message, to: socket) else { return }
+        shutdown(socket, Int32(SHUT_RDWR))
+    }
 
     // MARK: Watching for a stop by another program
 
@@ -94,29 +98,38 @@ final class OutsideProcess: Sendable {
     /// IO is over.
     private func askUnlessAsked(_ device: DeviceID) {
         guard !isAsking.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        OSThread(name: "ublk-look") {
-            // An error is an answer too.
-            if let control = try? self.driver.control() {
-                _ = try? ControlDevice(control).getParams(of: device, seconds: Self.forever)
-            }
-            self.isAsking.store(false, ordering: .releasing)
-        }.detach()
+        do throws(Errno) {
+            try OSThread(trying: "ublk-look") {
+                // An error is an answer too.
+                if let control = try? self.driver.control() {
+                    _ = try? ControlDevice(control).getParams(of: device, seconds: Self.forever)
+                }
+                self.isAsking.store(false, ordering: .releasing)
+            }.detach()
+        } catch {
+            // The server asks again while IOs wait.
+            isAsking.store(false, ordering: .releasing)
+        }
     }
 
     // MARK: Commands
 
     private func begin(_ word: String, _ number: UInt64, _ device: DeviceID, _ rest: [String]) {
-        OSThread(name: "ublk-\(word)") {
+        do throws(Errno) {
+            try OSThread(trying: "ublk-\(word)") {
+                var answer = OutsideAnswer(number: number)
+                do throws(DeviceError) {
+                    answer.text = try self.give(word, device, rest)
+                } catch {
+                    answer.fail(error)
+                }
+                self.send(answer)
+            }.detach()
+        } catch {
             var answer = OutsideAnswer(number: number)
-            do throws(DeviceError) {
-                answer.text = try self.give(word, device, rest)
-            } catch {
-                answer.isOK = false
-                answer.errno = error.errno?.rawValue ?? 0
-                answer.text = "\(error)"
-            }
-            self.send(answer)
-        }.detach()
+            answer.fail(DeviceServer.noThread("the command \(word)", error))
+            send(answer)
+        }
     }
 
     private func give(

@@ -78,7 +78,13 @@ struct StateDirectory: Sendable {
     /// one is fine.
     func check() throws(DeviceError) {
         var status = stat()
-        guard unsafe lstat(path, &status) == 0 else { return }
+        guard unsafe lstat(path, &status) == 0 else {
+            let errno = Errno(rawValue: Glibc.errno)
+            guard errno == .noSuchFileOrDirectory else {
+                throw .system(call: "lstat", path: path, errno)
+            }
+            return
+        }
         guard !isPrivate else { return try checkPrivate(status) }
         let isFolder = status.st_mode & S_IFMT == S_IFDIR
         let isOwn = status.st_uid == 0 || status.st_uid == geteuid()
@@ -172,12 +178,18 @@ struct StateDirectory: Sendable {
         defer { close(fd) }
         var status = stat()
         guard unsafe fstat(fd, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-        var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
         // Nobody changes a file here, but replaces it.
-        let got = unsafe bytes.withUnsafeMutableBytes {
-            unsafe Glibc.read(fd, $0.baseAddress, $0.count)
+        var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
+        var filled = 0
+        while filled < bytes.count {
+            let got = unsafe bytes.withUnsafeMutableBytes {
+                unsafe Glibc.read(fd, $0.baseAddress.map { unsafe $0 + filled }, $0.count - filled)
+            }
+            if got < 0, Glibc.errno == EINTR { continue }
+            guard got > 0 else { return nil }
+            filled += got
         }
-        return got >= 0 ? Array(bytes.prefix(got)) : nil
+        return bytes
     }
 
     /// Removes all files of a device.
@@ -189,7 +201,11 @@ struct StateDirectory: Sendable {
             countersPath(id, bank: 0), countersPath(id, bank: 1), cellsPath(id), journalPath(id),
             RangeJournal.nextPath(journalPath(id)),
         ]
-        for path in paths + scriptPaths(id) + live { unsafe unlink(path) }
+        for path in paths + scriptPaths(id) + live
+        where unsafe unlink(path) != 0 && Glibc.errno != ENOENT {
+            // What was in the way may be gone. If not the file stays, and the next device of this number replaces it.
+            unsafe unlink(path)
+        }
     }
 
     /// Removes the script that the record does not name any more, and its rules' counters.

@@ -15,6 +15,9 @@ enum KernelTable {
             let got = unsafe chunk.withUnsafeMutableBytes {
                 unsafe read(fd, $0.baseAddress, $0.count)
             }
+            if got < 0, errno == EINTR { continue }
+            // Half of a table would pass for all of it.
+            guard got >= 0 else { return [] }
             guard got > 0 else { break }
             text += chunk.prefix(got)
         }

@@ -15,23 +15,32 @@ import SystemPackage
 enum MountNamespace {
     /// Leaves this process's namespace; before it has threads.
     ///
-    /// - Throws: EPERM without CAP_SYS_ADMIN and CAP_SYS_CHROOT; EINVAL when the root directory of this process is not
-    ///   that of its namespace: in a chroot, and where it has left already. The namespace is the former one then.
-    static func leave() throws(Errno) {
+    /// - Returns: nil: it has left. EPERM without CAP_SYS_ADMIN and CAP_SYS_CHROOT, EINVAL when the root directory of
+    ///   this process is not that of its namespace (in a chroot, and where it has left already), or another reason; it
+    ///   is where it was then, and everything is as before.
+    /// - Throws: it is in neither: paths do not lead where they should any more, or the mounts are kept busy.
+    @discardableResult
+    static func leave() throws(Errno) -> Errno? {
         guard Mount.all(of: "self").contains(where: { $0.place == "/" }) else {
-            throw .invalidArgument
+            return .invalidArgument
         }
-        let root = try SystemCall.findFile("/")
+        let root: Int32
+        let folder: Int32
+        do throws(Errno) { root = try SystemCall.findFile("/") } catch { return error }
         defer { close(root) }
-        let folder = try SystemCall.findFile(".")
+        do throws(Errno) { folder = try SystemCall.findFile(".") } catch { return error }
         defer { close(folder) }
-        // Whether that is allowed.
-        try SystemCall.changeRoot(root, folder: folder)
-        try SystemCall.leaveMountNamespace()
+        do throws(Errno) {
+            // Whether that is allowed.
+            try SystemCall.changeRoot(root, folder: folder)
+            try SystemCall.unshareMounts()
+        } catch { return error }
+        try SystemCall.makeMountsPrivate()
         // Parents come first. One that is locked, as it is of somebody with more rights, stays.
         for mount in Mount.all(of: "self").reversed() where mount.place != "/" {
             try? SystemCall.detachMount(mount.place)
         }
         try SystemCall.changeRoot(root, folder: folder)
+        return nil
     }
 }

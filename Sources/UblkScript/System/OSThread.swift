@@ -44,8 +44,7 @@ struct OSThread: ~Copyable {
         self.handle = handle
     }
 
-    /// For a process that serves no device (a server takes ``init(trying:_:)``, or it would be lost): without the
-    /// thread it cannot go on.
+    /// For a simulation, which cannot go on without the thread; all else takes ``init(trying:_:)``.
     init(name: String, _ run: sending @escaping () -> Void) {
         do throws(Errno) { self = try OSThread(trying: name, run) } catch {
             fatalError("a thread cannot be made: \(error)")

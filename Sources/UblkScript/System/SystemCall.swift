@@ -28,6 +28,27 @@ enum SystemCall {
     /// A new eventfd at 0, close-on-exec.
     static func makeEventFD() throws(Errno) -> Int32 { try check(sys_eventfd()) }
 
+    /// Adds one to an eventfd that a thread waits at.
+    ///
+    /// That thread would wait for ever, and with it whoever joins it, so a call that fails (a signal, no memory) is
+    /// made again.
+    static func notify(_ eventFD: Int32) {
+        var one: UInt64 = 1
+        for _ in 0..<1000 where unsafe write(eventFD, &one, 8) == 8 { return }
+    }
+
+    /// A pipe of which neither end waits, close-on-exec.
+    static func makePipe() throws(Errno) -> (read: Int32, write: Int32) {
+        var ends: [Int32] = [-1, -1]
+        _ = try check(unsafe sys_pipe(&ends))
+        return (ends[0], ends[1])
+    }
+
+    /// The next connection of a listening socket, which does not wait, close-on-exec.
+    static func acceptConnection(_ socket: Int32) throws(Errno) -> Int32 {
+        try check(sys_accept(socket))
+    }
+
     /// Blocks `signals` in this thread and those it starts from now on; they are read from the fd
     /// instead.
     static func makeSignalFD(_ signals: [Int32]) throws(Errno) -> Int32 {
@@ -49,7 +70,11 @@ enum SystemCall {
         try check(sys_take_signal(signalFD))
     }
 
-    static func setThreadName(_ name: String) { unsafe sys_set_thread_name(name) }
+    @discardableResult
+    static func setThreadName(_ name: String) -> Errno? {
+        let result = unsafe sys_set_thread_name(name)
+        return result == 0 ? nil : Errno(rawValue: -result)
+    }
 
     /// Pins the calling thread to the CPUs of a bitmap, as GET_QUEUE_AFFINITY gives it.
     static func setAffinity(_ mask: [UInt8]) throws(Errno) {
@@ -63,12 +88,15 @@ enum SystemCall {
     /// True when this thread is marked as one that serves IO.
     static var isIOFlusher: Bool { sys_is_io_flusher() }
 
-    /// Leaves the mount namespace for a copy that shares nothing with it.
+    /// Leaves the mount namespace for a copy.
     ///
-    /// unshare(CLONE_NEWNS), MS_PRIVATE.
-    static func leaveMountNamespace() throws(Errno) {
-        _ = try check(sys_leave_mount_namespace())
-    }
+    /// unshare(CLONE_NEWNS).
+    static func unshareMounts() throws(Errno) { _ = try check(sys_unshare_mounts()) }
+
+    /// Has the mounts of this namespace share nothing with those of others.
+    ///
+    /// MS_PRIVATE.
+    static func makeMountsPrivate() throws(Errno) { _ = try check(sys_make_mounts_private()) }
 
     /// Takes a mount out of this namespace, though it is in use.
     ///

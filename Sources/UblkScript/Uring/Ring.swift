@@ -77,12 +77,7 @@ struct KernelRing<Kernel: UringKernel>: ~Copyable {
         while true {
             let result = unsafe kernel.submit(ring)
             if let sqe = unsafe io_uring_get_sqe(ring) { return unsafe sqe }
-            precondition(
-                result >= 0 || result == -Errno.interrupted.rawValue
-                    || result == -Errno.resourceTemporarilyUnavailable.rawValue
-                    || result == -Errno.resourceBusy.rawValue,
-                "io_uring_submit: \(result)"
-            )
+            precondition(result >= 0 || Self.mayPass(result), "io_uring_submit: \(result)")
         }
     }
 
@@ -113,11 +108,19 @@ struct KernelRing<Kernel: UringKernel>: ~Copyable {
         let result = unsafe kernel.submitAndWait(ring, nanoseconds: timeoutNanoseconds)
         unsafe tail = uring_cq_tail(ring)
         guard result < 0 else { return }
+        precondition(
+            result == -Self.timerExpired || Self.mayPass(result),
+            "io_uring_enter: errno \(-result)"
+        )
+    }
+
+    /// The call was not carried out for a reason that lies in the machine, and is made again.
+    private static func mayPass(_ result: Int32) -> Bool {
         switch -result {
-        case Self.timerExpired, Errno.interrupted.rawValue, Errno.resourceBusy.rawValue,
-            Errno.resourceTemporarilyUnavailable.rawValue:
-            return
-        default: preconditionFailure("io_uring_enter: errno \(-result)")
+        case Errno.interrupted.rawValue, Errno.resourceBusy.rawValue,
+            Errno.resourceTemporarilyUnavailable.rawValue, Errno.noMemory.rawValue:
+            true
+        default: false
         }
     }
 

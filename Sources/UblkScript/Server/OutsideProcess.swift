@@ -33,7 +33,7 @@ final class OutsideProcess: Sendable {
 
     /// - Parameter silenceSeconds: how long a GET_PARAMS may wait before this means that the device is being stopped;
     ///   no other command keeps the device's mutex for so long, while this process is scheduled.
-    init(socket: Int32, _ driver: any DriverAccess, silenceSeconds: Double = 3) {
+    init(socket: Int32, _ driver: any DriverAccess, silenceSeconds: Double = 2) {
         self.socket = socket
         self.driver = driver
         self.silenceSeconds = silenceSeconds

@@ -201,11 +201,8 @@ struct StateDirectory: Sendable {
             countersPath(id, bank: 0), countersPath(id, bank: 1), cellsPath(id), journalPath(id),
             RangeJournal.nextPath(journalPath(id)),
         ]
-        for path in paths + scriptPaths(id) + live
-        where unsafe unlink(path) != 0 && Glibc.errno != ENOENT {
-            // What was in the way may be gone. If not the file stays, and the next device of this number replaces it.
-            unsafe unlink(path)
-        }
+        // One that cannot be removed stays, and the next device of this number replaces it.
+        for path in paths + scriptPaths(id) + live { unsafe unlink(path) }
     }
 
     /// Removes the script that the record does not name any more, and its rules' counters.

@@ -42,6 +42,12 @@ import Testing
                 "mkdir -p proc/self/ns proc/self/mountinfo; ln -s 'mnt:[1]' proc/self/ns/mnt",
                 ["perhaps mounted, as /proc/self/mountinfo cannot be read"]
             ),
+            // That of a server, which has left all mounts.
+            (
+                "mkdir -p proc/self/ns; ln -s 'mnt:[1]' proc/self/ns/mnt; touch proc/self/mountinfo",
+                []
+            ),
+            ("mkdir -p proc/swaps", ["perhaps used as swap, as /proc/swaps cannot be read"]),
             ("mkdir -p sys/block/ublkb7/bcache/set", ["part of a bcache"]),
             (
                 "mkdir -p sys/block/loop4/loop; echo /dev/ublkb7p2 >sys/block/loop4/loop/backing_file",

@@ -51,7 +51,7 @@ struct DeviceUsers: Equatable {
                 if let id = DiskNames.id(of: path) { ids.insert(id) }
             }
         }
-        for mount in Mount.all(of: "self") {
+        for mount in Mount.all(of: "self") ?? [] {
             if let id = DiskNames.id(of: mount.source) { ids.insert(id) }
         }
         return ids
@@ -68,11 +68,11 @@ struct DeviceUsers: Equatable {
                 seen.insert(namespace).inserted
             else { continue }
             let mounts = Mount.all(of: pid, root)
-            // Its root at least is mounted.
-            if mounts.isEmpty, pid == "self" {
+            // Another process may have ended.
+            if mounts == nil, pid == "self" {
                 add("perhaps mounted, as /proc/self/mountinfo cannot be read")
             }
-            for mount in mounts
+            for mount in mounts ?? []
             where disk.numbers.contains(mount.number) || disk.has(mount.source) {
                 let whose = namespace == own ? "" : " for \(pid) \(name(of: pid))"
                 add("mounted at \(mount.place) (\(mount.type))\(whose)")
@@ -81,7 +81,13 @@ struct DeviceUsers: Equatable {
     }
 
     private mutating func addSwap(of disk: DiskNames) {
-        for line in KernelTable.lines(root + "/proc/swaps") {
+        let table = "/proc/swaps"
+        let lines = KernelTable.lines(root + table)
+        // A kernel without swap has no such table.
+        if lines == nil, unsafe access(root + table, F_OK) == 0 {
+            add("perhaps used as swap, as \(table) cannot be read")
+        }
+        for line in lines ?? [] {
             guard let path = line.split(whereSeparator: { $0 == " " || $0 == "\t" }).first else {
                 continue
             }
@@ -142,7 +148,7 @@ struct DeviceUsers: Equatable {
     }
 
     private func name(of pid: String) -> String {
-        KernelTable.lines("\(root)/proc/\(pid)/comm").first.map(String.init) ?? "?"
+        KernelTable.lines("\(root)/proc/\(pid)/comm")?.first.map(String.init) ?? "?"
     }
 
     // MARK: Reading

@@ -4,10 +4,10 @@ import Glibc
 ///
 /// Any thread.
 enum KernelTable {
-    /// The lines of a table; none when it cannot be read.
-    static func lines(_ path: String) -> [Substring] {
+    /// The lines of a table; nil: it cannot be read, which an empty one can.
+    static func lines(_ path: String) -> [Substring]? {
         let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        guard fd >= 0 else { return [] }
+        guard fd >= 0 else { return nil }
         defer { close(fd) }
         var text: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)
@@ -17,7 +17,7 @@ enum KernelTable {
             }
             if got < 0, errno == EINTR { continue }
             // Half of a table would pass for all of it.
-            guard got >= 0 else { return [] }
+            guard got >= 0 else { return nil }
             guard got > 0 else { break }
             text += chunk.prefix(got)
         }
@@ -50,11 +50,13 @@ struct Mount {
     let type: Substring
     let source: String
 
-    /// All mounts in the namespace of a process, parents before what is mounted on them.
+    /// All mounts in the namespace of a process, parents before what is mounted on them; nil: the table cannot be read.
+    ///
+    /// A server's own namespace has none: see ``MountNamespace``.
     ///
     /// - Parameter root: tests have a `/proc` of their own there.
-    static func all(of pid: String, _ root: String = "") -> [Mount] {
-        KernelTable.lines("\(root)/proc/\(pid)/mountinfo").compactMap { line in
+    static func all(of pid: String, _ root: String = "") -> [Mount]? {
+        KernelTable.lines("\(root)/proc/\(pid)/mountinfo")?.compactMap { line in
             let words = line.split(separator: " ")
             guard let end = words.firstIndex(of: "-"), end > 4, words.count > end + 2 else {
                 return nil

@@ -23,7 +23,7 @@ enum LockedMemory {
 
     /// Has this program, its libraries and its heap in memory, as far as they are there.
     static func populateProgram() {
-        for line in KernelTable.lines("/proc/self/maps") {
+        for line in KernelTable.lines("/proc/self/maps") ?? [] {
             guard let mapping = Mapping(line) else { continue }
             // Best effort: the end of a file may lie within the last page but one.
             _ = unsafe sys_populate(
@@ -71,7 +71,7 @@ enum LockedMemory {
 
     /// A line such as `MemAvailable:   123 kB`.
     private static func bytes(_ key: String, in path: String) -> UInt64? {
-        for line in KernelTable.lines(path) where line.hasPrefix(key + ":") {
+        for line in KernelTable.lines(path) ?? [] where line.hasPrefix(key + ":") {
             let words = line.split { $0 == " " || $0 == "\t" }
             return words.count > 1 ? UInt64(words[1]).map { $0 << 10 } : nil
         }

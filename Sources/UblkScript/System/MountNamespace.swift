@@ -21,9 +21,8 @@ enum MountNamespace {
     /// - Throws: it is in neither: paths do not lead where they should any more, or the mounts are kept busy.
     @discardableResult
     static func leave() throws(Errno) -> Errno? {
-        guard Mount.all(of: "self").contains(where: { $0.place == "/" }) else {
-            return .invalidArgument
-        }
+        guard let own = Mount.all(of: "self") else { return .ioError }
+        guard own.contains(where: { $0.place == "/" }) else { return .invalidArgument }
         let root: Int32
         let folder: Int32
         do throws(Errno) { root = try SystemCall.findFile("/") } catch { return error }
@@ -36,8 +35,9 @@ enum MountNamespace {
             try SystemCall.unshareMounts()
         } catch { return error }
         try SystemCall.makeMountsPrivate()
+        guard let copies = Mount.all(of: "self") else { throw .ioError }
         // Parents come first. One that is locked, as it is of somebody with more rights, stays.
-        for mount in Mount.all(of: "self").reversed() where mount.place != "/" {
+        for mount in copies.reversed() where mount.place != "/" {
             try? SystemCall.detachMount(mount.place)
         }
         try SystemCall.changeRoot(root, folder: folder)

@@ -25,7 +25,7 @@ enum Privilege {
 
     /// The effective ones, hexadecimal.
     private static var capabilities: Substring? {
-        KernelTable.lines("/proc/self/status").first { $0.hasPrefix("CapEff:") }?
+        KernelTable.lines("/proc/self/status")?.first { $0.hasPrefix("CapEff:") }?
             .split(separator: "\t").last
     }
 }

@@ -219,7 +219,7 @@ t_list_answers_while_a_server_stands_still() {
 
 kill_and_wait() { # SIGNAL
   kill -"$1" "$server"
-  while [ -n "$(leftovers)" ]; do sleep 0.05; done
+  while [ -n "$(leftovers)" ]; do pause 0.05; done
 }
 
 t_SIGTERM_with_64_held_IOs_leaves_nothing() {

@@ -34,7 +34,7 @@ import Testing
     func `a disk that keeps its promises loses nothing that it promised`(
         settings: [String: String]
     ) throws {
-        for seed in 1...4 as ClosedRange<UInt64> {
+        for seed in 1...(TestHost.runsSlowTests ? 8 : 2) as ClosedRange<UInt64> {
             let result = try run("", seed: seed, settings: settings) {
                 $0.workload.blockBytesMax = 16384
             }

@@ -10,7 +10,7 @@ import Testing
         var settings: [String: String] = [:]
         var block: UInt64 = 512
         var longest: UInt64 = 64 << 10
-        var requests = 2000
+        var requests = TestHost.runsSlowTests ? 4000 : 1000
         var testDescription: String { "\(name) \(settings)" }
     }
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 120
+# any kernel: the command line is the program alone
 # The command line around a real device: names, JSON, scripts that are no files, output that cannot be written.
 # shellcheck source-path=SCRIPTDIR disable=SC2154 # id, dev, server and output are set in lib.sh
 . "$(dirname "$0")/lib.sh"

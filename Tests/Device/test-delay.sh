@@ -1,4 +1,5 @@
 #!/bin/bash
+# any kernel: a delay is the server's own timer
 # A scripted delay is the latency that the application measures, and delayed IOs wait side by side.
 . "$(dirname "$0")/lib.sh"
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 180
+# any kernel: what is refused is refused before the driver is asked
 # Values outside their range are refused: the message has the value, the range, and the option or the line.
 . "$(dirname "$0")/lib.sh"
 

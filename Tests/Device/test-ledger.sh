@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 120
+# any kernel: the ledger is written by the server alone
 # The ledger under load: filtered, beside a file that takes all of it, on a disk that is full.
 . "$(dirname "$0")/lib.sh"
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 180
+# any kernel: commands talk to the server, not to the driver
 # Talking to devices that run: names, list, stats, ctl, the log, and the server in the foreground.
 . "$(dirname "$0")/lib.sh"
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 240
+# any kernel: the driver does not know that there is a script
 # Wrong scripts: those that do not load never become a device, those that raise later never lose it, and no
 # other device notices.
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 150
+# any kernel: the unit is about processes and folders
 # The unit ublk-script@.service by hand, as no systemd runs here: its lines, with the folder, the words, the capabilities
 # and the privileges that it gives them.
 . "$(dirname "$0")/lib.sh"

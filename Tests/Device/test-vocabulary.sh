@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 180
+# any kernel: rules act on whatever a driver brings
 # What rules know of the past, do to data on its way and to its time, and shipped disks: seen by fio, dd and cmp.
 . "$(dirname "$0")/lib.sh"
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 120
+# any kernel: waiting is about the server's counters
 # A shell script that acts at the moment when something has happened to an IO.
 . "$(dirname "$0")/lib.sh"
 

@@ -69,6 +69,11 @@ struct TestRunnerTests {
         #expect(slowest.contains { $0.hasSuffix("3.5  unit: S, t") })
         #expect(asked.contains("UBLK_TEST_SLOW=0"))
         #expect(!asked.contains("DEVICE_TEST_LONG=1"))
+        // All on the newest kernel, what may depend on the driver on the oldest.
+        let guests = asked.split(separator: "\n").filter { $0.hasPrefix("vm ") }
+        #expect(guests.count == 2, "\(guests)")
+        #expect(guests.first?.hasSuffix("Tests/Device/run") == true, "\(guests)")
+        #expect(guests.last?.hasSuffix("Tests/Device/run --driver") == true, "\(guests)")
     }
 
     @Test func `the long run has all four kernels and what takes hours, and its own count`() {
@@ -81,6 +86,7 @@ struct TestRunnerTests {
         #expect(asked.contains("UBLK_TEST_SLOW=1"))
         let guests = asked.split(separator: "\n").filter { $0.hasPrefix("vm ") }
         #expect(guests.count == 5 && guests.allSatisfy { $0.contains("DEVICE_TEST_LONG=1") })
+        #expect(!asked.contains("--driver"))
         // The reloads have theirs, which runs nothing else.
         let reloads = guests.filter { $0.contains("RELOADS=100000 RELOAD_IOPS=100 ") }
         #expect(reloads.count == 1, "\(guests)")

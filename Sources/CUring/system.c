@@ -128,6 +128,18 @@ int sys_rescan_partitions(int fd) { return negative_errno(ioctl(fd, BLKRRPART));
 int sys_fallocate_punch(void) { return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; }
 int sys_fallocate_zero(void) { return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE; }
 
+int sys_punch_hole(int fd, uint64_t offset, uint64_t bytes) {
+    return negative_errno(fallocate(fd, sys_fallocate_punch(), (off_t)offset, (off_t)bytes));
+}
+
+int sys_unnamed_file(const char *folder) { return negative_errno(open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)); }
+
+int sys_name_file(int fd, const char *path) {
+    char link[32];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return negative_errno(linkat(AT_FDCWD, link, AT_FDCWD, path, AT_SYMLINK_FOLLOW));
+}
+
 int sys_close_from_on_exec(unsigned first) {
     return negative_errno((int)syscall(SYS_close_range, first, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */));
 }
@@ -168,6 +180,13 @@ const char *sys_errno_name(int number) { return strerrorname_np(number); }
 int64_t sys_filesystem_type(int fd) {
     struct statfs filesystem;
     return fstatfs(fd, &filesystem) == 0 ? (int64_t)filesystem.f_type : -1;
+}
+
+int64_t sys_free_bytes(int fd) {
+    struct statfs filesystem;
+    if (fstatfs(fd, &filesystem) != 0 || filesystem.f_blocks == 0)
+        return -1;
+    return (int64_t)filesystem.f_bavail * (int64_t)filesystem.f_bsize;
 }
 
 int sys_file_extents(int fd, uint64_t from, struct sys_extent *extents, unsigned capacity) {

@@ -38,6 +38,8 @@ int sys_rescan_partitions(int fd);
 
 /* The magic number of the filesystem that an open file is on (fstatfs); -1: it does not tell. */
 int64_t sys_filesystem_type(int fd);
+/* What is free on it, bytes; -1: there is no limit, or it does not tell. */
+int64_t sys_free_bytes(int fd);
 
 /* A piece of a file, where it lies on its filesystem's device; bytes. */
 struct sys_extent {
@@ -51,6 +53,12 @@ int sys_file_extents(int fd, uint64_t from, struct sys_extent *extents, unsigned
 /* fallocate modes, which are macros. */
 int sys_fallocate_punch(void);
 int sys_fallocate_zero(void);
+/* Deallocates bytes of a file, which read as zeroes then. */
+int sys_punch_hole(int fd, uint64_t offset, uint64_t bytes);
+
+/* A file in a folder that has no name and ends with its last descriptor (O_TMPFILE); gives it one. */
+int sys_unnamed_file(const char *folder);
+int sys_name_file(int fd, const char *path);
 
 /* Closes every file from that number on in programs started from here. */
 int sys_close_from_on_exec(unsigned first);

@@ -13,27 +13,11 @@ extension DeviceConfig {
         case fail
     }
 
-    /// Refuses a recovery of bytes that go with their server.
+    /// Reads `recovery`.
     mutating func readRecovery(_ settings: [String: Setting]) throws(ConfigError) {
         guard let setting = settings["recovery"] else { return }
         let word = try setting.choice(Recovery.allCases.map(\.rawValue))
         recovery = Recovery(rawValue: word) ?? .off
-        guard recovery != .off else { return }
-        if let memory = backings.first(where: { $0.file == nil }) {
-            throw ConfigError(
-                origin: setting.origin,
-                text:
-                    "recovery = \"\(word)\" with a backing in memory (\(memory.origin)), which is lost with "
-                    + "the server: give that backing a file"
-            )
-        }
-        guard backing == .memory else { return }
-        throw ConfigError(
-            origin: setting.origin,
-            text:
-                "recovery = \"\(word)\" with backing = \"memory\", which is lost with the server: keep the "
-                + "bytes in a file (--file PATH, file = \"PATH\"), or nowhere (backing = \"null\")"
-        )
     }
 }
 

@@ -7,12 +7,14 @@ struct DeviceStores<File> {
     private enum Owner: Sendable {
         case null
         case memory(MemoryStore)
+        case kept(KeptStore)
         case file(FileStore.View)
 
         var view: Store {
             switch self {
             case .null: .null(NullStore())
             case .memory(let memory): .memory(memory.view)
+            case .kept(let kept): .kept(kept.view)
             case .file(let view): .file(view)
             }
         }
@@ -35,35 +37,42 @@ struct DeviceStores<File> {
         let isShared: Bool
     }
 
+    /// Makes the store in memory of that number and size, which outlives the server.
+    typealias Keep = (_ number: Int, _ sizeBytes: UInt64) throws -> KeptStore
+
     /// Makes the stores that the configuration asks for.
     ///
     /// - Parameters:
     ///   - reachBytes: how far memory of the device's own may grow; 0: not at all.
+    ///   - keep: makes those in memory; nil: they end with this process.
     ///   - open: opens or makes a file, and returns it with its size.
-    /// - Throws: any error of `open`, ``MemoryStore/NoMemory``, ``FileStore/Problem``. The caller removes the files
-    ///   that `open` has made.
+    /// - Throws: any error of `open` and `keep`, ``MemoryStore/NoMemory``, ``FileStore/Problem``. The caller removes
+    ///   the files that `open` has made.
     init(
         _ config: DeviceConfig,
         reachBytes: UInt64 = 0,
+        keep: Keep? = nil,
         open: (FileRequest) throws -> (file: File, sizeBytes: UInt64)
     ) throws {
         let least = config.sizeBytes ?? 0
         for (index, backing) in config.backings.enumerated() {
+            guard let file = backing.file else {
+                owners.append(try Self.memory(index + 1, backing.sizeBytes ?? 0, keep: keep))
+                continue
+            }
             let isOwn = index + 1 == config.ownBacking
             let bytes = (backing.sizeBytes, isOwn ? least : 0)
-            owners.append(try owner(backing.file, bytes, backing.isShared, config, open))
+            owners.append(try owner(file, bytes, backing.isShared, config, open))
         }
         let own: Owner
         if config.ownBacking != 0 {
             own = owners[config.ownBacking - 1]
         } else if config.backing == .null {
             own = .null
-        } else if config.file == nil {
-            own = .memory(
-                try MemoryStore(sizeBytes: config.sizeBytes ?? 0, reachBytes: reachBytes)
-            )
+        } else if let file = config.file {
+            own = try owner(file, (config.sizeBytes, least), config.isShared, config, open)
         } else {
-            own = try owner(config.file, (config.sizeBytes, least), config.isShared, config, open)
+            own = try Self.memory(0, config.sizeBytes ?? 0, reachBytes: reachBytes, keep: keep)
         }
         owners.insert(own, at: 0)
         sizeBytes = try deviceSize(config, own)
@@ -72,7 +81,26 @@ struct DeviceStores<File> {
     /// The stores for queues, by number, which hold no references.
     var views: [Store] { owners.map(\.view) }
 
-    /// The stores in memory.
+    private static func memory(
+        _ number: Int,
+        _ sizeBytes: UInt64,
+        reachBytes: UInt64 = 0,
+        keep: Keep?
+    ) throws -> Owner {
+        if let keep { return .kept(try keep(number, sizeBytes)) }
+        return .memory(try MemoryStore(sizeBytes: sizeBytes, reachBytes: reachBytes))
+    }
+
+    /// The stores in memory that outlive the server.
+    var kept: [KeptStore] {
+        var found: [KeptStore] = []
+        for case .kept(let store) in owners where !found.contains(where: { $0 === store }) {
+            found.append(store)
+        }
+        return found
+    }
+
+    /// The stores in memory that end with it.
     var memories: [MemoryStore] {
         var found: [MemoryStore] = []
         for case .memory(let memory) in owners where !found.contains(where: { $0 === memory }) {
@@ -100,6 +128,7 @@ struct DeviceStores<File> {
         switch owners[0] {
         case .null: break
         case .memory(let memory): try memory.grow(to: sizeBytes)
+        case .kept(let kept): try kept.grow(to: sizeBytes)
         case .file(var view) where view.sizeBytes < sizeBytes:
             try grow(files[Int(view.file)], sizeBytes)
             view.sizeBytes = sizeBytes
@@ -111,13 +140,12 @@ struct DeviceStores<File> {
     }
 
     private mutating func owner(
-        _ path: String?,
+        _ path: String,
         _ bytes: (size: UInt64?, least: UInt64),
         _ isShared: Bool,
         _ config: DeviceConfig,
         _ open: (FileRequest) throws -> (file: File, sizeBytes: UInt64)
     ) throws -> Owner {
-        guard let path else { return .memory(try MemoryStore(sizeBytes: bytes.size ?? 0)) }
         let opened = try open(
             FileRequest(
                 path: path,
@@ -160,10 +188,12 @@ extension DeviceStores: Sendable where File: Sendable {}
 extension DeviceStores<FileStore> {
     /// Makes the stores of a real device: opens its files, or makes them.
     ///
-    /// - Parameter newFiles: is told of files that are made; nil: none are. Existing files are not changed.
-    init(_ config: DeviceConfig, newFiles: NewFiles?) throws {
+    /// - Parameters:
+    ///   - keep: see ``init(_:reachBytes:keep:open:)``
+    ///   - newFiles: is told of files that are made; nil: none are. Existing files are not changed.
+    init(_ config: DeviceConfig, keep: Keep? = nil, newFiles: NewFiles?) throws {
         let reachBytes = config.sizeBytes.map(DeviceConfig.reachBytes) ?? 0
-        try self.init(config, reachBytes: reachBytes) { request in
+        try self.init(config, reachBytes: reachBytes, keep: keep) { request in
             let file = try FileStore(
                 path: request.path,
                 sizeBytes: request.sizeBytes,

@@ -8,6 +8,8 @@ import SystemPackage
 enum Store {
     case null(NullStore)
     case memory(MemoryStore.View)
+    /// Memory that outlives the server.
+    case kept(KeptStore.View)
     /// A file or a block device, through the queue's own ring.
     case file(FileStore.View)
 
@@ -16,6 +18,7 @@ enum Store {
         switch self {
         case .null: nil
         case .memory(let view): view.sizeBytes
+        case .kept(let view): view.sizeBytes
         case .file(let view): view.sizeBytes
         }
     }
@@ -27,6 +30,9 @@ enum Store {
         case .memory(var view):
             view.sizeBytes = sizeBytes
             self = .memory(view)
+        case .kept(var view):
+            view.sizeBytes = sizeBytes
+            self = .kept(view)
         case .file(var view):
             view.sizeBytes = sizeBytes
             self = .file(view)
@@ -43,6 +49,7 @@ enum Store {
         switch self {
         case .null: return .done
         case .memory(let memory): return memory.perform(transfer, data)
+        case .kept(let kept): return kept.perform(transfer, data)
         case .file(var file):
             defer { self = .file(file) }
             return file.begin(&transfer, data)
@@ -58,7 +65,8 @@ enum Store {
         _ data: IOData
     ) -> StoreStep {
         switch self {
-        case .null, .memory: preconditionFailure("an operation ended on a store that has none")
+        case .null, .memory, .kept:
+            preconditionFailure("an operation ended on a store that has none")
         case .file(var file):
             defer { self = .file(file) }
             return file.finished(&transfer, result, data)
@@ -154,6 +162,7 @@ extension Store {
     func isSame(as other: Store) -> Bool {
         switch (self, other) {
         case (.memory(let one), .memory(let other)): one.isSame(as: other)
+        case (.kept(let one), .kept(let other)): one.isSame(as: other)
         case (.file(let one), .file(let other)): one.file == other.file
         default: false
         }

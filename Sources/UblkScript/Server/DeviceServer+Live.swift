@@ -18,6 +18,7 @@ extension DeviceServer {
     /// Has all that where the next server finds it, or goes on with what is there.
     func openLive() throws(DeviceError) {
         guard plan.config.recovery != .off else { return }
+        try nameMemory()
         let (count, state) = (plan.ruleCount, request.state)
         let bytes = RuleCounters.bytes(count: count)
         let path = state.countersPath(id, bank: plan.bank)
@@ -105,6 +106,16 @@ extension DeviceServer {
     }
 
     // MARK: Files
+
+    /// Has the stores in memory where the next server finds them.
+    private func nameMemory() throws(DeviceError) {
+        guard request.recovered == nil else { return }
+        do throws(KeptStore.Problem) {
+            for store in backings.kept {
+                try store.name(request.state.memoryPath(id, store.number))
+            }
+        } catch { throw .unsupported("\(error)") }
+    }
 
     /// The file that a server which died has left; nil: there is none of that owner.
     private func found(_ path: String, _ counts: ClosedRange<Int>, _ owner: UInt64) -> MappedFile? {

@@ -16,7 +16,8 @@ extension DeviceServer {
         let buffers =
             UInt64(config.queues)
             * TagBuffers.byteCount(depth: Int(config.depth), maxIOBytes: Int(config.maxIOBytes))
-        let bytes = stores.memories.reduce(0) { $0 + $1.sizeBytes }
+        let kept = stores.kept.reduce(0) { $0 + $1.missingBytes }
+        let bytes = stores.memories.reduce(kept) { $0 + $1.sizeBytes }
         if let available = platform.availableMemory(), buffers + bytes > available {
             throw .unsupported(
                 """
@@ -37,9 +38,10 @@ extension DeviceServer {
             )
         }
         LockedMemory.populateProgram()
-        do throws(Errno) { for store in stores.memories { try store.populate() } } catch {
-            throw notThere(error)
-        }
+        do throws(Errno) {
+            for store in stores.memories { try store.populate() }
+            for store in stores.kept { try store.populate() }
+        } catch { throw notThere(error) }
     }
 
     /// Fills in the buffers of a queue.

@@ -34,19 +34,54 @@ extension DeviceServer {
     static func stores(
         _ config: DeviceConfig,
         _ request: Request,
-        _ clock: WaitClock
+        _ platform: ServerPlatform
     ) throws -> DeviceStores<FileStore> {
+        let keep = keeper(config, request, platform)
         guard request.recovered != nil else {
-            return try DeviceStores(config, newFiles: request.newFiles)
+            return try DeviceStores(config, keep: keep, newFiles: request.newFiles)
         }
+        let clock = platform.clock
         var limit = TimeLimit(seconds: filesSeconds, now: clock.now())
         while true {
-            do { return try DeviceStores(config, newFiles: nil) } catch {
+            do { return try DeviceStores(config, keep: keep, newFiles: nil) } catch {
                 guard case FileStore.Problem.inUse = error, !limit.isOver(now: clock.now()) else {
                     throw error
                 }
             }
             clock.pause(20)
+        }
+    }
+
+    /// How stores in memory outlive the server; nil: there can be no next one.
+    private static func keeper(
+        _ config: DeviceConfig,
+        _ request: Request,
+        _ platform: ServerPlatform
+    ) -> DeviceStores<FileStore>.Keep? {
+        guard config.recovery != .off else { return nil }
+        let (state, isLocked) = (request.state, config.locksMemory)
+        if let id = request.recovered.map({ DeviceID($0.id) }) {
+            return { number, sizeBytes in
+                try KeptStore(
+                    opening: state.memoryPath(id, number),
+                    number: number,
+                    sizeBytes: sizeBytes,
+                    isLocked: isLocked
+                )
+            }
+        }
+        var needsBytes: UInt64 = 0
+        return { number, sizeBytes in
+            try state.create()
+            needsBytes += sizeBytes
+            return try KeptStore(
+                in: state.path,
+                number: number,
+                sizeBytes: sizeBytes,
+                needsBytes: needsBytes,
+                isLocked: isLocked,
+                isInMemory: platform.isInMemory
+            )
         }
     }
 

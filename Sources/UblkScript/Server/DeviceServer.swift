@@ -108,7 +108,7 @@ final class DeviceServer {
             ledgerFile = try request.ledgerFile.map { path throws(DeviceError) in
                 try LedgerFile(path: path, newFiles: newFiles, continues: request.recovered != nil)
             }
-            backings = try Self.stores(plan.config, request, platform.clock)
+            backings = try Self.stores(plan.config, request, platform)
             try Self.lockMemory(for: plan.config, backings, platform)
         } catch {
             newFiles.removeAll()

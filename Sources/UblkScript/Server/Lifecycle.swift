@@ -257,6 +257,7 @@ final class Lifecycle {
             progress: { host.servedIOs }
         )
         undo(downTo: .character, host)
+        state.removeMemory(of: id)
     }
 
     /// As ``stop(patienceSeconds:_:)``, but only when nobody has the disk open.
@@ -265,6 +266,7 @@ final class Lifecycle {
     func stopIfUnused(patienceSeconds: Int, _ host: any LifecycleHost) throws(DeviceError) {
         try outside.stopIfUnused(id, seconds: patienceSeconds, progress: { host.servedIOs })
         undo(downTo: .character, host)
+        state.removeMemory(of: id)
     }
 
     /// Has the driver give the queues nothing more; the device goes on when it has another server.
@@ -298,7 +300,11 @@ final class Lifecycle {
     func leave(_ host: any LifecycleHost) -> Bool {
         undo(downTo: .character, host)
         // A DEL that another program has begun ends soon after the queues have.
-        guard driver.waitUntilGone(id, clock: platform.clock) else { return false }
+        guard driver.waitUntilGone(id, clock: platform.clock) else {
+            // One that waits for a server needs it.
+            if (try? driver.info(of: id))?.state == .dead { state.removeMemory(of: id) }
+            return false
+        }
         // Another device may have the number by now.
         if state.readRecord(id) == recordBytes { state.remove(id) }
         done = []

@@ -2,8 +2,8 @@ import CUring
 import Glibc
 import SystemPackage
 
-/// `/run/ublk-script`: the record, script, rules' counters, shared objects, control socket and log of each device, and
-/// the mark of a recovery.
+/// `/run/ublk-script`: the record, script, rules' counters, shared objects, stores in memory, control socket and log of
+/// each device, and the mark of a recovery.
 ///
 /// A user without root has a folder of his own for his devices, which nobody else can look into.
 ///
@@ -54,6 +54,11 @@ struct StateDirectory: Sendable {
     func cellsPath(_ id: DeviceID) -> String { "\(path)/\(id).cells" }
     /// The device's ``RangeJournal``.
     func journalPath(_ id: DeviceID) -> String { "\(path)/\(id).ranges" }
+
+    /// A ``KeptStore`` of the device.
+    func memoryPath(_ id: DeviceID, _ number: Int) -> String {
+        "\(path)/\(id)\(number == 0 ? "" : ".\(number)").memory"
+    }
 
     private func scriptPaths(_ id: DeviceID) -> [String] {
         [scriptPath(id, bank: 0), scriptPath(id, bank: 1)]
@@ -203,6 +208,15 @@ struct StateDirectory: Sendable {
         ]
         // One that cannot be removed stays, and the next device of this number replaces it.
         for path in paths + scriptPaths(id) + live { unsafe unlink(path) }
+        removeMemory(of: id)
+    }
+
+    /// Gives back what the stores in memory have, which a device that is stopped can have no other server for.
+    func removeMemory(of id: DeviceID) {
+        for name in DirectoryListing.names(path)
+        where name.hasPrefix("\(id).") && name.hasSuffix(".memory") {
+            unsafe unlink("\(path)/\(name)")
+        }
     }
 
     /// Removes the script that the record does not name any more, and its rules' counters.

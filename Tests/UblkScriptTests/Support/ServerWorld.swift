@@ -21,6 +21,9 @@ final class ServerWorld {
     var disk: String { files.file("disk.img") }
     var ledger: String { files.file("ledger.jsonl") }
 
+    /// The device's bytes are in memory, not in ``disk``.
+    var storesInMemory = false
+
     /// `recovery` of the script.
     var recovery = DeviceConfig.Recovery.off
 
@@ -41,8 +44,9 @@ final class ServerWorld {
 
     var script: String {
         let recovery = recovery == .off ? "" : ", recovery = \"\(recovery.rawValue)\""
+        let file = storesInMemory ? "" : "file = \"\(disk)\", "
         return """
-            device { size = "1M", depth = 1, max_io = "4K", file = "\(disk)", queues = \(queueCount)\(recovery) }
+            device { size = "1M", depth = 1, max_io = "4K", \(file)queues = \(queueCount)\(recovery) }
             \(rules)
             function read(io) end
             """

@@ -238,12 +238,24 @@ bool sys_is_byte_locked(int fd, int64_t at) {
     return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_start == at && lock.l_len == 1;
 }
 
-int sys_memory_file(const char *name) {
-    int fd = memfd_create(name, MFD_CLOEXEC);
+static int memory_file(const char *name, unsigned flags) {
+    int fd = memfd_create(name, MFD_CLOEXEC | flags);
     if (fd >= 0 && fd < 10) { /* not one of those that a child gets something else as */
         int low = fd;
         fd = fcntl(low, F_DUPFD_CLOEXEC, 10);
         close(low);
     }
     return fd < 0 ? -errno : fd;
+}
+
+int sys_memory_file(const char *name) { return memory_file(name, 0); }
+
+int sys_sealed_memory_file(const char *name, int64_t bytes) {
+    int fd = memory_file(name, MFD_ALLOW_SEALING);
+    if (fd < 0) return fd;
+    int problem = posix_fallocate(fd, 0, bytes);
+    if (problem == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) problem = errno;
+    if (problem == 0) return fd;
+    close(fd);
+    return -problem;
 }

@@ -226,9 +226,9 @@ remove_by_force() {
 
 # How a server gets at the data of an IO, as `data` of device{} says it; each case that makes its device with
 # add_device runs in the mode that DATA_MODE names. Without it a script's own word holds.
-data_modes='copy need_get_data user_copy zero_copy auto_buf'
+data_modes='copy need_get_data user_copy zero_copy auto_buf shared_memory'
 # Modes of the driver that no server here offers yet: their cases are skipped.
-other_data_modes='batch shared_memory'
+other_data_modes='batch'
 
 is_data_mode() { # MODE
   [[ " $data_modes " == *" $1 "* ]]
@@ -265,6 +265,17 @@ add_device() { # NAME [OPTION...]
 json_value() { # KEY
   local line pattern='.*"'$1'":"?([^",}]*)'
   while read -r line || [ -n "$line" ]; do [[ ! $line =~ $pattern ]] || echo "${BASH_REMATCH[1]}"; done
+}
+
+# Writes 256 blocks from memory that is shared with the server, and reads them back to it.
+verify_in_shared_memory() { # [FIO-OPTION...]
+  local memory
+  # Two requests that become one are not in one piece in memory.
+  echo 2 >"/sys/block/ublkb$id/queue/nomerges"
+  memory=$(ublk-script list "$id" --json | json_value sharedMemory)
+  fio --name=shared --filename="$dev" --direct=1 --ioengine=libaio --rw=randwrite --bs=16k --iodepth=32 --size=4M --mem="mmapshared:$memory" \
+    --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=7 "$@" >fio.out 2>&1 ||
+    fail "fio found wrong bytes: $(tail -n 20 fio.out)"
 }
 
 state_of() { # ID

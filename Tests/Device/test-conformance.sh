@@ -294,6 +294,36 @@ t_the_driver_lends_the_pages_unasked() {
   rows_agree
 }
 
+# A program has the memory mapped, and its IO is not copied; then the device is deleted while it has the disk open.
+t_memory_is_shared_with_a_program() {
+  if ! driver_has SHMEM_ZC; then
+    is_refused SHMEM_ZC data=shared_memory
+    is_lacking control REG_BUF UNREG_BUF
+    is_lacking flag SHMEM_ZC
+    rows_agree
+    return
+  fi
+  plain_script
+  add_device plain data=shared_memory --file disk.img
+  expect_flag 19
+  keeps_data
+  expect_equal "shared IOs of programs that have not mapped it" "$(counter shared_ios)" 0
+  verify_in_shared_memory
+  expect_equal "IOs that were copied all the same" "$(counter shared_ios)" 512
+  works flag SHMEM_ZC
+  trace_of_a_read
+  was_given REG_BUF
+  works control REG_BUF
+  # The driver has let go of the memory, whose pages cannot be told from others: the command is known to it.
+  ublk-script stop "$id"
+  ublk-script raw UNREG_BUF "$id"
+  expect_status 1 ublk-script raw UNREG_BUF "$id"
+  expect_output ENOENT
+  ublk-script del "$id"
+  works control UNREG_BUF
+  rows_agree
+}
+
 # ---- another server ----
 
 # Reads of the second MiB take 3 s.
@@ -431,8 +461,6 @@ t_a_user_without_root_has_a_device() {
 # ---- the rest ----
 
 t_what_ublk_script_does_not_do_is_told() {
-  is_missing SHMEM_ZC control REG_BUF UNREG_BUF
-  is_missing SHMEM_ZC flag SHMEM_ZC
   is_missing ZONED flag ZONED
   is_missing BATCH_IO flag BATCH_IO
   is_missing BATCH_IO io PREP_IO_CMDS COMMIT_IO_CMDS FETCH_IO_CMDS

@@ -9,6 +9,7 @@ modes() {
   echo copy need_get_data user_copy
   ! driver_has SUPPORT_ZERO_COPY || echo zero_copy
   ! driver_has AUTO_BUF_REG || echo auto_buf
+  ! driver_has SHMEM_ZC || echo shared_memory
 }
 
 needs_mode() { # MODE
@@ -28,13 +29,14 @@ t_a_device_says_which_data_mode_it_has_and_why() {
     esac
     expect_status 0 ublk-script list "$id" --json
     expect_json list
-    # AUTO_BUF_REG, USER_COPY, NEED_GET_DATA, SUPPORT_ZERO_COPY
-    bits=$(($(json_value features <<<"$output") & 0x885))
+    # SHMEM_ZC, AUTO_BUF_REG, USER_COPY, NEED_GET_DATA, SUPPORT_ZERO_COPY
+    bits=$(($(json_value features <<<"$output") & 0x80885))
     case $mode in
       need_get_data) expect_equal "flags of $mode" "$bits" $((0x4)) ;;
       user_copy) expect_equal "flags of $mode" "$bits" $((0x80)) ;;
       zero_copy) expect_equal "flags of $mode" "$bits" $((0x81)) ;;
       auto_buf) expect_equal "flags of $mode" "$bits" $((0x881)) ;;
+      shared_memory) expect_equal "flags of $mode" "$bits" $((0x80080)) ;;
       *) expect_equal "flags of $mode" "$bits" 0 ;;
     esac
     ublk-script del "$id"
@@ -98,6 +100,66 @@ t_fio_finds_no_wrong_byte_on_a_file_with_1_queue_and_zero_copy() { verified_at_d
 t_fio_finds_no_wrong_byte_on_a_file_with_2_queues_and_zero_copy() { verified_at_depths zero_copy queues=2 file=disk.img; }
 t_fio_finds_no_wrong_byte_on_a_file_with_2_queues_and_pages_lent_unasked() { verified_at_depths auto_buf queues=2 file=disk.img; }
 
+t_fio_finds_no_wrong_byte_on_memory_with_2_queues_that_shares_memory() { verified_at_depths shared_memory queues=2; }
+
+in_shared_memory() { # OPTION...
+  needs_mode shared_memory
+  script disk <<<'device { size = "8M", queues = 2, data = "shared_memory" }'
+  add_device disk data=shared_memory "$@"
+  verify_in_shared_memory
+  expect_equal "IOs that were not copied" "$(counter shared_ios)" 512
+  expect_equal "errors" "$(counter copy_errors) $(counter backing_errors)" "0 0"
+  # of a program that has not mapped it
+  verify 32
+  expect_equal "IOs that were not copied" "$(counter shared_ios)" 512
+}
+
+t_fio_finds_no_wrong_byte_in_shared_memory_on_memory() { in_shared_memory; }
+t_fio_finds_no_wrong_byte_in_shared_memory_on_a_file() { in_shared_memory file=disk.img; }
+
+t_a_write_that_a_rule_changes_is_copied_from_shared_memory() {
+  needs_mode shared_memory
+  script disk <<<'device { size = "8M" } rule { op = "write", verdict = corrupt("flip") }'
+  add_device disk data=shared_memory
+  verify_in_shared_memory --do_verify=0
+  expect_equal "IOs that were not copied" "$(counter shared_ios)" 0
+  expect_equal "writes that were changed" "$(counter corrupted)" 256
+}
+
+# Pages that the kernel has been made to keep and has let go of since it started.
+pages_let_go() { awk '$1 == "nr_foll_pin_released" { print $2 }' /proc/vmstat; }
+
+has_let_go_of() { [ $(($(pages_let_go) - $1)) -ge "$2" ]; } # BEFORE PAGES
+
+# A deleted device stays while its disk is open.
+t_shared_memory_is_given_back_while_somebody_has_the_disk_open() {
+  local before
+  needs_mode shared_memory
+  script disk <<<'device { size = "8M" }'
+  add_device disk data=shared_memory shared_memory=32M
+  exec 4<"$dev"
+  before=$(pages_let_go)
+  ublk-script del "$id" || true
+  has_let_go_of "$before" $((32 * 256)) || fail "let go of $(($(pages_let_go) - before)) pages"
+  exec 4<&-
+  wait_until 10 is_gone "$id"
+}
+
+# The next server has other memory; what the driver knows is lost.
+t_a_device_that_shared_memory_is_served_again_by_copy() {
+  needs_mode shared_memory
+  script disk <<<'device { size = "8M", file = "disk.img", recovery = "reissue" }'
+  add_device disk data=shared_memory
+  verify_in_shared_memory
+  kill -KILL "$server"
+  wait_until 20 waits_for_a_server
+  ublk-script recover "$id" --quiet
+  verify 32
+  expect_equal "IOs that were not copied" "$(counter shared_ios)" 0
+}
+
+waits_for_a_server() { [ "$(state_of "$id")" = QUIESCED ]; }
+
 the_largest_requests_are_whole() { # OPTION...
   script disk <<<'device { size = "64M", max_io = "32M" }'
   add_device disk depth=2 "$@"
@@ -137,6 +199,7 @@ ext4_lives_on_a_file() { # MODE
 
 t_ext4_lives_on_a_file_with_user_copy() { ext4_lives_on_a_file user_copy; }
 t_ext4_lives_on_a_file_with_zero_copy() { ext4_lives_on_a_file zero_copy; }
+t_ext4_lives_on_a_file_with_shared_memory() { ext4_lives_on_a_file shared_memory; }
 
 shipped_target_keeps_data() { # NAME MODE
   needs_mode "$2"

@@ -11,7 +11,7 @@
 . "$(dirname "$0")/acknowledged.sh"
 
 long=${DEVICE_TEST_LONG:-0}
-modes=(copy need_get_data user_copy zero_copy auto_buf)
+modes=(copy need_get_data user_copy zero_copy auto_buf shared_memory)
 all_queues=(1 2 4)
 depths=(1 128 4096)
 recoveries=(wait reissue fail)
@@ -20,6 +20,7 @@ is_offered() { # MODE
   case $1 in
     zero_copy) driver_has SUPPORT_ZERO_COPY ;;
     auto_buf) driver_has AUTO_BUF_REG ;;
+    shared_memory) driver_has SHMEM_ZC ;;
     *) true ;;
   esac
 }
@@ -155,18 +156,21 @@ t_a_busy_device_with_announced_writes_is_deleted() { under_stress need_get_data 
 t_a_busy_device_with_user_copy_is_deleted() { under_stress user_copy deleted; }
 t_a_busy_device_with_zero_copy_is_deleted() { under_stress zero_copy deleted; }
 t_a_busy_device_with_pages_lent_unasked_is_deleted() { under_stress auto_buf deleted; }
+t_a_busy_device_that_shares_memory_is_deleted() { under_stress shared_memory deleted; }
 
 t_a_busy_server_in_copy_mode_is_killed() { under_stress copy killed; }
 t_a_busy_server_with_announced_writes_is_killed() { under_stress need_get_data killed; }
 t_a_busy_server_with_user_copy_is_killed() { under_stress user_copy killed; }
 t_a_busy_server_with_zero_copy_is_killed() { under_stress zero_copy killed; }
 t_a_busy_server_with_pages_lent_unasked_is_killed() { under_stress auto_buf killed; }
+t_a_busy_server_that_shares_memory_is_killed() { under_stress shared_memory killed; }
 
 t_a_busy_device_in_copy_mode_is_served_again() { under_stress copy served_again; }
 t_a_busy_device_with_announced_writes_is_served_again() { under_stress need_get_data served_again; }
 t_a_busy_device_with_user_copy_is_served_again() { under_stress user_copy served_again; }
 t_a_busy_device_with_zero_copy_is_served_again() { under_stress zero_copy served_again; }
 t_a_busy_device_with_pages_lent_unasked_is_served_again() { under_stress auto_buf served_again; }
+t_a_busy_device_that_shares_memory_is_served_again() { under_stress shared_memory served_again; }
 
 # Its legs are looked at through the device only. Afterwards it takes a filesystem.
 t_a_busy_stripe_of_files_is_served_again() {

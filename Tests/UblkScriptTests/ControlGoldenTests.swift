@@ -349,7 +349,7 @@ struct ControlGoldenTests {
     @Test(arguments: [
         (ControlCommand.Kind.deleteDeviceAndWait, "05 75 20 c0"),
         (.updateSize, "15 75 20 c0"), (.quiesceDevice, "16 75 20 c0"),
-        (.tryStopDevice, "17 75 20 c0"),
+        (.tryStopDevice, "17 75 20 c0"), (.unregisterBuffer, "19 75 20 c0"),
     ])
     func `a command of another program carries a number and one argument`(
         kind: ControlCommand.Kind,

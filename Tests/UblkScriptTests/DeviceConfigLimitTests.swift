@@ -122,6 +122,13 @@ import Testing
                 + DataMode.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
         ),
         Key(
+            name: "shared_memory",
+            beside: [("data", "shared_memory")],
+            accepted: [.integer(page), "4G"],
+            refused: [.integer(page - 1), 0, "5G", "much", true],
+            expected: "to 4G"
+        ),
+        Key(
             name: "cache",
             accepted: ["volatile", "none"],
             refused: ["Volatile", true, ""],
@@ -238,6 +245,22 @@ import Testing
             _ = try DeviceConfig([.test("size", "1G"), .test("max_io", .integer(Self.page + 512))])
         }
         #expect(problem?.text.contains("a multiple of the page size (\(Self.page))") == true)
+    }
+
+    @Test func `memory to share is whole pages, and for the mode that shares it`() {
+        func problem(_ data: String, _ memory: Setting.Value) -> String {
+            do {
+                _ = try DeviceConfig([
+                    .test("size", "1G"), .test("data", .string(data)),
+                    .test("shared_memory", memory),
+                ])
+                return ""
+            } catch { return "\(error)" }
+        }
+        let text = problem("shared_memory", .integer(Self.page + 512))
+        #expect(text.contains("a multiple of the page size (\(Self.page))"))
+        #expect(problem("copy", "1M").contains("data = \"shared_memory\" beside it"))
+        #expect(problem("shared_memory", "1M").isEmpty)
     }
 
     @Test func `values are shown as people wrote them`() {

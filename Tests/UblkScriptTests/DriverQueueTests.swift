@@ -11,7 +11,8 @@ import Testing
     private func run(
         _ script: String,
         _ kernel: FakeUblk,
-        control: QueueControl
+        control: QueueControl,
+        sharing buffer: SharedBuffer? = nil
     ) throws {
         let settings = ["size": "16M", "file": "/nowhere", "depth": "4", "seed": "1"]
         let plan = try LoadedScript.plan(
@@ -34,6 +35,7 @@ import Testing
             queue: kernel.queue,
             memory: memory,
             mode: kernel.mode,
+            shared: buffer,
             characterFD: kernel.characterFD,
             wakeupFD: kernel.wakeupFD,
             backingFDs: [7],
@@ -207,6 +209,59 @@ import Testing
         #expect(kernel.onPages.dropFirst(2) == ["write 0 0+4096"])
         #expect(kernel.lent.isEmpty && kernel.waits.isEmpty)
         #expect(kernel.commits.count == 6 && kernel.commits.allSatisfy { $0.result == 4096 })
+    }
+
+    @Test func `a file gets the memory that is shared, and copies of all else`() throws {
+        let kernel = try FakeUblk(mode: .sharedMemory)
+        let control = control(kernel)
+        let buffer = SharedBuffer(memory: try SharedMemory(byteCount: 64 << 10), number: 2)
+        let inIt = { (offset: UInt64) in 2 << 32 | offset }
+        kernel.waits = [
+            {
+                kernel.arrive(0, .write, flags: .isShared, address: inIt(8192))
+                kernel.arrive(1, .read, flags: .isShared, address: inIt(61440))
+                // Not marked; past its end; in memory that another program has registered.
+                kernel.arrive(2, .write, address: inIt(0))
+                kernel.arrive(3, .read, flags: .isShared, address: inIt(61952))
+            },
+            {
+                for bytes in [4096, 1024, 4096, 4096] as [Int32] { kernel.finishOperation(bytes) }
+            },
+            // The rest of a short read.
+            { kernel.finishOperation(3072) },
+            { kernel.arrive(0, .write, flags: .isShared, address: 3 << 32) },
+            { kernel.finishOperation(4096) },
+            { kernel.goAway() },
+        ]
+        try run("", kernel, control: control, sharing: buffer)
+        #expect(kernel.copies == ["pull 2 0+4096", "push 3 0+4096", "pull 0 0+4096"])
+        let first = unsafe UInt64(UInt(bitPattern: buffer.memory.first))
+        let places = kernel.places.map { $0 &- first }
+        #expect(places.prefix(2) == [8192, 61440] && places[4] == 61440 + 1024)
+        #expect(places[2] > 64 << 10 && places[3] > 64 << 10 && places[5] > 64 << 10)
+        #expect(kernel.commits.count == 5 && kernel.commits.allSatisfy { $0.result == 4096 })
+        #expect(control.counters[.sharedIOs] == 2 && kernel.onPages.isEmpty)
+    }
+
+    @Test func `shared data that is to be changed is copied, not changed where it is`()
+        throws
+    {
+        let kernel = try FakeUblk(mode: .sharedMemory)
+        let control = control(kernel)
+        let buffer = SharedBuffer(memory: try SharedMemory(byteCount: 64 << 10), number: 0)
+        kernel.waits = [
+            {
+                kernel.arrive(0, .write, flags: .isShared)
+                kernel.arrive(1, .read, flags: .isShared, address: 4096)
+            },
+            { for _ in 0..<2 { kernel.finishOperation(4096) } },
+            { kernel.goAway() },
+        ]
+        let rule = "rule { op = { \"read\", \"write\" }, verdict = corrupt(\"flip\") }"
+        try run(rule, kernel, control: control, sharing: buffer)
+        #expect(kernel.copies == ["pull 0 0+4096", "push 1 0+4096"])
+        #expect(kernel.commits.map(\.result) == [4096, 4096])
+        #expect(control.counters[.sharedIOs] == 0 && control.counters[.corrupted] == 2)
     }
 
     @Test func `an IO whose pages are refused, and whose data is too, ends with EIO`() throws {

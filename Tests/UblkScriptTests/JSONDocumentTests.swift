@@ -162,6 +162,7 @@ struct JSONDocumentTests {
         (full.restarts, full.isShared, full.ownerUID) = (true, true, 1001)
         (full.scriptErrors, full.backingErrors, full.drainedIOs, full.unsupportedIOs) = (1, 1, 1, 1)
         (full.copyErrors, full.dataReason) = (1, "because")
+        full.sharedMemory = "/proc/1/fd/10"
         full.details = details
         try check("list", JSON.text([full]))
         #expect(try documented("list").all == fields(JSON.text(full)))

@@ -158,7 +158,7 @@ import struct SystemPackage.Errno
         #expect(!world.driver.given.contains(.addDevice) && world.leftovers().isEmpty)
     }
 
-    @Test(arguments: [DataMode.userCopy, .zeroCopy, .autoBuf])
+    @Test(arguments: [DataMode.userCopy, .zeroCopy, .autoBuf, .sharedMemory])
     func `data modes in which the server copies are for root`(mode: DataMode) {
         let world = world()
         let text = problem(world, ["data=\(mode.rawValue)"])

@@ -84,6 +84,8 @@ bool sys_is_byte_locked(int fd, int64_t at);
 
 /* A file that is nothing but memory; the descriptor. */
 int sys_memory_file(const char *name);
+/* The same with so many bytes, all of them there, whose size nobody can change any more. */
+int sys_sealed_memory_file(const char *name, int64_t bytes);
 
 /* "ENODATA" for 61, NULL for a number that has no name. */
 const char *sys_errno_name(int number);

@@ -1,4 +1,4 @@
-/* The ublk driver's ABI, kernels 6.12 to 7.2, written down here because distribution headers are older
+/* The ublk driver's ABI, kernels 6.12 to 7.3, written down here because distribution headers are older
  * than the drivers they run on. Only what this program uses. Facts: UAPI linux/ublk_cmd.h, drivers/block/ublk_drv.c.
  * Never include <linux/ublk_cmd.h> beside it. */
 #pragma once
@@ -41,6 +41,8 @@ static const uint32_t UBLK_CMD_GET_FEATURES = UBLK_CODE(UBLK_CODE_READ, 32, 0x13
 static const uint32_t UBLK_CMD_UPDATE_SIZE = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x15); /* from 6.16 */
 static const uint32_t UBLK_CMD_QUIESCE_DEV = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x16); /* from 6.16 */
 static const uint32_t UBLK_CMD_TRY_STOP_DEV = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x17); /* from 7.0 */
+static const uint32_t UBLK_CMD_REG_BUF = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x18);     /* from 7.1 */
+static const uint32_t UBLK_CMD_UNREG_BUF = UBLK_CODE(UBLK_CODE_READ_WRITE, 32, 0x19);   /* from 7.1 */
 
 struct ublk_dev_info {
     uint16_t nr_hw_queues;
@@ -164,6 +166,21 @@ enum { UBLK_AUTO_BUF_REG_FALLBACK = 1 };
 static inline uint64_t ublk_auto_buf_reg(uint16_t index) {
     return (uint64_t)UBLK_AUTO_BUF_REG_FALLBACK << 16 | index;
 }
+
+/* ---- memory that programs and the server share, with UBLK_F_SHMEM_ZC, from 7.1 ---- */
+
+/* Payload of REG_BUF, which answers the buffer's number. UNREG_BUF takes that number. */
+struct ublk_shared_buffer {
+    uint64_t addr;     /* whole pages of the caller's own mapping */
+    uint64_t len;      /* bytes, at most 4 GiB */
+    uint32_t flags;    /* 1: for writes only */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct ublk_shared_buffer) == 24, "UAPI: ublk_shmem_buf_reg");
+
+/* The addr of a request marked UBLK_IO_F_SHMEM_ZC: in which buffer its data is, and where. */
+static inline uint16_t ublk_shared_number(uint64_t addr) { return (uint16_t)(addr >> 32); }
+static inline uint32_t ublk_shared_offset(uint64_t addr) { return (uint32_t)addr; }
 
 /* ---- data, with UBLK_F_USER_COPY: pread of a write's and pwrite of a read's on /dev/ublkcN, from 6.5 ---- */
 

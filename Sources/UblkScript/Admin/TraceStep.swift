@@ -50,6 +50,8 @@ struct TraceStep: Codable, Equatable, Sendable {
         case endRecovery = "END_USER_RECOVERY"
         case updateSize = "UPDATE_SIZE"
         case quiesceDevice = "QUIESCE_DEV"
+        case registerBuffer = "REG_BUF"
+        case unregisterBuffer = "UNREG_BUF"
     }
 
     /// What is lost when it is no steps but what the ledger had of them.

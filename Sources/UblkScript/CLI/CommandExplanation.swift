@@ -48,6 +48,12 @@ extension TraceStep.Kind {
             "UPDATE_SIZE gives a disk that is in use another size; who uses it is told."
         case .quiesceDevice:
             "QUIESCE_DEV has the driver give the server nothing more, so that another server can take over without an error."
+        case .registerBuffer:
+            """
+            REG_BUF tells the driver of memory that programs share with the server. The pages stay where they are, and a \
+            request whose data is there comes with its place in that memory, and is not copied.
+            """
+        case .unregisterBuffer: "UNREG_BUF has the driver let go of such memory."
         default: nil
         }
     }

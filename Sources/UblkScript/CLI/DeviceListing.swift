@@ -22,6 +22,8 @@ struct DeviceListing: Encodable {
     var data: String?
     /// Why the server chose that mode; nil: no record tells.
     var dataReason: String?
+    /// The file that programs map so that their IO needs no copy; nil: there is none.
+    var sharedMemory: String?
     /// What becomes of IO when the server dies: `wait`, `reissue` or `fail`; nil: the device goes with it.
     var recovery: String?
     /// Another server is started when one dies.
@@ -105,6 +107,7 @@ struct DeviceListing: Encodable {
         seed = record?.seed
         data = DataMode(info.features)?.rawValue
         dataReason = record?.dataReason
+        sharedMemory = record?.sharedMemory
     }
 
     /// Asks the device's server for its status, for at most ``statusSeconds``.
@@ -144,7 +147,7 @@ struct DeviceListing: Encodable {
         case isSilent, restarts, isShared, ownerUID
         case story, nodeProblem
         case scriptErrors, backingErrors, drainedIOs, unsupportedIOs, copyErrors
-        case isRecordDamaged, recordFormat, data, dataReason, details
+        case isRecordDamaged, recordFormat, data, dataReason, sharedMemory, details
     }
 
     /// With ``details`` it says what they are instead of naming the flags only.
@@ -170,6 +173,7 @@ struct DeviceListing: Encodable {
                     + (restarts == true ? ", restarted by itself" : "")
             )
         }
+        if let sharedMemory { lines.append("memory to share: \(sharedMemory)") }
         if let nextStep {
             let io = recovery == DeviceConfig.Recovery.fail.rawValue ? "fails until" : "waits for"
             lines.append("it has no server, IO \(io) the next one:")

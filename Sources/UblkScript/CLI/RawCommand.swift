@@ -10,18 +10,23 @@ struct RawCommand: ParsableCommand {
         shouldDisplay: false
     )
 
-    @Argument(help: "STOP_DEV, TRY_STOP_DEV, DEL_DEV, DEL_DEV_ASYNC, QUIESCE_DEV or UPDATE_SIZE.")
+    @Argument(
+        help:
+            "STOP_DEV, TRY_STOP_DEV, DEL_DEV, DEL_DEV_ASYNC, QUIESCE_DEV, UPDATE_SIZE or UNREG_BUF."
+    )
     var command: String
 
     @Argument(help: "The device's number.")
     var id: UInt32
 
-    @Argument(help: "UPDATE_SIZE: 512-byte sectors. QUIESCE_DEV: milliseconds.")
+    @Argument(
+        help: "UPDATE_SIZE: 512-byte sectors. QUIESCE_DEV: milliseconds. UNREG_BUF: the buffer."
+    )
     var data: UInt64 = 0
 
     private static let kinds: [ControlCommand.Kind] = [
         .stopDevice, .tryStopDevice, .deleteDeviceAndWait, .deleteDevice, .quiesceDevice,
-        .updateSize,
+        .updateSize, .unregisterBuffer,
     ]
 
     func run() throws {

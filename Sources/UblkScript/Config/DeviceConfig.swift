@@ -20,6 +20,8 @@ struct DeviceConfig: Sendable, Equatable {
     var maxIOBytes: UInt32 = 512 << 10
     /// nil: the server chooses.
     var data: DataMode?
+    /// How much memory programs can share with the server.
+    var sharedBytes: UInt64 = 16 << 20
     var logicalBlockBytes: UInt32 = 512
     var physicalBlockBytes: UInt32 = 4096
     var ioMinBytes: UInt32 = 4096
@@ -74,7 +76,7 @@ struct DeviceConfig: Sendable, Equatable {
     /// The keys of `device{}`, in the order of docs/scripting.md.
     static let keys = [
         "size", "file", "shared", "backing", "queues", "depth", "max_io", "data",
-        "logical_block_size",
+        "shared_memory", "logical_block_size",
         "physical_block_size", "io_min", "io_opt", "chunk_size", "cache", "fua", "discard",
         "write_zeroes",
         "rotational", "read_only", "partitions", "recovery", "seed", "on_error", "budget", "memory",
@@ -211,6 +213,18 @@ extension DeviceConfig {
         if let setting = settings["data"] {
             let word = try setting.choice(["auto"] + DataMode.allCases.map(\.rawValue))
             data = DataMode(rawValue: word)
+        }
+        if let setting = settings["shared_memory"] { try readSharedMemory(setting) }
+    }
+
+    private mutating func readSharedMemory(_ setting: Setting) throws(ConfigError) {
+        // The driver's limit for one buffer.
+        sharedBytes = try setting.bytes(Self.pageBytes...(4 << 30))
+        guard sharedBytes % Self.pageBytes == 0 else {
+            throw setting.refused("a multiple of the page size (\(Self.pageBytes))")
+        }
+        guard data == .sharedMemory else {
+            throw setting.refused("data = \"shared_memory\" beside it")
         }
     }
 

@@ -93,12 +93,17 @@ private final class NotedControl: ControlTransport {
         (self.transport, self.log) = (transport, log)
     }
 
-    func run(_ command: ControlCommand, payload: inout [UInt8], seconds: Int) throws(DeviceError) {
+    func run(
+        _ command: ControlCommand,
+        payload: inout [UInt8],
+        seconds: Int
+    ) throws(DeviceError) -> Int32 {
         let asked = payload
         let begun = log.now
         do throws(DeviceError) {
-            try transport.run(command, payload: &payload, seconds: seconds)
+            let answer = try transport.run(command, payload: &payload, seconds: seconds)
             log.note(command.kind, begun: begun, nil, command.text(asked: asked, answer: payload))
+            return answer
         } catch {
             log.note(command.kind, begun: begun, error, command.text(asked: asked, answer: nil))
             throw error

@@ -30,6 +30,9 @@ extension ControlCommand {
         case .startDevice, .endRecovery: return "process \(data) serves it"
         case .updateSize: return "\(data) sectors of 512 bytes"
         case .quiesceDevice: return "within \(data) ms"
+        case .registerBuffer:
+            return Rounded.bytes(Bytes.load(ublk_shared_buffer.self, from: asked).len)
+        case .unregisterBuffer: return "buffer \(data)"
         case .stopDevice, .tryStopDevice, .deleteDevice, .deleteDeviceAndWait, .startRecovery,
             .getDeviceInfo2:
             return ""

@@ -23,6 +23,9 @@ struct ControlCommand: Sendable, Equatable {
         case updateSize = "UPDATE_SIZE"
         case quiesceDevice = "QUIESCE_DEV"
         case tryStopDevice = "TRY_STOP_DEV"
+        /// Its answer is the buffer's number.
+        case registerBuffer = "REG_BUF"
+        case unregisterBuffer = "UNREG_BUF"
 
         var code: UInt32 {
             switch self {
@@ -42,6 +45,8 @@ struct ControlCommand: Sendable, Equatable {
             case .updateSize: UBLK_CMD_UPDATE_SIZE
             case .quiesceDevice: UBLK_CMD_QUIESCE_DEV
             case .tryStopDevice: UBLK_CMD_TRY_STOP_DEV
+            case .registerBuffer: UBLK_CMD_REG_BUF
+            case .unregisterBuffer: UBLK_CMD_UNREG_BUF
             }
         }
     }
@@ -74,7 +79,13 @@ struct ControlCommand: Sendable, Equatable {
 protocol ControlTransport: AnyObject {
     /// Runs one command and waits for its answer, which replaces `payload`'s bytes.
     ///
+    /// - Returns: what the driver answers, 0 of most commands.
     /// - Throws: ``DeviceError/command(_:_:_:)`` with the driver's errno,
     ///   ``DeviceError/timeout(_:_:seconds:)``.
-    func run(_ command: ControlCommand, payload: inout [UInt8], seconds: Int) throws(DeviceError)
+    @discardableResult
+    func run(
+        _ command: ControlCommand,
+        payload: inout [UInt8],
+        seconds: Int
+    ) throws(DeviceError) -> Int32
 }

@@ -49,6 +49,38 @@ struct ControlDevice: LockFreeQueries {
         }
     }
 
+    /// Registers memory of this process that programs map, too; the driver keeps its pages where they are.
+    ///
+    /// Only for a device with ``Features/sharedMemory``. Waits for all IO of one that has a disk.
+    ///
+    /// - Returns: the number that the driver gives it.
+    func register(
+        _ memory: SharedMemory,
+        with device: DeviceID
+    ) throws(DeviceError) -> UInt16 {
+        var payload = unsafe Bytes.of(
+            ublk_shared_buffer(
+                addr: UInt64(UInt(bitPattern: memory.first)),
+                len: UInt64(memory.byteCount),
+                flags: 0,
+                reserved: 0
+            )
+        )
+        let command = ControlCommand(kind: .registerBuffer, device: device)
+        let seconds = Self.changeSeconds
+        let number = try transport.run(command, payload: &payload, seconds: seconds)
+        return UInt16(truncatingIfNeeded: number)
+    }
+
+    /// Has the driver let go of memory; waits for all IO of a device that has a disk.
+    func unregister(
+        _ buffer: UInt16,
+        with device: DeviceID,
+        seconds: Int = changeSeconds
+    ) throws(DeviceError) {
+        try give(.unregisterBuffer, device, data: UInt64(buffer), seconds: seconds)
+    }
+
     /// Waits behind STOP and START of the same device: do not call it to list devices.
     func getParams(
         of device: DeviceID,

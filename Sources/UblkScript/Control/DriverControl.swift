@@ -49,7 +49,11 @@ final class DriverControl: ControlTransport {
         }
     }
 
-    func run(_ command: ControlCommand, payload: inout [UInt8], seconds: Int) throws(DeviceError) {
+    func run(
+        _ command: ControlCommand,
+        payload: inout [UInt8],
+        seconds: Int
+    ) throws(DeviceError) -> Int32 {
         precondition(payload.count <= Self.bufferBytes)
         guard !isStuck else { throw .timeout(command.kind, command.device, seconds: 0) }
         send(command, payload)
@@ -66,6 +70,7 @@ final class DriverControl: ControlTransport {
                 from: UnsafeRawBufferPointer(start: buffer, count: bytes.count)
             )
         }
+        return result
     }
 
     private func send(_ command: ControlCommand, _ payload: [UInt8]) {

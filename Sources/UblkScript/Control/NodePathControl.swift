@@ -19,9 +19,14 @@ final class NodePathControl: ControlTransport {
 
     init(_ transport: any ControlTransport) { self.transport = transport }
 
-    func run(_ command: ControlCommand, payload: inout [UInt8], seconds: Int) throws(DeviceError) {
+    @discardableResult
+    func run(
+        _ command: ControlCommand,
+        payload: inout [UInt8],
+        seconds: Int
+    ) throws(DeviceError) -> Int32 {
         do throws(DeviceError) {
-            try transport.run(command, payload: &payload, seconds: seconds)
+            return try transport.run(command, payload: &payload, seconds: seconds)
         } catch {
             guard error.errno == .invalidArgument, let device = command.device,
                 command.kind != .addDevice, command.pathLength == 0, takesPath(device)
@@ -30,6 +35,7 @@ final class NodePathControl: ControlTransport {
                 return try runWithPath(command, device, &payload, seconds)
             }
             try delete(device, seconds)
+            return 0
         }
     }
 
@@ -43,18 +49,20 @@ final class NodePathControl: ControlTransport {
         } catch { return error.errno == .invalidArgument }
     }
 
+    @discardableResult
     private func runWithPath(
         _ command: ControlCommand,
         _ device: DeviceID,
         _ payload: inout [UInt8],
         _ seconds: Int
-    ) throws(DeviceError) {
+    ) throws(DeviceError) -> Int32 {
         let path = device.characterPathBytes
         var command = command
         command.pathLength = UInt16(path.count)
         var all = path + payload
-        try transport.run(command, payload: &all, seconds: seconds)
+        let answer = try transport.run(command, payload: &all, seconds: seconds)
         payload = Array(all.dropFirst(path.count))
+        return answer
     }
 
     /// Does what DEL_DEV_ASYNC does, which is not among the commands that the driver takes a path for.

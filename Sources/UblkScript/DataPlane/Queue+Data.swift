@@ -7,28 +7,45 @@ import SystemPackage
 /// stored, and never when nobody does; a read's is
 /// pushed, whole, before the commit that says it succeeded: the driver trusts that, and what was not pushed would be
 /// whatever was in its pages before. A copy that fails makes an error of its IO. Where the transport lends the pages of
-/// a request (``QueueTransport/lendsData``), files work on them and nothing is copied at all.
+/// a request (``QueueTransport/lendsData``), files work on them and nothing is copied at all; where these are memory
+/// that the program shares with the server, so do all stores.
 extension Queue where Transport: ~Copyable {
     /// The location of the data of the tag's IO, for its transfers.
     func dataForTransfers(_ tag: Tag) -> IOData {
-        requests[tag].isLent ? .registered : transport.data(tag)
+        requests[tag].isLent ? lentData(tag) : transport.data(tag)
+    }
+
+    private func lentData(_ tag: Tag) -> IOData {
+        let io = requests[tag].io
+        return transport.lentData(tag, IOFlags(rawValue: io.flags), length: io.length)
     }
 
     /// Has the transfers of the tag's plan work on the pages of the request, if these are lent, if all of the transfers
-    /// go to files, and if nobody has looked at the data or is to change it.
+    /// go to stores that can, and if nobody has looked at the data or is to change it.
     ///
     /// - Parameter isCleared: the data is zeroed first.
     mutating func borrowData(_ tag: Tag, isCleared: Bool) {
         let request = requests[tag]
         guard transport.lendsData, request.op == .read || request.op == .write, !isCleared,
-            request.io.has_data == 0, request.decision.corrupt.mode == 0, request.plan.count > 0,
-            request.io.flags & IOFlags.isNotRegistered.rawValue == 0
+            request.io.has_data == 0, request.decision.corrupt.mode == 0, request.plan.count > 0
         else { return }
-        for index in 0..<Int(request.plan.count) {
-            guard case .file = stores[Int(requests[transfer: tag, index].store)] else { return }
+        switch lentData(tag) {
+        case .registered: guard goesToFiles(tag) else { return }
+        case .shared: control.counters.add(.sharedIOs)
+        case .absent, .mapped: return
         }
         request.isLent = true
         transport.lend(tag)
+    }
+
+    /// All transfers of the tag's plan do.
+    private func goesToFiles(_ tag: Tag) -> Bool {
+        for index in 0..<Int(requests[tag].plan.count) {
+            guard case .file = stores[Int(requests[transfer: tag, index].store)] else {
+                return false
+            }
+        }
+        return true
     }
 
     /// The pages of the tag's request are not lent after all; some operation that needs them has been sent.

@@ -40,8 +40,14 @@ protocol QueueTransport: ~Copyable {
     var copiesOnDemand: Bool { get }
     /// Files can read and write the pages of a request itself: operations with ``FileOperation/isOnRequest``.
     ///
-    /// Not of one with ``IOFlags/isNotRegistered``. Only with ``copiesOnDemand``.
+    /// Only with ``copiesOnDemand``.
     var lendsData: Bool { get }
+    /// The location of the data of the tag's request while it is lent; ``IOData/absent``: it cannot be.
+    ///
+    /// - Parameters:
+    ///   - flags: those of the request.
+    ///   - length: its length, bytes.
+    func lentData(_ tag: Tag, _ flags: IOFlags, length: UInt64) -> IOData
     /// Has the pages of the tag's request lent to operations that follow, where the driver has not done so by itself.
     mutating func lend(_ tag: Tag)
     /// Ends that, before the commit.
@@ -75,6 +81,9 @@ extension QueueTransport where Self: ~Copyable {
     @inline(__always)
     var copiesOnDemand: Bool { false }
     var lendsData: Bool { false }
+    func lentData(_ tag: Tag, _ flags: IOFlags, length: UInt64) -> IOData {
+        flags.contains(.isNotRegistered) ? .absent : .registered
+    }
     var puller: DataPuller? { nil }
 
     func lend(_ tag: Tag) { preconditionFailure("nothing is lent") }

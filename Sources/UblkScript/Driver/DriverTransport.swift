@@ -28,6 +28,8 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     let copiesOnDemand: Bool
     let lendsData: Bool
     private let lendsUnasked: Bool
+    /// The memory that programs share; nil: there is none.
+    private let shared: SharedBuffer.View?
     /// All ones where the driver copies, so that commands take the address of the tag's buffer; else 0.
     private let addressMask: UInt64
     private let depth: Int
@@ -44,6 +46,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     /// - Parameters:
     ///   - memory: the buffers, which must outlive this thread.
     ///   - mode: what the driver has granted.
+    ///   - shared: what REG_BUF has told it of, which must outlive this thread, too; nil: nothing.
     ///   - characterFD: the open `/dev/ublkcN`.
     ///   - wakeupFD: an eventfd that other threads write to.
     ///   - backingFDs: the files, in the order of ``FileStore/View/file``.
@@ -53,6 +56,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         queue: QueueID,
         memory: TagBuffers,
         mode: DataMode,
+        shared: SharedBuffer? = nil,
         characterFD: Int32,
         wakeupFD: Int32,
         backingFDs: [Int32],
@@ -75,7 +79,8 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         puller = mode.serverCopies ? DataPuller { requests.copy($0, $1, pulls: true) } : nil
         self.mode = mode
         copiesOnDemand = mode.serverCopies
-        lendsData = mode.lendsPages
+        self.shared = shared?.view
+        lendsData = mode.lendsPages || shared != nil
         lendsUnasked = mode.lendsUnasked
         addressMask = mode.serverCopies ? 0 : .max
         bufferBytes = memory.stride
@@ -262,7 +267,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     mutating func takeBack(_ tag: Tag) { submitLoan(UBLK_IO_UNREGISTER_IO_BUF, tag, number: 1) }
 
     private mutating func submitLoan(_ code: UInt32, _ tag: Tag, number: Int) {
-        guard !lendsUnasked else { return }
+        guard mode.lendsPages, !lendsUnasked else { return }
         let sqe = unsafe ring.submission()
         let place = UInt64(tag.rawValue)
         unsafe uring_prep_ublk_io(sqe, code, queue.rawValue, tag.rawValue, 0, place, 0)
@@ -270,11 +275,32 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         unsafe sqe.pointee.user_data = UserData(.loan, tag: tag, transfer: number).rawValue
     }
 
+    func lentData(_ tag: Tag, _ flags: IOFlags, length: UInt64) -> IOData {
+        guard let shared else { return flags.contains(.isNotRegistered) ? .absent : .registered }
+        precondition(tag.index < depth)
+        guard flags.contains(.isShared),
+            let place = unsafe shared.place(of: descriptors[tag.index].addr, length: length)
+        else { return .absent }
+        return unsafe .shared(place)
+    }
+
+    /// The data that an operation on the pages of a request is about; with pages in the ring's table it has no address.
+    @inline(never)
+    private func requestData(_ tag: Tag) -> UnsafeMutableRawPointer {
+        precondition(tag.index < depth)
+        guard let shared else { return unsafe buffer(tag) }
+        guard let place = unsafe shared.place(of: descriptors[tag.index].addr, length: 0) else {
+            preconditionFailure("an operation on data that is not shared")
+        }
+        return unsafe place
+    }
+
     func pullData(_ tag: Tag, bytes: Int) -> Int32 { requests.copy(tag, bytes, pulls: true) }
     func pushData(_ tag: Tag, bytes: Int) -> Int32 { requests.copy(tag, bytes, pulls: false) }
 
     mutating func submit(_ operation: FileOperation, for tag: Tag, transfer: Int) {
-        let data = unsafe buffer(tag) + operation.dataOffset
+        let first = unsafe operation.isOnRequest ? requestData(tag) : buffer(tag)
+        let data = unsafe first + operation.dataOffset
         let length = UInt32(clamping: operation.lengthBytes)
         let file = FixedFile.firstBacking + operation.file
         let sqe = unsafe ring.submission()
@@ -303,7 +329,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
             )
         }
         unsafe uring_use_fixed_file(sqe)
-        if operation.isOnRequest {
+        if operation.isOnRequest, shared == nil {
             unsafe uring_use_registered_buffer(sqe, tag.rawValue, UInt64(operation.dataOffset))
         }
         unsafe sqe.pointee.user_data = UserData(.operation, tag: tag, transfer: transfer).rawValue
@@ -322,6 +348,7 @@ extension DriverTransport where Kernel == LinuxKernel {
         queue: QueueID,
         memory: TagBuffers,
         mode: DataMode,
+        shared: SharedBuffer?,
         characterFD: Int32,
         wakeupFD: Int32,
         backingFDs: [Int32]
@@ -330,6 +357,7 @@ extension DriverTransport where Kernel == LinuxKernel {
             queue: queue,
             memory: memory,
             mode: mode,
+            shared: shared,
             characterFD: characterFD,
             wakeupFD: wakeupFD,
             backingFDs: backingFDs,

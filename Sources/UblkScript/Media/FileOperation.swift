@@ -22,6 +22,7 @@ struct FileOperation {
     let lengthBytes: UInt64
     /// Offset in the IO's data, for operations that have data; 0 for others, which may be longer than the buffer.
     var dataOffset: Int = 0
-    /// The data is not in our buffer: the kernel's pages of the request are read to or written from.
+    /// The data is not in our buffer: the pages of the request itself are read to or written from, those of the kernel
+    /// or those that are shared.
     var isOnRequest = false
 }

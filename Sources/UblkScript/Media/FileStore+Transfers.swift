@@ -92,7 +92,7 @@ extension FileStore.View {
         )
         switch data {
         case .absent: break
-        case .registered:
+        case .registered, .shared:
             operation.isOnRequest = true
             fallthrough
         case .mapped: operation.dataOffset = Int(transfer.at + transfer.done)

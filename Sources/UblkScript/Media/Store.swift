@@ -146,14 +146,17 @@ enum IOData {
     case mapped(UnsafeMutableRawPointer)
     /// The data is in the kernel, in the pages of the request, which the transport finds by the tag.
     case registered
+    /// The data is in memory that the program which asked for the IO has mapped, too, at this address.
+    case shared(UnsafeMutableRawPointer)
 
     /// The address of mapped data; a precondition, as whoever reads or changes data must have asked for it before.
     @inline(__always)
     var bytes: UnsafeMutableRawPointer {
-        guard case .mapped(let first) = self else {
+        switch self {
+        case .mapped(let first), .shared(let first): return unsafe first
+        case .absent, .registered:
             preconditionFailure("data is looked at that was not asked for")
         }
-        return unsafe first
     }
 }
 

@@ -81,6 +81,7 @@ extension DeviceConfig {
         ("depth", { "\($0.depth)" }),
         ("max_io", { Quantity.text(bytes: UInt64($0.maxIOBytes)) }),
         ("data", { $0.data?.rawValue ?? "auto" }),
+        ("shared_memory", { Quantity.text(bytes: $0.sharedBytes) }),
         ("logical_block_size", { "\($0.logicalBlockBytes)" }),
         ("physical_block_size", { "\($0.physicalBlockBytes)" }),
         ("io_min", { "\($0.ioMinBytes)" }),

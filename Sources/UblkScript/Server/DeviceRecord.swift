@@ -39,6 +39,8 @@ struct DeviceRecord: Codable, Sendable, Equatable {
     /// ``DataMode`` of the device, and why it has that one; nil in records of older servers.
     var data: String?
     var dataReason: String?
+    /// The file of ``SharedMemory``, for programs to map; nil: there is none.
+    var sharedMemory: String?
     /// Absolute path of the ledger file; nil: none.
     var ledgerFile: String?
     /// ``DeviceServer/Request/patienceSeconds``; nil in the first format.

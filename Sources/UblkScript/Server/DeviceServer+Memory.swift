@@ -1,6 +1,7 @@
 import SystemPackage
 
-/// `lock_memory`: what the server needs is in memory before the device exists, and stays there.
+/// `lock_memory`: what the server needs is in memory before the device exists, and stays there. `shared_memory`: what
+/// programs share.
 ///
 /// Main thread.
 extension DeviceServer {
@@ -42,6 +43,18 @@ extension DeviceServer {
             for store in stores.memories { try store.populate() }
             for store in stores.kept { try store.populate() }
         } catch { throw notThere(error) }
+    }
+
+    /// Memory for programs to share, as `shared_memory` says.
+    static func sharedMemory(_ config: DeviceConfig) throws(DeviceError) -> SharedMemory {
+        do throws(Errno) { return try SharedMemory(byteCount: Int(config.sharedBytes)) } catch {
+            throw .unsupported(
+                """
+                shared_memory = "\(Quantity.text(bytes: config.sharedBytes))": there is not so much memory to share \
+                (\(error.name)). See: free -m, memory.max of the cgroup; or ask for less: shared_memory=1M
+                """
+            )
+        }
     }
 
     /// Fills in the buffers of a queue.

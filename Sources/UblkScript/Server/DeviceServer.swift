@@ -43,6 +43,8 @@ final class DeviceServer {
     let reachBytes: UInt64
     let lifecycle: Lifecycle
     let data: DataChoice
+    /// nil, too, in the next server of a device: the driver knows the memory of the first one, which is lost.
+    let sharedMemory: SharedMemory?
     let platform: ServerPlatform
     var clock: WaitClock { platform.clock }
     var outside: OutsideControl { lifecycle.outside }
@@ -110,6 +112,9 @@ final class DeviceServer {
             }
             backings = try Self.stores(plan.config, request, platform)
             try Self.lockMemory(for: plan.config, backings, platform)
+            sharedMemory =
+                data.mode.sharesMemory && request.recovered == nil
+                ? try Self.sharedMemory(plan.config) : nil
         } catch {
             newFiles.removeAll()
             throw error
@@ -230,6 +235,7 @@ extension DeviceServer: LifecycleHost {
             driver: DeviceRecord.Driver(info, params),
             data: data.mode.rawValue,
             dataReason: data.reason,
+            sharedMemory: sharedMemory?.path,
             ledgerFile: request.ledgerFile.map { AbsolutePath.of($0) },
             patienceSeconds: request.patienceSeconds,
             restarts: request.deaths.map { _ in true }
@@ -299,6 +305,7 @@ extension DeviceServer: LifecycleHost {
             wakeupFD: wakeup,
             memory: memory,
             dataMode: DataMode(info.features) ?? .copy,
+            sharedBuffer: lifecycle.sharedBuffer,
             affinity: affinity,
             shared: shared,
             ruleCounters: ruleCounters,

@@ -5,7 +5,7 @@ import SystemPackage
 ///
 ///     bringUp: every ``Step``; one that fails undoes those before it
 ///     stop:    STOP_DEV while the queues still serve ─► the queues end ─► /dev/ublkcN is closed
-///     delete:  the names in the state directory go ─► DEL_DEV
+///     delete:  the names in the state directory go ─► UNREG_BUF, if there is memory to share ─► DEL_DEV
 ///     handOver: the queues end ─► /dev/ublkcN is closed, after QUIESCE_DEV
 ///     leave:   the rest of the same, after another program's STOP_DEV or DEL_DEV
 ///
@@ -26,7 +26,8 @@ final class Lifecycle {
         case names
         /// The log is open.
         case log
-        /// SET_PARAMS accepted the parameters. Recovering: the device has them.
+        /// SET_PARAMS accepted the parameters, and REG_BUF the memory that programs share. Recovering: the device has
+        /// the parameters.
         case parameters
         /// The record is written.
         case record
@@ -63,6 +64,8 @@ final class Lifecycle {
     private(set) var done: [Step] = []
     private(set) var id = DeviceID(0)
     private(set) var info = DeviceInfo(id: nil, queues: 0, depth: 0, maxIOBytes: 0, features: [])
+    /// The memory that the driver knows as shared; nil: there is none.
+    private(set) var sharedBuffer: SharedBuffer?
     let driver: DriverQueries
     /// Gives the commands that may wait in the kernel, in a separate process.
     let outside: OutsideControl
@@ -135,8 +138,11 @@ final class Lifecycle {
             if recovered == nil { state.removeMark(of: id) }
         case .log: try host.openLog(of: id)
         case .parameters:
-            guard let recovered else { return try newDevice.setParams(host.params, of: id) }
-            try recovered.check(host.params)
+            if let recovered { return try recovered.check(host.params) }
+            try newDevice.setParams(host.params, of: id)
+            sharedBuffer = try host.sharedMemory.map { memory throws(DeviceError) in
+                SharedBuffer(memory: memory, number: try newDevice.register(memory, with: id))
+            }
         case .record: try keep(host.makeRecord())
         case .socket: try host.listen(at: state.socketPath(id))
         case .character:
@@ -284,6 +290,10 @@ final class Lifecycle {
         // Before DEL, because afterwards another device may have the number and these file names.
         let kept = state.copy(of: id)
         undo(downTo: .names, host)
+        // A deleted device stays while somebody has its disk open, and with it what it knows as shared: this gives the
+        // memory back at once.
+        if let sharedBuffer { try? outside.unregister(sharedBuffer.number, with: id) }
+        sharedBuffer = nil
         do throws(DeviceError) { try outside.delete(id) } catch {
             guard error.errno == .operationNotSupportedByDevice else {
                 state.putBack(kept, of: id)
@@ -340,6 +350,8 @@ protocol LifecycleHost: AnyObject {
     /// - Throws: when it does not offer what the device needs.
     func wanted(of offered: Features) throws(DeviceError) -> DeviceInfo
     var params: DeviceParams { get }
+    /// What programs may map, of a new device; nil: nothing.
+    var sharedMemory: SharedMemory? { get }
     var scansPartitions: Bool { get }
     /// The number of IOs served so far; shows whether the device makes progress.
     var servedIOs: UInt64 { get }

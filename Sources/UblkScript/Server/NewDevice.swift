@@ -1,11 +1,11 @@
 import Glibc
 import SystemPackage
 
-/// The driver's part of bringing a device up to START_DEV: ADD_DEV, SET_PARAMS, the nodes.
+/// The driver's part of bringing a device up to START_DEV: ADD_DEV, SET_PARAMS, REG_BUF, the nodes.
 ///
-/// The two commands may wait in the kernel, but the server itself may give them because it serves nothing yet: it has
+/// The commands may wait in the kernel, but the server itself may give them because it serves nothing yet: it has
 /// not opened `/dev/ublkcN`, so nobody can wait for it. ADD_DEV waits for a DEL of any device, but can be killed;
-/// SET_PARAMS waits for other commands for this device, which are short before it has a disk. See ``LockFreeQueries``.
+/// the others wait for other commands for this device, which are short before it has a disk. See ``LockFreeQueries``.
 struct NewDevice {
     let access: any DriverAccess
     let clock: WaitClock
@@ -73,6 +73,11 @@ struct NewDevice {
 
     func setParams(_ params: DeviceParams, of device: DeviceID) throws(DeviceError) {
         try ControlDevice(access.control()).setParams(params, of: device)
+    }
+
+    /// Gives REG_BUF, which before there is a disk waits for nothing but SET_PARAMS does.
+    func register(_ memory: SharedMemory, with device: DeviceID) throws(DeviceError) -> UInt16 {
+        try ControlDevice(access.control()).register(memory, with: device)
     }
 
     /// Opens `/dev/ublkcN`, waiting for it up to 3 s.

@@ -124,6 +124,13 @@ final class OutsideControl {
         _ = try run(words, .updateSize, device, data: sizeBytes / 512, seconds, progress)
     }
 
+    /// Gives UNREG_BUF.
+    func unregister(_ buffer: UInt16, with device: DeviceID) throws(DeviceError) {
+        let words = ["unregister", "\(device)", "\(buffer)"]
+        let seconds = ControlDevice.changeSeconds
+        _ = try run(words, .unregisterBuffer, device, data: UInt64(buffer), seconds, { 0 })
+    }
+
     /// Gives DEL_DEV.
     ///
     /// - Throws: ENODEV when another program has deleted the device.

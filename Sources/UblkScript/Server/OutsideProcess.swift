@@ -160,6 +160,8 @@ final class OutsideProcess: Sendable {
             }
             let bytes = UInt64(rest[0]) ?? 0
             try control.updateSize(of: device, to: bytes, seconds: Self.forever)
+        case "unregister" where rest.count > 0:
+            try control.unregister(UInt16(rest[0]) ?? 0, with: device, seconds: Self.forever)
         case "delete": try control.delete(device, seconds: Self.forever)
         default: throw .unsupported("\(OutsideControl.word): \(word) is no command")
         }

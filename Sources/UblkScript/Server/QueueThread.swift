@@ -13,6 +13,7 @@ struct QueueContext: Sendable {
     let wakeupFD: Int32
     let memory: TagBuffers
     let dataMode: DataMode
+    let sharedBuffer: SharedBuffer?
     /// The CPUs of the queue, as the mask that GET_QUEUE_AFFINITY returns.
     let affinity: [UInt8]
     let shared: SharedObjects
@@ -61,6 +62,7 @@ enum QueueThread {
             queue: context.queue,
             memory: context.memory,
             mode: context.dataMode,
+            shared: context.sharedBuffer,
             characterFD: context.characterFD,
             wakeupFD: context.wakeupFD,
             backingFDs: context.backings.files.map(\.fd)

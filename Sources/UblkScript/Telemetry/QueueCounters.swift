@@ -41,6 +41,8 @@ final class QueueCounters: Sendable {
         case unsupported
         /// IOs whose data the driver did not let the server copy, and that ended with EIO.
         case copyErrors
+        /// IOs whose data stayed in memory that their program shares with the server.
+        case sharedIOs
 
         /// Failures that no rule and no handler has decided.
         static let failures: [Self] = [
@@ -59,6 +61,7 @@ final class QueueCounters: Sendable {
             case .backingErrors: "backing_errors"
             case .scriptErrors: "script_errors"
             case .copyErrors: "copy_errors"
+            case .sharedIOs: "shared_ios"
             default: "\(self)"
             }
         }

@@ -11,6 +11,8 @@ enum DataMode: String, Sendable, CaseIterable {
     case zeroCopy = "zero_copy"
     /// The same, but the driver lends the pages of every request by itself, before the server hears of it.
     case autoBuf = "auto_buf"
+    /// As ``userCopy``, but programs can map memory of the server's, and what they read and write there is not copied.
+    case sharedMemory = "shared_memory"
 
     /// What a device of this mode asks of the driver.
     var features: Features {
@@ -20,6 +22,7 @@ enum DataMode: String, Sendable, CaseIterable {
         case .userCopy: .userCopy
         case .zeroCopy: [.userCopy, .supportZeroCopy]
         case .autoBuf: [.userCopy, .supportZeroCopy, .autoBufferRegistration]
+        case .sharedMemory: [.userCopy, .sharedMemory]
         }
     }
 
@@ -31,6 +34,9 @@ enum DataMode: String, Sendable, CaseIterable {
 
     /// The driver lends them unasked.
     var lendsUnasked: Bool { features.contains(.autoBufferRegistration) }
+
+    /// The server has memory for programs to map.
+    var sharesMemory: Bool { features.contains(.sharedMemory) }
 
     /// The mode of a device with these features; nil: one that this program does not serve.
     init?(_ granted: Features) {

@@ -32,6 +32,8 @@ struct Features: OptionSet, Hashable, Sendable {
     static let safeStop = Features(rawValue: 1 << 17)
     /// START_DEV does not scan for partitions; from 7.0.
     static let noAutoPartitionScan = Features(rawValue: 1 << 18)
+    /// There is REG_BUF for the device: memory that programs and the server share; from 7.1.
+    static let sharedMemory = Features(rawValue: 1 << 19)
 
     /// The set bits that this program knows, lowest first.
     var known: [Feature] {

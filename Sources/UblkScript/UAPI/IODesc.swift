@@ -33,6 +33,10 @@ struct IOFlags: OptionSet, Sendable {
     ///
     /// C: `UBLK_IO_F_NEED_REG_BUF`.
     static let isNotRegistered = IOFlags(rawValue: 1 << 17)
+    /// The data of the request is in a buffer of REG_BUF.
+    ///
+    /// C: `UBLK_IO_F_SHMEM_ZC`.
+    static let isShared = IOFlags(rawValue: 1 << 19)
 }
 
 /// One request as the driver describes it, copied out of the mapped array.

@@ -28,6 +28,7 @@ final class FakeDriver: DriverAccess, Sendable {
         var isStopped = false
         /// It has taken back the tags that it had, and no others.
         var isQuiesced = false
+        var hasBuffer = false
     }
 
     private struct State {
@@ -250,12 +251,13 @@ final class FakeDriver: DriverAccess, Sendable {
             _ command: ControlCommand,
             payload: inout [UInt8],
             seconds: Int
-        ) throws(DeviceError) {
+        ) throws(DeviceError) -> Int32 {
             let hook: Hook?
             do throws(Errno) { hook = try driver.run(command, &payload) } catch {
                 throw .command(command.kind, command.device, error)
             }
             hook?(command.kind, command.device)
+            return 0
         }
     }
 
@@ -354,6 +356,10 @@ final class FakeDriver: DriverAccess, Sendable {
                 $0.devices[id]?.info.state = 1
                 $0.devices[id]?.info.ublksrv_pid = Int32(truncatingIfNeeded: command.data)
             }
+        case .registerBuffer, .unregisterBuffer:
+            let isNew = command.kind == .registerBuffer
+            guard try device(command).hasBuffer != isNew else { throw .invalidArgument }
+            state.withLock { $0.devices[id]?.hasBuffer = isNew }
         case .updateSize:
             state.withLock { $0.devices[id]?.params.basic.dev_sectors = command.data }
         case .tryStopDevice where state.withLock { $0.devices[id]?.openers ?? 0 } > 0:

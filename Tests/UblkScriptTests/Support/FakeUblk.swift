@@ -69,6 +69,8 @@ final class FakeUblk: DriverKernel {
     }
     /// File operations under way: what they are, and their user data.
     private(set) var operations: [(code: UInt8, file: Int32, userData: UInt64)] = []
+    /// The address of each file operation on memory.
+    private(set) var places: [UInt64] = []
     private var wakeup: (userData: UInt64, address: UInt)?
     private(set) var files: [Int32] = []
 
@@ -103,14 +105,15 @@ final class FakeUblk: DriverKernel {
         _ op: IOOp,
         sector: UInt64 = 0,
         sectors: UInt32 = 8,
-        flags: IOFlags = []
+        flags: IOFlags = [],
+        address: UInt64 = 0
     ) {
         guard case .parked(let userData) = slots[tag] else { preconditionFailure("no such fetch") }
         var desc = ublk_io_desc(
             op_flags: UInt32(op.rawValue) | flags.rawValue,
             nr_sectors: sectors,
             start_sector: sector,
-            addr: 0
+            addr: address
         )
         let size = MemoryLayout<ublk_io_desc>.stride
         let place = queue.index * Self.stride + Int(tag) * size
@@ -369,6 +372,7 @@ final class FakeUblk: DriverKernel {
         case 3, 17, 22,
             23 where isFixed && files.indices.contains(Int(fd)):
             operations.append((code, files[Int(fd)], userData))
+            places.append(unsafe sqe.load(fromByteOffset: 16, as: UInt64.self))
         default: complete(userData, -Errno.invalidArgument.rawValue)
         }
     }

@@ -14,12 +14,20 @@ final class RecordedControl: ControlTransport {
 
     private(set) var sent: [Sent] = []
     private let answer: Answer
+    /// What is answered to each command.
+    var result: Int32 = 0
 
     init(_ answer: @escaping Answer = { _, _ throws(DeviceError) in }) { self.answer = answer }
 
-    func run(_ command: ControlCommand, payload: inout [UInt8], seconds: Int) throws(DeviceError) {
+    @discardableResult
+    func run(
+        _ command: ControlCommand,
+        payload: inout [UInt8],
+        seconds: Int
+    ) throws(DeviceError) -> Int32 {
         sent.append(Sent(command: command, payload: payload, seconds: seconds))
         try answer(command, &payload)
+        return result
     }
 
     var kinds: [ControlCommand.Kind] { sent.map(\.command.kind) }

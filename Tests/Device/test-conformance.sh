@@ -460,12 +460,35 @@ t_a_user_without_root_has_a_device() {
 
 # ---- the rest ----
 
+t_io_descriptors_are_as_far_apart_as_the_server_says() {
+  local bytes queue
+  plain_script
+  if driver_has IO_DESC_SIZE; then
+    for bytes in 32 256; do
+      add_device plain io_desc_size=$bytes queues=2 depth=128
+      expect_flag 20
+      expect_equal "list -v" "$(ublk-script list -v "$id" --json | json_value ioDescBytes)" $bytes
+      # A CPU sends its IO to the queue that is its own.
+      for queue in 0 1; do
+        fio --name=deep --filename="$dev" --cpus_allowed="$(<"/sys/block/ublkb$id/mq/$queue/cpu_list")" \
+          --ioengine=libaio --iodepth=128 --direct=1 --rw=randwrite --bs=4k --size=8M --offset=$((queue * 8))M \
+          --verify=crc32c --do_verify=1 --verify_fatal=1 >fio.out 2>&1 || fail "fio: $(<fio.out)"
+      done
+      ublk-script del "$id"
+    done
+    works flag IO_DESC_SIZE
+  else
+    is_refused IO_DESC_SIZE io_desc_size=64
+    is_lacking flag IO_DESC_SIZE
+  fi
+  rows_agree
+}
+
 t_what_ublk_script_does_not_do_is_told() {
   is_missing ZONED flag ZONED
   is_missing BATCH_IO flag BATCH_IO
   is_missing BATCH_IO io PREP_IO_CMDS COMMIT_IO_CMDS FETCH_IO_CMDS
   is_missing INTEGRITY flag INTEGRITY
-  is_missing IO_DESC_SIZE flag IO_DESC_SIZE
   rows_agree
 }
 

@@ -95,7 +95,7 @@ struct ControlGoldenTests {
             02 00                   | nr_hw_queues
             80 00                   | queue_depth
             00 00                   | state         always 0
-            00 00                   | pad0          io_desc_size from 7.3 on
+            00 00                   | io_desc_size  0 without its flag
             00 00 08 00             | max_io_buf_bytes
             05 00 00 00             | dev_id
             00 00 00 00             | ublksrv_pid   always 0

@@ -31,6 +31,12 @@ import Testing
             expected: "a whole number from 1 to 4096"
         ),
         Key(
+            name: "io_desc_size",
+            accepted: [24, 32, 256, "64"],
+            refused: [0, 16, 23, 257, 264, -24, "1K", true],
+            expected: "a whole number from 24 to 256"
+        ),
+        Key(
             name: "seed",
             accepted: [0, .integer(.max), "9223372036854775807"],
             refused: [-1, "9223372036854775808", 0.5, "x"],

@@ -61,6 +61,7 @@ import Testing
             "data copy: \"auto\" takes it", "recovery off: when its server dies the disk goes too",
             "/dev/ublkc0", world.state.socketPath(Self.id), world.state.recordPath(Self.id),
         ] { #expect(said.contains(part), "\(part) in \(said)") }
+        #expect(said.contains("io descriptors of 24 bytes"))
         #expect(said.contains(", 1 IO in the server queue 1: tags 0 to 0, thread "))
         #expect(said.contains(", 3 IOs in the server (1 delayed, 2 held)"))
         for queue in details.queues {

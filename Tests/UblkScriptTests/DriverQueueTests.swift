@@ -36,6 +36,7 @@ import Testing
             memory: memory,
             mode: kernel.mode,
             shared: buffer,
+            descriptorBytes: kernel.descriptorBytes,
             characterFD: kernel.characterFD,
             wakeupFD: kernel.wakeupFD,
             backingFDs: [7],

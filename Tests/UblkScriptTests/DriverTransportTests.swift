@@ -20,6 +20,7 @@ import Testing
             queue: kernel.queue,
             memory: memory,
             mode: kernel.mode,
+            descriptorBytes: kernel.descriptorBytes,
             characterFD: kernel.characterFD,
             wakeupFD: kernel.wakeupFD,
             backingFDs: backingFDs,
@@ -94,6 +95,22 @@ import Testing
         #expect(kernel.commits.isEmpty)
         #expect(Self.events(&transport, kernel) { kernel.arrive(2, .read) } == ["fetched 2"])
         #expect(kernel.commits == [.init(tag: 2, result: 4096), .init(tag: 0, result: -5)])
+    }
+
+    @Test(arguments: [24, 32, 64, 256])
+    func `a descriptor is read where the device has it, in each queue`(bytes: Int) throws {
+        for queue: UInt16 in [0, 2] {
+            let kernel = try FakeUblk(queue: queue, descriptorBytes: bytes)
+            let memory = try Self.memory()
+            var transport = try Self.transport(kernel, memory)
+            transport.fetchAll()
+            _ = Self.events(&transport, kernel) {
+                for tag: UInt16 in 0..<4 { kernel.arrive(tag, .write, sector: UInt64(8 + tag)) }
+            }
+            for tag: UInt16 in 0..<4 {
+                #expect(transport.desc(Tag(tag)).offsetBytes == UInt64(8 + tag) * 512)
+            }
+        }
     }
 
     @Test func `each wakeup is heard, and several before a wait are one`() throws {
@@ -270,6 +287,7 @@ import Testing
                 queue: QueueID(0),
                 memory: memory,
                 mode: .copy,
+                descriptorBytes: kernel.descriptorBytes,
                 characterFD: -1,
                 wakeupFD: kernel.wakeupFD,
                 backingFDs: [],

@@ -248,7 +248,7 @@ import struct SystemPackage.Errno
             } mend: {
                 $0.driver.change(id) { $0.ublksrv_flags -= 1 }
             },
-            Obstacle("another depth", .grant, says: ["another depth or max_io"]) {
+            Obstacle("another depth", .grant, says: ["another depth, max_io or io_desc_size"]) {
                 $0.driver.change(id) { $0.queue_depth = 2 }
             } mend: {
                 $0.driver.change(id) { $0.queue_depth = 1 }

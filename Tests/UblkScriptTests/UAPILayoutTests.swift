@@ -27,7 +27,7 @@ import Testing
         #expect(MemoryLayout<Info>.offset(of: \.nr_hw_queues) == 0)
         #expect(MemoryLayout<Info>.offset(of: \.queue_depth) == 2)
         #expect(MemoryLayout<Info>.offset(of: \.state) == 4)
-        #expect(MemoryLayout<Info>.offset(of: \.pad0) == 6)
+        #expect(MemoryLayout<Info>.offset(of: \.io_desc_size) == 6)
         #expect(MemoryLayout<Info>.offset(of: \.max_io_buf_bytes) == 8)
         #expect(MemoryLayout<Info>.offset(of: \.dev_id) == 12)
         #expect(MemoryLayout<Info>.offset(of: \.ublksrv_pid) == 16)

@@ -48,7 +48,7 @@ struct ublk_dev_info {
     uint16_t nr_hw_queues;
     uint16_t queue_depth;
     uint16_t state; /* enum ublk_dev_state */
-    uint16_t pad0;
+    uint16_t io_desc_size; /* of the mapped descriptors, with UBLK_F_IO_DESC_SIZE (7.3); padding before, 0 then */
     uint32_t max_io_buf_bytes;
     uint32_t dev_id;
     int32_t ublksrv_pid;
@@ -141,7 +141,8 @@ struct ublk_io_cmd {
 };
 _Static_assert(sizeof(struct ublk_io_cmd) == 16, "UAPI: ublksrv_io_cmd");
 
-/* What the driver writes for each request, in the read-only mapping of /dev/ublkcN. */
+/* What the driver writes for each request, in the read-only mapping of /dev/ublkcN. One begins io_desc_size bytes after
+ * the last. */
 struct ublk_io_desc {
     uint32_t op_flags; /* low 8 bits: operation; the rest: UBLK_IO_F_*, not shifted */
     uint32_t nr_sectors;

@@ -42,6 +42,8 @@ struct DeviceDetails: Encodable {
 
     var flags: [Flag]
     var parameters: DeviceParams?
+    /// Distance between the io descriptors of two tags.
+    var ioDescBytes: UInt16
     var queues: [Queue]
     var paths: Paths
 
@@ -56,6 +58,7 @@ struct DeviceDetails: Encodable {
             return Flag(name: name, bit: bit, since: known.since, purpose: known.purpose)
         }
         parameters = record?.driver?.params
+        ioDescBytes = info.descriptorBytes
         let threads = Self.threads(of: info.serverPID)
         queues = (0..<info.queues).map { queue in
             let thread = threads[QueueThread.name(QueueID(queue))]
@@ -126,6 +129,7 @@ extension DeviceDetails {
         ]
         lines += Self.table(shown.compactMap { name, path in path.map { (name, $0) } })
         lines += queues.map(Self.line)
+        lines.append("io descriptors of \(ioDescBytes) bytes")
         if let parameters {
             lines.append("parameters, as SET_PARAMS was given them:")
             lines += Self.table(Self.rows(parameters))

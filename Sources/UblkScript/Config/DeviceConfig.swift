@@ -18,6 +18,8 @@ struct DeviceConfig: Sendable, Equatable {
     var queues: UInt16 = 1
     var depth: UInt16 = 128
     var maxIOBytes: UInt32 = 512 << 10
+    /// Distance between two io descriptors.
+    var descriptorBytes = DeviceInfo.descriptorBytesUsual
     /// nil: the server chooses.
     var data: DataMode?
     /// How much memory programs can share with the server.
@@ -75,7 +77,7 @@ struct DeviceConfig: Sendable, Equatable {
 
     /// The keys of `device{}`, in the order of docs/scripting.md.
     static let keys = [
-        "size", "file", "shared", "backing", "queues", "depth", "max_io", "data",
+        "size", "file", "shared", "backing", "queues", "depth", "max_io", "io_desc_size", "data",
         "shared_memory", "logical_block_size",
         "physical_block_size", "io_min", "io_opt", "chunk_size", "cache", "fua", "discard",
         "write_zeroes",
@@ -209,6 +211,13 @@ extension DeviceConfig {
             guard UInt64(maxIOBytes) % Self.pageBytes == 0 else {
                 throw setting.refused("a multiple of the page size (\(Self.pageBytes))")
             }
+        }
+        if let setting = settings["io_desc_size"] {
+            let range = DeviceInfo.descriptorBytesUsual...DeviceInfo.descriptorBytesMax
+            descriptorBytes = UInt16(
+                try setting.integer(Int64(range.lowerBound)...Int64(range.upperBound))
+            )
+            guard descriptorBytes % 8 == 0 else { throw setting.refused("a multiple of 8") }
         }
         if let setting = settings["data"] {
             let word = try setting.choice(["auto"] + DataMode.allCases.map(\.rawValue))

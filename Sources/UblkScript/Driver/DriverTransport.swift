@@ -34,8 +34,10 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     private let addressMask: UInt64
     private let depth: Int
     private let bufferBytes: Int
-    private let descriptors: UnsafePointer<ublk_io_desc>
-    private let descriptorBytes: Int
+    private let descriptors: UnsafeRawPointer
+    /// From one tag's to the next one's.
+    private let descriptorStride: Int
+    private let mappingBytes: Int
     private let buffers: UnsafeMutableRawPointer
     private let wakeupValue: UnsafeMutableRawPointer
     private let wakeupFD: Int32
@@ -47,6 +49,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     ///   - memory: the buffers, which must outlive this thread.
     ///   - mode: what the driver has granted.
     ///   - shared: what REG_BUF has told it of, which must outlive this thread, too; nil: nothing.
+    ///   - descriptorBytes: ``DeviceInfo/descriptorBytes`` of the device.
     ///   - characterFD: the open `/dev/ublkcN`.
     ///   - wakeupFD: an eventfd that other threads write to.
     ///   - backingFDs: the files, in the order of ``FileStore/View/file``.
@@ -57,6 +60,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         memory: TagBuffers,
         mode: DataMode,
         shared: SharedBuffer? = nil,
+        descriptorBytes: Int,
         characterFD: Int32,
         wakeupFD: Int32,
         backingFDs: [Int32],
@@ -64,14 +68,20 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     ) throws(DeviceError) {
         let files = [characterFD] + backingFDs
         let ring = try Self.makeRing(depth: memory.depth, mode, files: files, kernel)
-        let bytes = SystemPage.roundUp(memory.depth * MemoryLayout<ublk_io_desc>.stride)
+        precondition(
+            descriptorBytes >= MemoryLayout<ublk_io_desc>.size && descriptorBytes % 8 == 0,
+            "descriptors of \(descriptorBytes) bytes"
+        )
+        let bytes = SystemPage.roundUp(memory.depth * descriptorBytes)
         let descriptors = unsafe try Self.mapDescriptors(
             queue: queue,
+            each: descriptorBytes,
             bytes: bytes,
             characterFD: characterFD
         )
         depth = memory.depth
-        descriptorBytes = bytes
+        descriptorStride = descriptorBytes
+        mappingBytes = bytes
         unsafe self.descriptors = descriptors
         self.ring = ring
         let requests = RequestData(kernel: kernel, fd: characterFD, queue: queue, memory: memory)
@@ -114,19 +124,18 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     }
 
     // The kernel does not write through this mapping, so it can go at once; it would keep the device open.
-    deinit { unsafe munmap(UnsafeMutableRawPointer(mutating: descriptors), descriptorBytes) }
+    deinit { unsafe munmap(UnsafeMutableRawPointer(mutating: descriptors), mappingBytes) }
 
     /// Maps the queue's descriptors.
     ///
     /// The driver accepts only an offset of whole strides of its largest depth, exactly this length, and PROT_READ.
     private static func mapDescriptors(
         queue: QueueID,
+        each: Int,
         bytes: Int,
         characterFD: Int32
-    ) throws(DeviceError) -> UnsafePointer<ublk_io_desc> {
-        let stride = SystemPage.roundUp(
-            Int(UBLK_MAX_QUEUE_DEPTH) * MemoryLayout<ublk_io_desc>.stride
-        )
+    ) throws(DeviceError) -> UnsafeRawPointer {
+        let stride = SystemPage.roundUp(Int(UBLK_MAX_QUEUE_DEPTH) * each)
         guard
             let mapping = unsafe mmap(
                 nil,
@@ -143,7 +152,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
                 Errno(rawValue: Glibc.errno)
             )
         }
-        return unsafe UnsafePointer(mapping.assumingMemoryBound(to: ublk_io_desc.self))
+        return UnsafeRawPointer(mapping)
     }
 
     /// Queues a fetch for every tag and the read of the wakeup; they are sent by ``sendFetches()`` or the first wait.
@@ -216,7 +225,8 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     @inline(__always)
     func desc(_ tag: Tag) -> IODesc {
         precondition(tag.index < depth)
-        return unsafe IODesc(descriptors[tag.index])
+        let place = unsafe descriptors + tag.index * descriptorStride
+        return unsafe IODesc(place.load(as: ublk_io_desc.self))
     }
 
     @inline(__always)
@@ -349,6 +359,7 @@ extension DriverTransport where Kernel == LinuxKernel {
         memory: TagBuffers,
         mode: DataMode,
         shared: SharedBuffer?,
+        descriptorBytes: Int,
         characterFD: Int32,
         wakeupFD: Int32,
         backingFDs: [Int32]
@@ -358,6 +369,7 @@ extension DriverTransport where Kernel == LinuxKernel {
             memory: memory,
             mode: mode,
             shared: shared,
+            descriptorBytes: descriptorBytes,
             characterFD: characterFD,
             wakeupFD: wakeupFD,
             backingFDs: backingFDs,

@@ -80,6 +80,7 @@ extension DeviceConfig {
         ("queues", { "\($0.queues)" }),
         ("depth", { "\($0.depth)" }),
         ("max_io", { Quantity.text(bytes: UInt64($0.maxIOBytes)) }),
+        ("io_desc_size", { "\($0.descriptorBytes)" }),
         ("data", { $0.data?.rawValue ?? "auto" }),
         ("shared_memory", { Quantity.text(bytes: $0.sharedBytes) }),
         ("logical_block_size", { "\($0.logicalBlockBytes)" }),

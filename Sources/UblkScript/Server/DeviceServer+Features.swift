@@ -7,11 +7,16 @@ extension DeviceServer {
         if let feature = recovery.features.subtracting(offered).known.first {
             throw .lacking(feature, for: "recovery = \"\(recovery.rawValue)\"")
         }
+        let isWide = plan.config.descriptorBytes != DeviceInfo.descriptorBytesUsual
+        let wide: Features = isWide ? .ioDescriptorSize : []
+        if let feature = wide.subtracting(offered).known.first {
+            throw .lacking(feature, for: "io_desc_size = \(plan.config.descriptorBytes)")
+        }
         // The server asks for the partition scan itself, after START_DEV and before faults are armed, so that the
         // scan's reads neither hang nor count.
         var useful: Features = [.noAutoPartitionScan]
         if recovery != .off { useful.insert(.quiesce) }
-        var needed = recovery.features.union(data.mode.features)
+        var needed = recovery.features.union(data.mode.features).union(wide)
         if !platform.isAdministrator {
             try checkUnprivileged()
             needed.insert(.unprivilegedDevice)
@@ -23,6 +28,7 @@ extension DeviceServer {
             maxIOBytes: plan.config.maxIOBytes,
             features: offered.intersection(useful).union(needed)
         )
+        wanted.descriptorBytes = plan.config.descriptorBytes
         wanted.cookie = request.cookie
         return wanted
     }

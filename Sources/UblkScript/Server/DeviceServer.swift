@@ -306,6 +306,7 @@ extension DeviceServer: LifecycleHost {
             memory: memory,
             dataMode: DataMode(info.features) ?? .copy,
             sharedBuffer: lifecycle.sharedBuffer,
+            descriptorBytes: Int(info.descriptorBytes),
             affinity: affinity,
             shared: shared,
             ruleCounters: ruleCounters,

@@ -198,12 +198,12 @@ final class Lifecycle {
 
     private func checkGrant() throws(DeviceError) {
         guard info.features.isSuperset(of: asked.features), info.depth == asked.depth,
-            info.maxIOBytes == asked.maxIOBytes
+            info.maxIOBytes == asked.maxIOBytes, info.descriptorBytes == asked.descriptorBytes
         else {
             throw .unsupported(
                 recovered == nil
                     ? "device \(id): the driver granted other features or limits than it was asked for (ADD_DEV)"
-                    : "device \(id): its script, loaded again, declares another depth or max_io than the device has"
+                    : "device \(id): its script, loaded again, declares another depth, max_io or io_desc_size than the device has"
             )
         }
     }

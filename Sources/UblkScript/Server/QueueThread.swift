@@ -14,6 +14,8 @@ struct QueueContext: Sendable {
     let memory: TagBuffers
     let dataMode: DataMode
     let sharedBuffer: SharedBuffer?
+    /// ``DeviceInfo/descriptorBytes`` of the device.
+    let descriptorBytes: Int
     /// The CPUs of the queue, as the mask that GET_QUEUE_AFFINITY returns.
     let affinity: [UInt8]
     let shared: SharedObjects
@@ -63,6 +65,7 @@ enum QueueThread {
             memory: context.memory,
             mode: context.dataMode,
             shared: context.sharedBuffer,
+            descriptorBytes: context.descriptorBytes,
             characterFD: context.characterFD,
             wakeupFD: context.wakeupFD,
             backingFDs: context.backings.files.map(\.fd)

@@ -37,6 +37,8 @@ struct DeviceInfo: Sendable, Equatable {
     /// Process id of the server; -1 when there is none or it is dead.
     var serverPID: Int32
     var features: Features
+    /// Distance between the io descriptors of two tags; more than they have only with ``Features/ioDescriptorSize``.
+    var descriptorBytes = Self.descriptorBytesUsual
     /// A number of the server's own that the driver keeps with the device (`ublksrv_flags`).
     ///
     /// It tells our device from another program's that got the same id later.
@@ -55,6 +57,10 @@ struct DeviceInfo: Sendable, Equatable {
     static let depthMax: UInt16 = 4096
     /// C: `UBLK_MAX_NR_QUEUES`.
     static let queuesMax: UInt16 = 4096
+    /// Bytes of an io descriptor, in every kernel.
+    static let descriptorBytesUsual = UInt16(MemoryLayout<ublk_io_desc>.size)
+    /// C: `UBLK_IO_DESC_SIZE_MAX`.
+    static let descriptorBytesMax: UInt16 = 256
 
     init(
         id: DeviceID?,
@@ -81,6 +87,9 @@ struct DeviceInfo: Sendable, Equatable {
         maxIOBytes = raw.max_io_buf_bytes
         serverPID = raw.ublksrv_pid
         features = Features(rawValue: raw.flags)
+        // 7.3 reports it of all devices. Before, these bytes were padding, with whatever other programs had there.
+        let isReported = features.contains(.ioDescriptorSize)
+        descriptorBytes = isReported ? raw.io_desc_size : Self.descriptorBytesUsual
         cookie = raw.ublksrv_flags
         ownerUID = raw.owner_uid
         ownerGID = raw.owner_gid
@@ -97,6 +106,8 @@ struct DeviceInfo: Sendable, Equatable {
         raw.max_io_buf_bytes = maxIOBytes
         raw.dev_id = id?.rawValue ?? .max
         raw.flags = features.rawValue
+        // Without the flag the driver wants 0 there.
+        if features.contains(.ioDescriptorSize) { raw.io_desc_size = descriptorBytes }
         raw.ublksrv_flags = cookie
         return raw
     }

@@ -34,6 +34,8 @@ struct Features: OptionSet, Hashable, Sendable {
     static let noAutoPartitionScan = Features(rawValue: 1 << 18)
     /// There is REG_BUF for the device: memory that programs and the server share; from 7.1.
     static let sharedMemory = Features(rawValue: 1 << 19)
+    /// The server says how far apart the io descriptors are; from 7.3.
+    static let ioDescriptorSize = Features(rawValue: 1 << 20)
 
     /// The set bits that this program knows, lowest first.
     var known: [Feature] {

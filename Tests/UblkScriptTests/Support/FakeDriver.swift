@@ -33,7 +33,7 @@ final class FakeDriver: DriverAccess, Sendable {
 
     private struct State {
         var devices: [UInt32: Device] = [:]
-        var offered = Features(rawValue: 0xf_ffff)
+        var offered = Features(rawValue: 0x1f_ffff)
         var failures: [ControlCommand.Kind: [Errno]] = [:]
         var hook: Hook?
         var grant: @Sendable (inout ublk_dev_info) -> Void = { _ in }

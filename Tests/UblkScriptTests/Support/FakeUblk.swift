@@ -32,6 +32,7 @@ final class FakeUblk: DriverKernel {
     /// So many entries are taken by one call.
     var takesAtOnce = Int.max
     let mode: DataMode
+    let descriptorBytes: Int
     /// Commands take no address: the server copies data itself.
     var isUserCopy: Bool { mode.serverCopies }
     /// Size of the ring's table of buffers.
@@ -74,13 +75,15 @@ final class FakeUblk: DriverKernel {
     private var wakeup: (userData: UInt64, address: UInt)?
     private(set) var files: [Int32] = []
 
-    init(queue: UInt16 = 1, mode: DataMode = .copy) throws {
+    init(queue: UInt16 = 1, mode: DataMode = .copy, descriptorBytes: Int = 24) throws {
         self.queue = QueueID(queue)
         self.mode = mode
+        self.descriptorBytes = descriptorBytes
+        stride = SystemPage.roundUp(Int(UBLK_MAX_QUEUE_DEPTH) * descriptorBytes)
         characterFD = unsafe sys_memory_file("fake-ublk")
         wakeupFD = sys_eventfd()
         guard characterFD >= 0, wakeupFD >= 0,
-            ftruncate(characterFD, off_t((Int(queue) + 1) * Self.stride)) == 0
+            ftruncate(characterFD, off_t((Int(queue) + 1) * stride)) == 0
         else { throw Errno(rawValue: Glibc.errno) }
         unsafe counts.initialize(repeating: 0, count: 4)
     }
@@ -93,9 +96,8 @@ final class FakeUblk: DriverKernel {
         unsafe cqes?.deallocate()
     }
 
-    private static let stride = SystemPage.roundUp(
-        Int(UBLK_MAX_QUEUE_DEPTH) * MemoryLayout<ublk_io_desc>.stride
-    )
+    /// From one queue's descriptors to the next one's.
+    private let stride: Int
 
     // MARK: The driver
 
@@ -116,7 +118,7 @@ final class FakeUblk: DriverKernel {
             addr: address
         )
         let size = MemoryLayout<ublk_io_desc>.stride
-        let place = queue.index * Self.stride + Int(tag) * size
+        let place = queue.index * stride + Int(tag) * descriptorBytes
         precondition(unsafe pwrite(characterFD, &desc, size, off_t(place)) == size)
         if mode == .needGetData, op == .write {
             slots[tag] = .announced

@@ -226,9 +226,7 @@ remove_by_force() {
 
 # How a server gets at the data of an IO, as `data` of device{} says it; each case that makes its device with
 # add_device runs in the mode that DATA_MODE names. Without it a script's own word holds.
-data_modes='copy need_get_data user_copy zero_copy auto_buf shared_memory'
-# Modes of the driver that no server here offers yet: their cases are skipped.
-other_data_modes='batch'
+data_modes='copy need_get_data batch user_copy zero_copy auto_buf shared_memory'
 
 is_data_mode() { # MODE
   [[ " $data_modes " == *" $1 "* ]]
@@ -237,8 +235,7 @@ is_data_mode() { # MODE
 # Says why DATA_MODE cannot be meant; nothing when it can.
 why_no_data_mode() {
   local mode=${DATA_MODE:-copy}
-  is_data_mode "$mode" || [[ " $other_data_modes " == *" $mode "* ]] ||
-    echo "DATA_MODE=$mode: one of $data_modes $other_data_modes is expected"
+  is_data_mode "$mode" || echo "DATA_MODE=$mode: one of $data_modes is expected"
 }
 
 # ---- devices ----
@@ -252,7 +249,6 @@ script() { # NAME
 add_device() { # NAME [OPTION...]
   local name=$1 record mode=${DATA_MODE:-}
   shift
-  [ -z "$mode" ] || is_data_mode "$mode" || skip "ublk-script does not offer the data mode $mode"
   [[ " $* " != *" data="* ]] || mode=
   record=$(ublk-script add "$work/$name.lua" --json ${mode:+data=$mode} "$@") || fail "add failed"
   dev=$(json_value path <<<"$record")

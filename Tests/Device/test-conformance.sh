@@ -324,6 +324,22 @@ t_memory_is_shared_with_a_program() {
   rows_agree
 }
 
+t_tags_are_fetched_and_committed_many_at_a_time() {
+  if driver_has BATCH_IO; then
+    plain_script
+    add_device plain data=batch --file disk.img
+    expect_flag 15
+    keeps_data
+    works flag BATCH_IO
+    works io PREP_IO_CMDS COMMIT_IO_CMDS FETCH_IO_CMDS
+  else
+    is_refused BATCH_IO data=batch
+    is_lacking flag BATCH_IO
+    is_lacking io PREP_IO_CMDS COMMIT_IO_CMDS FETCH_IO_CMDS
+  fi
+  rows_agree
+}
+
 # ---- another server ----
 
 # Reads of the second MiB take 3 s.
@@ -486,8 +502,6 @@ t_io_descriptors_are_as_far_apart_as_the_server_says() {
 
 t_what_ublk_script_does_not_do_is_told() {
   is_missing ZONED flag ZONED
-  is_missing BATCH_IO flag BATCH_IO
-  is_missing BATCH_IO io PREP_IO_CMDS COMMIT_IO_CMDS FETCH_IO_CMDS
   is_missing INTEGRITY flag INTEGRITY
   rows_agree
 }

@@ -10,6 +10,7 @@ modes() {
   ! driver_has SUPPORT_ZERO_COPY || echo zero_copy
   ! driver_has AUTO_BUF_REG || echo auto_buf
   ! driver_has SHMEM_ZC || echo shared_memory
+  ! driver_has BATCH_IO || echo batch
 }
 
 needs_mode() { # MODE
@@ -29,14 +30,15 @@ t_a_device_says_which_data_mode_it_has_and_why() {
     esac
     expect_status 0 ublk-script list "$id" --json
     expect_json list
-    # SHMEM_ZC, AUTO_BUF_REG, USER_COPY, NEED_GET_DATA, SUPPORT_ZERO_COPY
-    bits=$(($(json_value features <<<"$output") & 0x80885))
+    # SHMEM_ZC, BATCH_IO, AUTO_BUF_REG, USER_COPY, NEED_GET_DATA, SUPPORT_ZERO_COPY
+    bits=$(($(json_value features <<<"$output") & 0x88885))
     case $mode in
       need_get_data) expect_equal "flags of $mode" "$bits" $((0x4)) ;;
       user_copy) expect_equal "flags of $mode" "$bits" $((0x80)) ;;
       zero_copy) expect_equal "flags of $mode" "$bits" $((0x81)) ;;
       auto_buf) expect_equal "flags of $mode" "$bits" $((0x881)) ;;
       shared_memory) expect_equal "flags of $mode" "$bits" $((0x80080)) ;;
+      batch) expect_equal "flags of $mode" "$bits" $((0x8000)) ;;
       *) expect_equal "flags of $mode" "$bits" 0 ;;
     esac
     ublk-script del "$id"
@@ -50,6 +52,15 @@ t_a_mode_that_the_driver_lacks_is_refused_with_the_kernel_that_has_it() {
   expect_output 'data = "auto_buf"' "SUPPORT_ZERO_COPY (from kernel 6.15)" "AUTO_BUF_REG (from kernel 6.16)"
   expect_status 1 ublk-script add disk.lua data=zero_copy
   expect_output 'data = "zero_copy"' "SUPPORT_ZERO_COPY (from kernel 6.15)"
+  [ ! -e disk.img ] || fail "a file was made"
+  no_leftovers
+}
+
+t_batches_are_refused_where_the_driver_has_none() {
+  ! driver_has BATCH_IO || skip "the driver has them"
+  script disk <<<'device { size = "16M", file = "disk.img" }'
+  expect_status 1 ublk-script add disk.lua data=batch
+  expect_output 'data = "batch"' "BATCH_IO (from kernel 7.0)"
   [ ! -e disk.img ] || fail "a file was made"
   no_leftovers
 }
@@ -76,13 +87,15 @@ verify() { # DEPTH [FIO-OPTION...]
 }
 
 verified_at_depths() { # MODE OPTION...
-  local depth mode=$1
+  local depth mode=$1 least=1
   shift
   needs_mode "$mode"
   [[ "${DEVICE_TEST_LONG:-0}" = 1 || " $* " = *" queues=2 "* || $mode = need_get_data ]] || skip "takes long: DEVICE_TEST_LONG=1"
+  [ "$mode" != batch ] || least=2
   script disk <<<'device { size = "8M" }'
   for depth in 1 128; do
-    add_device disk "data=$mode" "depth=$depth" "$@"
+    # the driver makes no queue of one tag in batches
+    add_device disk "data=$mode" "depth=$((depth < least ? least : depth))" "$@"
     verify "$depth"
     ublk-script del "$id"
   done
@@ -160,6 +173,21 @@ t_a_device_that_shared_memory_is_served_again_by_copy() {
 
 waits_for_a_server() { [ "$(state_of "$id")" = QUIESCED ]; }
 
+t_fio_finds_no_wrong_byte_on_memory_with_1_queue_in_batches() { verified_at_depths batch queues=1; }
+t_fio_finds_no_wrong_byte_on_memory_with_2_queues_in_batches() { verified_at_depths batch queues=2; }
+t_fio_finds_no_wrong_byte_on_a_file_with_1_queue_in_batches() { verified_at_depths batch queues=1 file=disk.img; }
+t_fio_finds_no_wrong_byte_on_a_file_with_2_queues_in_batches() { verified_at_depths batch queues=2 file=disk.img; }
+
+# More requests at a time than there are buffers for their tags.
+t_the_deepest_queue_keeps_its_data_in_batches() {
+  needs_mode batch
+  script disk <<<'device { size = "64M", max_io = "64K" }'
+  add_device disk data=batch queues=1 depth=4096
+  fio --name=verify --filename="$dev" --direct=1 --ioengine=libaio --rw=randwrite --bs=4k --iodepth=4096 \
+    --iodepth_batch=256 --size=64M --verify=crc32c --verify_fatal=1 --verify_state_save=0 >fio.out 2>&1 ||
+    fail "fio found wrong bytes: $(tail -n 20 fio.out)"
+}
+
 the_largest_requests_are_whole() { # OPTION...
   script disk <<<'device { size = "64M", max_io = "32M" }'
   add_device disk depth=2 "$@"
@@ -172,6 +200,10 @@ the_largest_requests_are_whole() { # OPTION...
 
 t_the_largest_requests_are_copied_whole() { the_largest_requests_are_whole data=user_copy; }
 t_the_largest_announced_writes_are_whole() { the_largest_requests_are_whole data=need_get_data; }
+t_the_largest_requests_are_whole_in_batches() {
+  needs_mode batch
+  the_largest_requests_are_whole data=batch
+}
 t_the_pages_of_the_largest_requests_are_lent() {
   needs_mode zero_copy
   the_largest_requests_are_whole data=zero_copy file=disk.img
@@ -200,6 +232,7 @@ ext4_lives_on_a_file() { # MODE
 t_ext4_lives_on_a_file_with_user_copy() { ext4_lives_on_a_file user_copy; }
 t_ext4_lives_on_a_file_with_zero_copy() { ext4_lives_on_a_file zero_copy; }
 t_ext4_lives_on_a_file_with_shared_memory() { ext4_lives_on_a_file shared_memory; }
+t_ext4_lives_on_a_file_in_batches() { ext4_lives_on_a_file batch; }
 
 shipped_target_keeps_data() { # NAME MODE
   needs_mode "$2"
@@ -287,6 +320,7 @@ t_a_busy_device_with_announced_writes_is_deleted() { busy_device_is_deleted need
 t_a_busy_device_with_user_copy_is_deleted() { busy_device_is_deleted user_copy; }
 t_a_busy_device_with_zero_copy_is_deleted() { busy_device_is_deleted zero_copy; }
 t_a_busy_device_with_pages_lent_unasked_is_deleted() { busy_device_is_deleted auto_buf; }
+t_a_busy_device_in_batches_is_deleted() { busy_device_is_deleted batch; }
 
 killed_server_leaves_nothing() { # MODE
   busy_device "$1"
@@ -299,5 +333,24 @@ t_a_server_killed_under_load_with_announced_writes_leaves_nothing() { killed_ser
 t_a_server_killed_under_load_with_user_copy_leaves_nothing() { killed_server_leaves_nothing user_copy; }
 t_a_server_killed_under_load_with_zero_copy_leaves_nothing() { killed_server_leaves_nothing zero_copy; }
 t_a_server_killed_under_load_with_pages_lent_unasked_leaves_nothing() { killed_server_leaves_nothing auto_buf; }
+t_a_server_killed_under_load_in_batches_leaves_nothing() { killed_server_leaves_nothing batch; }
+
+# Its tag is committed alone, after the command that brings tags has ended for the others.
+t_held_IO_in_batches_is_let_go_by_del() {
+  local started
+  needs_mode batch
+  script held <<<'device { size = "16M", partitions = false } rule { op = "read", range = { "1M", "4K" }, hang = true }'
+  add_device held data=batch
+  (read_errno "$dev" $((1 << 20)) 4096 >fate.part && mv fate.part fate) &
+  wait_until 10 holds 1
+  fill "$dev" 0 65536 5a
+  expect_equal "bytes" "$(bytes_in "$dev" 0 65536)" 5a
+  started=$(now_ms)
+  ublk-script del "$id"
+  expect_within "del" "$started" 5000
+  wait_until 5 test -e fate
+  expect_equal "the held read" "$(<fate)" EIO
+  no_leftovers
+}
 
 run_cases "$@"

@@ -11,7 +11,7 @@
 . "$(dirname "$0")/acknowledged.sh"
 
 long=${DEVICE_TEST_LONG:-0}
-modes=(copy need_get_data user_copy zero_copy auto_buf shared_memory)
+modes=(copy need_get_data user_copy zero_copy auto_buf shared_memory batch)
 all_queues=(1 2 4)
 depths=(1 128 4096)
 recoveries=(wait reissue fail)
@@ -21,6 +21,7 @@ is_offered() { # MODE
     zero_copy) driver_has SUPPORT_ZERO_COPY ;;
     auto_buf) driver_has AUTO_BUF_REG ;;
     shared_memory) driver_has SHMEM_ZC ;;
+    batch) driver_has BATCH_IO ;;
     *) true ;;
   esac
 }
@@ -55,6 +56,7 @@ start_stress() { # MODE QUEUES DEPTH [OPTION...]
   shift 3
   echo "data=$mode queues=$queues depth=$depth $*"
   rm -f disk.img
+  [ "$mode" != batch ] || [ "$depth" -gt 1 ] || depth=2 # of one tag the driver makes none in batches
   # the command line may not ask for more queues than there are CPUs
   script disk <<<"device { size = '16M', queues = $queues, depth = $depth, max_io = '64K' }"
   add_device disk "data=$mode" --file disk.img "$@"
@@ -157,6 +159,7 @@ t_a_busy_device_with_user_copy_is_deleted() { under_stress user_copy deleted; }
 t_a_busy_device_with_zero_copy_is_deleted() { under_stress zero_copy deleted; }
 t_a_busy_device_with_pages_lent_unasked_is_deleted() { under_stress auto_buf deleted; }
 t_a_busy_device_that_shares_memory_is_deleted() { under_stress shared_memory deleted; }
+t_a_busy_device_in_batches_is_deleted() { under_stress batch deleted; }
 
 t_a_busy_server_in_copy_mode_is_killed() { under_stress copy killed; }
 t_a_busy_server_with_announced_writes_is_killed() { under_stress need_get_data killed; }
@@ -164,6 +167,7 @@ t_a_busy_server_with_user_copy_is_killed() { under_stress user_copy killed; }
 t_a_busy_server_with_zero_copy_is_killed() { under_stress zero_copy killed; }
 t_a_busy_server_with_pages_lent_unasked_is_killed() { under_stress auto_buf killed; }
 t_a_busy_server_that_shares_memory_is_killed() { under_stress shared_memory killed; }
+t_a_busy_server_in_batches_is_killed() { under_stress batch killed; }
 
 t_a_busy_device_in_copy_mode_is_served_again() { under_stress copy served_again; }
 t_a_busy_device_with_announced_writes_is_served_again() { under_stress need_get_data served_again; }
@@ -171,6 +175,7 @@ t_a_busy_device_with_user_copy_is_served_again() { under_stress user_copy served
 t_a_busy_device_with_zero_copy_is_served_again() { under_stress zero_copy served_again; }
 t_a_busy_device_with_pages_lent_unasked_is_served_again() { under_stress auto_buf served_again; }
 t_a_busy_device_that_shares_memory_is_served_again() { under_stress shared_memory served_again; }
+t_a_busy_device_in_batches_is_served_again() { under_stress batch served_again; }
 
 # Its legs are looked at through the device only. Afterwards it takes a filesystem.
 t_a_busy_stripe_of_files_is_served_again() {

@@ -45,6 +45,66 @@ struct ControlIOGoldenTests {
         ) + Golden.bytes(command)
     }
 
+    @Test func `FETCH_IO_CMDS into the buffers of group 0`() {
+        let found = unsafe filledSubmission(bytes: 64) { sqe in
+            unsafe uring_prep_ublk_batch_fetch(sqe, 0x0102, 0)
+            unsafe sqe.pointee.user_data = UserData(.tags).rawValue
+        }
+        let expected = Golden.bytes(
+            """
+            2e                      | opcode        IORING_OP_URING_CMD
+            21                      | flags         IOSQE_FIXED_FILE, IOSQE_BUFFER_SELECT
+            00 00                   | ioprio
+            00 00 00 00             | fd            registered file 0
+            27 75 10 c0             | cmd_op
+            00 00 00 00             | __pad1        must be 0
+            00 * 8                  | addr
+            00 00 00 00             | len
+            02 00 00 00             | uring_cmd_flags IORING_URING_CMD_MULTISHOT
+            00 00 00 00 00 00 00 09 | user_data     tags
+            00 00                   | buf_group
+            00 * 6                  | personality, splice_fd_in
+            02 01                   | q_id
+            00 00                   | flags
+            00 00                   | nr_elem
+            02                      | elem_bytes
+            00                      | reserved
+            00 * 8                  | reserved2
+            """
+        )
+        #expect(Golden.difference(found, expected) == "same")
+    }
+
+    @Test func `COMMIT_IO_CMDS of three elements with addresses`() {
+        let place = unsafe UnsafePointer<ublk_batch_element>(bitPattern: 0x0102_0304_0500)
+        let found = unsafe filledSubmission(bytes: 64) { sqe in
+            unsafe uring_prep_ublk_batch(sqe, UBLK_IO_COMMIT_IO_CMDS, 1, place, 3)
+            unsafe sqe.pointee.user_data = UserData(.committed, tag: Tag(3)).rawValue
+        }
+        let expected = Golden.bytes(
+            """
+            2e                      | opcode        IORING_OP_URING_CMD
+            01                      | flags         IOSQE_FIXED_FILE
+            00 00                   | ioprio
+            00 00 00 00             | fd            registered file 0
+            26 75 10 c0             | cmd_op
+            00 00 00 00             | __pad1        must be 0
+            00 05 04 03 02 01 00 00 | addr
+            00 00 00 00             | len
+            00 00 00 00             | uring_cmd_flags
+            03 00 00 00 00 00 00 08 | user_data     committed, how many
+            00 * 8                  | buf_index, personality, splice_fd_in
+            01 00                   | q_id
+            02 00                   | flags         UBLK_BATCH_F_HAS_BUF_ADDR
+            03 00                   | nr_elem
+            10                      | elem_bytes
+            00                      | reserved
+            00 * 8                  | reserved2
+            """
+        )
+        #expect(Golden.difference(found, expected) == "same")
+    }
+
     @Test func `FETCH_REQ of a tag whose next request is to be registered`() {
         let found = submission(
             code: UBLK_IO_FETCH_REQ,

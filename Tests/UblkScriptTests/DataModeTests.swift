@@ -315,6 +315,13 @@ import Testing
                 "lacks SUPPORT_ZERO_COPY (from kernel 6.15), AUTO_BUF_REG (from kernel 6.16). "
             )
         }
+        #expect {
+            _ = try choice(.batch, [.userCopy])
+        } throws: { error in
+            "\(error)".contains(
+                "data = \"batch\": this kernel's ublk driver lacks BATCH_IO (from kernel 7.0)"
+            )
+        }
         #expect(try choice(.zeroCopy, [.userCopy, .supportZeroCopy]).mode == .zeroCopy)
         #expect(try choice(nil, []).mode == .copy)
         #expect(try choice(.copy, []).mode == .copy)
@@ -329,6 +336,7 @@ import Testing
         #expect(DataMode([.supportZeroCopy, .userCopy, .zoned]) == .zeroCopy)
         #expect(DataMode([.autoBufferRegistration, .userCopy]) == nil)
         #expect(DataMode([.autoBufferRegistration]) == nil)
+        #expect(DataMode([.batchIO, .userCopy]) == nil)
         for mode in DataMode.allCases { #expect(DataMode(mode.features) == mode) }
     }
 
@@ -337,7 +345,7 @@ import Testing
             (["seed=7"], DataMode.copy), (["seed=7", "data=copy"], .copy),
             (["data=need_get_data"], .needGetData), (["data=user_copy"], .userCopy),
             (["data=zero_copy"], .zeroCopy), (["data=auto_buf"], .autoBuf),
-            (["data=shared_memory"], .sharedMemory),
+            (["data=shared_memory"], .sharedMemory), (["data=batch"], .batch),
         ] as [([String], DataMode)]
     )
     func `a server asks the driver for its mode, and the record and list tell of it`(

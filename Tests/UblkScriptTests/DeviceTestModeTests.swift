@@ -44,15 +44,6 @@ struct DeviceTestModeTests {
         for mode in DataMode.allCases { #expect(addDevice(mode.rawValue).exitCode == 1) }
     }
 
-    @Test func `a case whose mode the program does not offer is skipped with the reason`() {
-        let run = addDevice("batch")
-        #expect(run.exitCode == 75 && run.errors.isEmpty)
-        #expect(
-            contents(of: scratch.file("why"))
-                == "ublk-script does not offer the data mode batch\n"
-        )
-    }
-
     @Test func `a word that is no mode is refused before anything is looked at`() {
         let run = ProgramRun(
             shell: "DATA_MODE=fast \(SourceTree.root)/Tests/Device/run",

@@ -30,7 +30,11 @@ import Testing
             ledger: control.ledger,
             logFD: -1
         )
-        let memory = try TagBuffers(depth: 4, maxIOBytes: Int(plan.config.maxIOBytes))
+        let memory = try TagBuffers(
+            depth: 4,
+            maxIOBytes: Int(plan.config.maxIOBytes),
+            isBatched: kernel.mode.isBatched
+        )
         var transport = try DriverTransport(
             queue: kernel.queue,
             memory: memory,
@@ -79,8 +83,9 @@ import Testing
         }
     }
 
-    @Test func `a queue whose device goes ends when what it has begun is over`() throws {
-        let kernel = try FakeUblk()
+    @Test(arguments: [DataMode.copy, .batch])
+    func `a queue whose device goes ends when what it has begun is over`(mode: DataMode) throws {
+        let kernel = try FakeUblk(mode: mode)
         kernel.waits = [
             { kernel.arrive(0, .read) },
             { kernel.goAway() },
@@ -93,8 +98,11 @@ import Testing
         #expect(kernel.commits == [.init(tag: 0, result: 4096)])
     }
 
-    @Test func `a delay that ends after the device has gone is committed all the same`() throws {
-        let kernel = try FakeUblk()
+    @Test(arguments: [DataMode.copy, .batch])
+    func `a delay that ends after the device has gone is committed all the same`(
+        mode: DataMode
+    ) throws {
+        let kernel = try FakeUblk(mode: mode)
         kernel.waits = [{ kernel.arrive(2, .read) }, { kernel.goAway() }]
         try run(
             "rule { op = \"read\", delay = \"5ms\", error = \"ENODATA\" }",
@@ -126,8 +134,9 @@ import Testing
         #expect(kernel.commits == [.init(tag: 2, result: -5)])
     }
 
-    @Test func `a hang that the device does not outlive is let go by a drain`() throws {
-        let kernel = try FakeUblk()
+    @Test(arguments: [DataMode.copy, .batch])
+    func `a hang that the device does not outlive is let go by a drain`(mode: DataMode) throws {
+        let kernel = try FakeUblk(mode: mode)
         let control = control(kernel)
         kernel.waits = [
             { kernel.arrive(2, .read) }, { kernel.goAway() }, { control.send(.drain) },

@@ -166,7 +166,7 @@ import struct SystemPackage.Errno
         #expect(!world.driver.given.contains(.addDevice) && world.leftovers().isEmpty)
     }
 
-    @Test(arguments: [DataMode.copy, .needGetData])
+    @Test(arguments: [DataMode.copy, .needGetData, .batch])
     func `those in which the driver copies are for all`(mode: DataMode) throws {
         let world = world()
         let server = try world.server(settings: ["data=\(mode.rawValue)"])

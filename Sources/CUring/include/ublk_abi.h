@@ -183,6 +183,41 @@ _Static_assert(sizeof(struct ublk_shared_buffer) == 24, "UAPI: ublk_shmem_buf_re
 static inline uint16_t ublk_shared_number(uint64_t addr) { return (uint16_t)(addr >> 32); }
 static inline uint32_t ublk_shared_offset(uint64_t addr) { return (uint32_t)addr; }
 
+/* ---- many tags with one command, instead of the commands above, with UBLK_F_BATCH_IO, from 7.0 ---- */
+
+/* PREP, once: every tag is the driver's. COMMIT: results of tags, which are the driver's again; ends with the bytes of
+ * elements that it took. Both are carried out while they are sent. FETCH stays, and each of its completions is a
+ * number of bytes: tags, 2 bytes each, in a buffer of the group that the command names. It ends for good with -ENODEV,
+ * and with -ENOBUFS when all buffers were full. */
+static const uint32_t UBLK_IO_PREP_IO_CMDS = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x25);
+static const uint32_t UBLK_IO_COMMIT_IO_CMDS = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x26);
+static const uint32_t UBLK_IO_FETCH_IO_CMDS = UBLK_CODE(UBLK_CODE_READ_WRITE, 16, 0x27);
+
+/* Payload of each of them, at byte 48 of the SQE; the elements are at sqe->addr. */
+struct ublk_batch_io {
+    uint16_t q_id;
+    uint16_t flags; /* UBLK_BATCH_F_* of the elements; 0 with FETCH */
+    uint16_t nr_elem;
+    uint8_t elem_bytes; /* with FETCH 2, the size of a tag */
+    uint8_t reserved;
+    uint64_t reserved2;
+};
+_Static_assert(sizeof(struct ublk_batch_io) == 16, "UAPI: ublk_batch_io");
+
+/* Elements have an address, as they must where the driver copies. */
+enum { UBLK_BATCH_F_HAS_BUF_ADDR = 1 << 1 };
+
+struct ublk_batch_element {
+    uint16_t tag;
+    uint16_t buf_index; /* unused */
+    int32_t result;     /* COMMIT: bytes or negative errno */
+    uint64_t addr;      /* as in struct ublk_io_cmd */
+};
+_Static_assert(sizeof(struct ublk_batch_element) == 16, "UAPI: ublk_elem_header and an address");
+
+/* Tags that one completion of a FETCH brings at most. */
+enum { UBLK_BATCH_MAX_TAGS = 128 };
+
 /* ---- data, with UBLK_F_USER_COPY: pread of a write's and pwrite of a read's on /dev/ublkcN, from 6.5 ---- */
 
 /* Where the data of the request in a tag begins; it has 2^25 bytes of room. */

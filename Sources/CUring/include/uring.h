@@ -13,11 +13,15 @@
 
 #include "ublk_abi.h"
 
-/* swift-system's C module also defines struct io_uring_sqe, from <linux/io_uring.h>, which spells one member's type
- * differently from liburing's copy; Swift refuses two spellings of one name. So ours has another name. */
+/* swift-system's C module also defines these structures, from <linux/io_uring.h>, which spells some members
+ * differently from liburing's copy; Swift refuses two spellings of one name. So ours have other names. */
 #define io_uring_sqe uring_sqe
+#define io_uring_buf_ring uring_buf_ring
+#define io_uring_buf_reg uring_buf_reg
 #include <liburing.h>
 #undef io_uring_sqe
+#undef io_uring_buf_ring
+#undef io_uring_buf_reg
 #include <string.h>
 
 /* Setup flags newer than Debian 12's liburing are not needed; these two are enums or macros of it. */
@@ -57,6 +61,51 @@ static inline void uring_prep_ublk_io(struct uring_sqe *sqe, uint32_t code, uint
     sqe->addr = registration;
     struct ublk_io_cmd command = {.q_id = queue, .tag = tag, .result = result, .addr = buffer};
     memcpy(sqe->cmd, &command, sizeof command);
+}
+
+/* One command for many tags on registered file 0: PREP or COMMIT. */
+static inline void uring_prep_ublk_batch(struct uring_sqe *sqe, uint32_t code, uint16_t queue,
+    const struct ublk_batch_element *elements, uint16_t count) {
+    memset(sqe, 0, 64);
+    sqe->opcode = IORING_OP_URING_CMD;
+    sqe->flags = IOSQE_FIXED_FILE;
+    sqe->cmd_op = code;
+    sqe->addr = (uint64_t)(uintptr_t)elements;
+    struct ublk_batch_io command = {
+        .q_id = queue, .flags = UBLK_BATCH_F_HAS_BUF_ADDR, .nr_elem = count, .elem_bytes = sizeof *elements};
+    memcpy(sqe->cmd, &command, sizeof command);
+}
+
+/* The command that brings tags, into buffers of a group. liburing of Debian 12 does not know the flag. */
+static inline void uring_prep_ublk_batch_fetch(struct uring_sqe *sqe, uint16_t queue, uint16_t group) {
+    memset(sqe, 0, 64);
+    sqe->opcode = IORING_OP_URING_CMD;
+    sqe->flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT;
+    sqe->cmd_op = UBLK_IO_FETCH_IO_CMDS;
+    sqe->rw_flags = 1 << 1; /* IORING_URING_CMD_MULTISHOT */
+    sqe->buf_group = group;
+    struct ublk_batch_io command = {.q_id = queue, .elem_bytes = sizeof(uint16_t)};
+    memcpy(sqe->cmd, &command, sizeof command);
+}
+
+/* ---- buffers that the kernel chooses from: a ring of them in our memory, one ring for each group ---- */
+
+static const uint32_t URING_CQE_MORE = IORING_CQE_F_MORE;     /* the command goes on */
+static const uint32_t URING_CQE_BUFFER = IORING_CQE_F_BUFFER; /* a buffer was chosen */
+static inline uint16_t uring_cqe_buffer(uint32_t flags) { return (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT); }
+
+/* memory: whole pages of zeroes, 16 bytes for each entry; entries: a power of two. 0 or a negative errno. */
+static inline int uring_register_buffer_ring(struct io_uring *ring, void *memory, uint32_t entries, uint16_t group) {
+    struct uring_buf_reg request = {
+        .ring_addr = (uint64_t)(uintptr_t)memory, .ring_entries = entries, .bgid = group};
+    return io_uring_register_buf_ring(ring, &request, 0);
+}
+
+/* Gives one buffer to the kernel. */
+static inline void uring_give_buffer(void *memory, uint32_t entries, void *buffer, uint32_t bytes, uint16_t index) {
+    struct uring_buf_ring *ring = (struct uring_buf_ring *)memory;
+    io_uring_buf_ring_add(ring, buffer, bytes, index, (int)entries - 1, 0);
+    io_uring_buf_ring_advance(ring, 1);
 }
 
 /* One control command. Fills all of a 128-byte SQE. */

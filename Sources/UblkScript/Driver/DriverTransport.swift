@@ -14,8 +14,9 @@ private enum FixedFile {
 /// Made and used on the queue's thread, because the driver binds a tag to the thread that fetches it and the ring
 /// allows one issuer. In copy mode the driver copies a write's data into the tag's buffer before the request arrives,
 /// and a read's data out of it at the commit; with user copy the queue has it copied. With NEED_GET_DATA a write is
-/// announced first, and the queue hears of it when its data is there. Memory that the kernel may still
-/// write to after the end of the transport is owned by ``TagBuffers``.
+/// announced first, and the queue hears of it when its data is there. In batches tags have no commands of their own
+/// (``BatchCommands``). Memory that the kernel may still write to after the end of the transport is owned by
+/// ``TagBuffers``.
 @safe
 struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     // Safety: the mapping lives as long as this value. `buffers` and `wakeupValue` are in TagBuffers, which whoever
@@ -41,6 +42,8 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     private let buffers: UnsafeMutableRawPointer
     private let wakeupValue: UnsafeMutableRawPointer
     private let wakeupFD: Int32
+    private let isBatched: Bool
+    private var batch: BatchCommands?
     private(set) var now: Instant
 
     /// Makes the ring and maps the descriptors; the caller keeps owning all files.
@@ -67,7 +70,7 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         kernel: Kernel
     ) throws(DeviceError) {
         let files = [characterFD] + backingFDs
-        let ring = try Self.makeRing(depth: memory.depth, mode, files: files, kernel)
+        let ring = try Self.makeRing(memory, mode, files: files, kernel)
         precondition(
             descriptorBytes >= MemoryLayout<ublk_io_desc>.size && descriptorBytes % 8 == 0,
             "descriptors of \(descriptorBytes) bytes"
@@ -96,18 +99,21 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         bufferBytes = memory.stride
         unsafe buffers = memory.first
         unsafe wakeupValue = memory.wakeupValue
+        isBatched = mode.isBatched
+        batch = mode.isBatched ? BatchCommands(memory) : nil
         self.queue = queue
         self.wakeupFD = wakeupFD
         now = Instant(nanoseconds: sys_monotonic_ns())
     }
 
     private static func makeRing(
-        depth: Int,
+        _ memory: TagBuffers,
         _ mode: DataMode,
         files: [Int32],
         _ kernel: Kernel
     ) throws(DeviceError) -> KernelRing<Kernel> {
         do {
+            let depth = memory.depth
             // Room for everything that can be in flight: for each tag its command or a transfer to every file, and the
             // read of the wakeup. The completion ring has twice as many entries; 32768 is the kernel's limit.
             let each = min(max(files.count - 1, 1), IOPlan.transfersMax)
@@ -119,6 +125,10 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
             try ring.register(files: files)
             // One for each tag, at its number.
             if mode.lendsPages { try ring.register(emptyBuffers: UInt32(depth)) }
+            if mode.isBatched {
+                let entries = UInt32(BatchRoom(depth: depth).buffers)
+                try unsafe ring.register(bufferRing: memory.batchRoom, entries: entries)
+            }
             return ring
         } catch { throw .noUring(error) }
     }
@@ -157,31 +167,39 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
 
     /// Queues a fetch for every tag and the read of the wakeup; they are sent by ``sendFetches()`` or the first wait.
     mutating func fetchAll() {
+        defer { armWakeup() }
+        guard !isBatched else {
+            let (first, stride) = unsafe (UInt64(UInt(bitPattern: buffers)), UInt64(bufferBytes))
+            batch?.prepare(queue, &ring) { first + UInt64($0.rawValue) * stride }
+            return
+        }
         // Only a write's data needs an address before its request has come, and not when it is announced.
         let mask = mode == .needGetData ? 0 : addressMask
         for index in 0..<depth {
             submitRequest(UBLK_IO_FETCH_REQ, Tag(UInt16(index)), result: 0, addressMask: mask)
         }
-        armWakeup()
     }
 
     /// Sends the fetches without waiting for a completion, so that START_DEV can proceed.
     mutating func sendFetches() { ring.submit() }
 
     mutating func wait(until deadline: Instant?) {
+        let completions = isBatched ? batch?.sendCommits(queue, &ring) ?? 1 : 1
         if let deadline {
             let current = sys_monotonic_ns()
             ring.wait(
-                timeoutNanoseconds: deadline.nanoseconds(since: Instant(nanoseconds: current))
+                timeoutNanoseconds: deadline.nanoseconds(since: Instant(nanoseconds: current)),
+                completions: completions
             )
         } else {
-            ring.wait(timeoutNanoseconds: nil)
+            ring.wait(timeoutNanoseconds: nil, completions: completions)
         }
         now = Instant(nanoseconds: sys_monotonic_ns())
     }
 
     @inline(__always)
     mutating func nextEvent() -> QueueEvent? {
+        if isBatched, let tag = batch?.nextTag() { return .fetched(tag) }
         while let (userData, result) = ring.nextCompletion() {
             let tag = userData.tag
             switch userData.kind {
@@ -197,10 +215,15 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
                 // What was lent can be taken back; a request whose pages stay lent never ends. That is a bug here.
                 precondition(userData.transfer == 0, "pages cannot be taken back: errno \(-result)")
                 return .notLent(tag)
+            case .tags:
+                batch?.came(result, flags: ring.lastFlags, queue, &ring)
+                if let tag = batch?.nextTag() { return .fetched(tag) }
+            case .committed: batch?.committed(tag.index, result)
+            case .prepared: batch?.prepared(result)
             default: preconditionFailure("a completion nobody asked for: \(userData.rawValue)")
             }
         }
-        return nil
+        return isBatched ? batch?.nextAborted().map { .aborted($0) } : nil
     }
 
     /// A command of the tag has ended otherwise than with a request: a write is announced, or the tag is gone.
@@ -223,10 +246,13 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     }
 
     @inline(__always)
-    func desc(_ tag: Tag) -> IODesc {
+    func desc(_ tag: Tag) -> IODesc { IODesc(descriptor(tag)) }
+
+    @inline(__always)
+    private func descriptor(_ tag: Tag) -> ublk_io_desc {
         precondition(tag.index < depth)
         let place = unsafe descriptors + tag.index * descriptorStride
-        return unsafe IODesc(place.load(as: ublk_io_desc.self))
+        return unsafe place.load(as: ublk_io_desc.self)
     }
 
     @inline(__always)
@@ -242,6 +268,11 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
 
     @inline(__always)
     mutating func commit(_ tag: Tag, _ commit: Commit) {
+        guard !isBatched else {
+            let address = unsafe UInt64(UInt(bitPattern: buffer(tag)))
+            batch?.commit(tag, result: commit.result, address: address, queue, &ring)
+            return
+        }
         submitRequest(
             UBLK_IO_COMMIT_AND_FETCH_REQ,
             tag,
@@ -287,9 +318,8 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
 
     func lentData(_ tag: Tag, _ flags: IOFlags, length: UInt64) -> IOData {
         guard let shared else { return flags.contains(.isNotRegistered) ? .absent : .registered }
-        precondition(tag.index < depth)
         guard flags.contains(.isShared),
-            let place = unsafe shared.place(of: descriptors[tag.index].addr, length: length)
+            let place = unsafe shared.place(of: descriptor(tag).addr, length: length)
         else { return .absent }
         return unsafe .shared(place)
     }
@@ -297,9 +327,8 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
     /// The data that an operation on the pages of a request is about; with pages in the ring's table it has no address.
     @inline(never)
     private func requestData(_ tag: Tag) -> UnsafeMutableRawPointer {
-        precondition(tag.index < depth)
         guard let shared else { return unsafe buffer(tag) }
-        guard let place = unsafe shared.place(of: descriptors[tag.index].addr, length: 0) else {
+        guard let place = unsafe shared.place(of: descriptor(tag).addr, length: 0) else {
             preconditionFailure("an operation on data that is not shared")
         }
         return unsafe place
@@ -349,31 +378,5 @@ struct DriverTransport<Kernel: DriverKernel>: QueueTransport, ~Copyable {
         let sqe = unsafe ring.submission()
         unsafe io_uring_prep_read(sqe, wakeupFD, wakeupValue, 8, 0)
         unsafe sqe.pointee.user_data = UserData(.wakeup).rawValue
-    }
-}
-
-extension DriverTransport where Kernel == LinuxKernel {
-    /// Makes a transport to the running kernel.
-    init(
-        queue: QueueID,
-        memory: TagBuffers,
-        mode: DataMode,
-        shared: SharedBuffer?,
-        descriptorBytes: Int,
-        characterFD: Int32,
-        wakeupFD: Int32,
-        backingFDs: [Int32]
-    ) throws(DeviceError) {
-        try self.init(
-            queue: queue,
-            memory: memory,
-            mode: mode,
-            shared: shared,
-            descriptorBytes: descriptorBytes,
-            characterFD: characterFD,
-            wakeupFD: wakeupFD,
-            backingFDs: backingFDs,
-            kernel: LinuxKernel()
-        )
     }
 }

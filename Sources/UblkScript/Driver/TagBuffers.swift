@@ -1,8 +1,8 @@
 import Glibc
 import SystemPackage
 
-/// The memory of one queue that the kernel writes to: for each tag an IO buffer and scratch space, and the value that
-/// the read of the eventfd returns.
+/// The memory of one queue that the kernel writes to: for each tag an IO buffer and scratch space, the value that the
+/// read of the eventfd returns, and what ``BatchCommands`` needs.
 ///
 /// Not owned by the transport, because closing a ring ends nothing at once: the kernel cancels pending commands and
 /// reads some time later, and may write to their memory until then. Once the thread that submitted them has ended it
@@ -16,6 +16,7 @@ final class TagBuffers: Sendable {
     let depth: Int
     /// Distance between the buffers of two tags.
     let stride: Int
+    private let batchBytes: Int
 
     /// Maps the memory; none of it is used before an IO uses it.
     ///
@@ -25,12 +26,14 @@ final class TagBuffers: Sendable {
     /// - Parameters:
     ///   - depth: number of tags.
     ///   - maxIOBytes: the largest IO.
+    ///   - isBatched: with room for ``BatchCommands``.
     /// - Throws: ``DeviceError`` when there is no memory.
-    init(depth: Int, maxIOBytes: Int) throws(DeviceError) {
+    init(depth: Int, maxIOBytes: Int, isBatched: Bool = false) throws(DeviceError) {
         self.depth = depth
         stride = SystemPage.roundUp(maxIOBytes) + QueueScratch.bytes
-        // The last page is for the eventfd's value.
-        memoryBytes = depth * stride + SystemPage.bytes
+        batchBytes = isBatched ? BatchRoom(depth: depth).byteCount : 0
+        // A page is for the eventfd's value.
+        memoryBytes = depth * stride + SystemPage.bytes + batchBytes
         let mapping = unsafe mmap(
             nil,
             memoryBytes,
@@ -68,4 +71,12 @@ final class TagBuffers: Sendable {
 
     /// The buffer that the value of the eventfd is read to.
     var wakeupValue: UnsafeMutableRawPointer { unsafe memory + depth * stride }
+
+    /// The room for ``BatchCommands``, whole pages.
+    ///
+    /// - Precondition: it was asked for.
+    var batchRoom: UnsafeMutableRawPointer {
+        precondition(batchBytes > 0, "memory without room for batches")
+        return unsafe wakeupValue + SystemPage.bytes
+    }
 }

@@ -48,7 +48,7 @@ extension DeviceServer {
             throw .unsupported(
                 """
                 data = "\(data.mode.rawValue)" needs root: for users the driver copies all data itself. \
-                data = "copy" and "need_get_data" are left, or run this with sudo
+                data = "copy", "need_get_data" and "batch" are left, or run this with sudo
                 """
             )
         }

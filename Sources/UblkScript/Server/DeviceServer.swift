@@ -291,7 +291,8 @@ extension DeviceServer: LifecycleHost {
     ) throws -> QueueContext {
         let memory = try TagBuffers(
             depth: Int(plan.config.depth),
-            maxIOBytes: Int(plan.config.maxIOBytes)
+            maxIOBytes: Int(plan.config.maxIOBytes),
+            isBatched: info.features.contains(.batchIO)
         )
         if plan.config.locksMemory { try Self.populate(memory) }
         let affinity = try lifecycle.driver.affinity(of: queue, device: id)

@@ -68,7 +68,8 @@ enum QueueThread {
             descriptorBytes: context.descriptorBytes,
             characterFD: context.characterFD,
             wakeupFD: context.wakeupFD,
-            backingFDs: context.backings.files.map(\.fd)
+            backingFDs: context.backings.files.map(\.fd),
+            kernel: LinuxKernel()
         )
         transport.fetchAll()
         transport.sendFetches()

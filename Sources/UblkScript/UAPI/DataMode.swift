@@ -4,6 +4,8 @@ enum DataMode: String, Sendable, CaseIterable {
     case copy
     /// The driver copies, too, but a write's data only when the server has said, for each write, where it is to go.
     case needGetData = "need_get_data"
+    /// As ``copy``, with one command for the results of many tags, and one that stays and brings tags.
+    case batch
     /// The server copies, when and if it needs the data: pread and pwrite on `/dev/ublkcN`.
     case userCopy = "user_copy"
     /// As ``userCopy``, but where an IO goes to files only, the server has the driver lend the pages of the request to
@@ -19,6 +21,7 @@ enum DataMode: String, Sendable, CaseIterable {
         switch self {
         case .copy: []
         case .needGetData: .needGetData
+        case .batch: .batchIO
         case .userCopy: .userCopy
         case .zeroCopy: [.userCopy, .supportZeroCopy]
         case .autoBuf: [.userCopy, .supportZeroCopy, .autoBufferRegistration]
@@ -28,6 +31,9 @@ enum DataMode: String, Sendable, CaseIterable {
 
     /// The server has data copied while it works on an IO; otherwise the driver does it before and after.
     var serverCopies: Bool { features.contains(.userCopy) }
+
+    /// Tags are fetched and committed many at a time.
+    var isBatched: Bool { features.contains(.batchIO) }
 
     /// Files can read and write the pages of requests.
     var lendsPages: Bool { features.contains(.supportZeroCopy) }

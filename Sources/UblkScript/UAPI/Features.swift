@@ -28,6 +28,8 @@ struct Features: OptionSet, Hashable, Sendable {
     static let autoBufferRegistration = Features(rawValue: 1 << 11)
     /// There is QUIESCE_DEV for the device; from 6.16, with `userRecovery`.
     static let quiesce = Features(rawValue: 1 << 12)
+    /// One command fetches or commits many tags; from 7.0.
+    static let batchIO = Features(rawValue: 1 << 15)
     /// There is TRY_STOP_DEV; from 7.0.
     static let safeStop = Features(rawValue: 1 << 17)
     /// START_DEV does not scan for partitions; from 7.0.

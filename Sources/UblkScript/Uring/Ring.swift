@@ -86,17 +86,19 @@ struct KernelRing<Kernel: UringKernel>: ~Copyable {
     ///
     /// Returns at once when completions are already there. A signal does not end the wait and
     /// nothing is queued twice: liburing keeps what the kernel has not taken.
-    mutating func wait(timeoutNanoseconds: UInt64?) {
+    ///
+    /// - Parameter completions: wait for so many; after a signal fewer will do.
+    mutating func wait(timeoutNanoseconds: UInt64?, completions: UInt32 = 1) {
         release()
         guard let timeoutNanoseconds else {
-            repeat { enter(timeoutNanoseconds: nil) } while tail == head
+            repeat { enter(completions, timeoutNanoseconds: nil) } while tail == head
             return
         }
         let (sum, overflow) = sys_monotonic_ns().addingReportingOverflow(timeoutNanoseconds)
         let end = overflow ? UInt64.max : sum
         var rest = timeoutNanoseconds
         while true {
-            enter(timeoutNanoseconds: rest)
+            enter(completions, timeoutNanoseconds: rest)
             let now = sys_monotonic_ns()
             if tail != head || now >= end { return }
             // A signal ended the wait early: what is left of it.
@@ -104,8 +106,12 @@ struct KernelRing<Kernel: UringKernel>: ~Copyable {
         }
     }
 
-    private mutating func enter(timeoutNanoseconds: UInt64?) {
-        let result = unsafe kernel.submitAndWait(ring, nanoseconds: timeoutNanoseconds)
+    private mutating func enter(_ completions: UInt32, timeoutNanoseconds: UInt64?) {
+        let result = unsafe kernel.submitAndWait(
+            ring,
+            completions: completions,
+            nanoseconds: timeoutNanoseconds
+        )
         unsafe tail = uring_cq_tail(ring)
         guard result < 0 else { return }
         precondition(
@@ -138,6 +144,12 @@ struct KernelRing<Kernel: UringKernel>: ~Copyable {
         return completion
     }
 
+    /// The flags of the completion that ``nextCompletion()`` has given last; before the next wait.
+    var lastFlags: UInt32 {
+        guard consumed != 0, let cqe = unsafe uring_cqe_at(ring, head &- 1) else { return 0 }
+        return unsafe cqe.pointee.flags
+    }
+
     private mutating func release() {
         guard consumed != 0 else { return }
         unsafe io_uring_cq_advance(ring, consumed)
@@ -157,6 +169,18 @@ struct KernelRing<Kernel: UringKernel>: ~Copyable {
     /// Once per ring.
     func register(emptyBuffers: UInt32) throws(Errno) {
         let result = unsafe kernel.register(ring, emptyBuffers: emptyBuffers)
+        guard result >= 0 else { throw Errno(rawValue: -result) }
+    }
+
+    /// Makes a ring of buffers known, which commands that name group 0 choose from.
+    ///
+    /// Once per ring.
+    ///
+    /// - Parameters:
+    ///   - bufferRing: whole pages of zeroes that outlive the ring, 16 bytes for each entry.
+    ///   - entries: a power of two.
+    func register(bufferRing: UnsafeMutableRawPointer, entries: UInt32) throws(Errno) {
+        let result = unsafe kernel.register(ring, bufferRing: bufferRing, entries: entries)
         guard result >= 0 else { throw Errno(rawValue: -result) }
     }
 }

@@ -15,10 +15,22 @@ protocol UringKernel {
     ///
     /// - Returns: how many were taken, or a negative errno; what was not taken stays queued.
     func submit(_ ring: UnsafeMutablePointer<io_uring>) -> Int32
-    /// The same, and waits for a completion.
+    /// The same, and waits until there are so many completions.
     ///
     /// - Parameter nanoseconds: at most so long; nil: for ever.
-    func submitAndWait(_ ring: UnsafeMutablePointer<io_uring>, nanoseconds: UInt64?) -> Int32
+    func submitAndWait(
+        _ ring: UnsafeMutablePointer<io_uring>,
+        completions: UInt32,
+        nanoseconds: UInt64?
+    ) -> Int32
+    /// Makes a ring of buffers, in our memory, known as group 0.
+    ///
+    /// - Returns: a negative errno when it is not.
+    func register(
+        _ ring: UnsafeMutablePointer<io_uring>,
+        bufferRing: UnsafeMutableRawPointer,
+        entries: UInt32
+    ) -> Int32
     /// Makes the files known by their index.
     ///
     /// - Returns: a negative errno when they are not.
@@ -45,8 +57,12 @@ struct LinuxKernel: UringKernel {
     func submit(_ ring: UnsafeMutablePointer<io_uring>) -> Int32 { unsafe io_uring_submit(ring) }
 
     @inline(__always)
-    func submitAndWait(_ ring: UnsafeMutablePointer<io_uring>, nanoseconds: UInt64?) -> Int32 {
-        guard let nanoseconds else { return unsafe io_uring_submit_and_wait(ring, 1) }
+    func submitAndWait(
+        _ ring: UnsafeMutablePointer<io_uring>,
+        completions: UInt32,
+        nanoseconds: UInt64?
+    ) -> Int32 {
+        guard let nanoseconds else { return unsafe io_uring_submit_and_wait(ring, completions) }
         // The kernel adds it to its clock, which near infinity comes out in the past; a day at a time.
         let bounded = min(nanoseconds, 86_400_000_000_000)
         var timeout = __kernel_timespec(
@@ -54,7 +70,13 @@ struct LinuxKernel: UringKernel {
             tv_nsec: Int64(bounded % 1_000_000_000)
         )
         var ignored: UnsafeMutablePointer<io_uring_cqe>?
-        return unsafe io_uring_submit_and_wait_timeout(ring, &ignored, 1, &timeout, nil)
+        return unsafe io_uring_submit_and_wait_timeout(
+            ring,
+            &ignored,
+            completions,
+            &timeout,
+            nil
+        )
     }
 
     func register(_ ring: UnsafeMutablePointer<io_uring>, files: [Int32]) -> Int32 {
@@ -65,5 +87,13 @@ struct LinuxKernel: UringKernel {
 
     func register(_ ring: UnsafeMutablePointer<io_uring>, emptyBuffers: UInt32) -> Int32 {
         unsafe io_uring_register_buffers_sparse(ring, emptyBuffers)
+    }
+
+    func register(
+        _ ring: UnsafeMutablePointer<io_uring>,
+        bufferRing: UnsafeMutableRawPointer,
+        entries: UInt32
+    ) -> Int32 {
+        unsafe uring_register_buffer_ring(ring, bufferRing, entries, 0)
     }
 }

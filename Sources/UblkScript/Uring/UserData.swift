@@ -6,6 +6,12 @@ struct UserData: Equatable, Sendable {
     enum Kind: UInt8, Sendable {
         /// A FETCH or COMMIT_AND_FETCH of `tag` is over: a request arrived or the tag was aborted.
         case request = 1
+        /// The driver has all tags of the queue, or refuses them (PREP_IO_CMDS).
+        case prepared = 7
+        /// The driver has taken results; instead of the tag their number (COMMIT_IO_CMDS).
+        case committed = 8
+        /// Requests arrived in several tags, or all tags were aborted (FETCH_IO_CMDS).
+        case tags = 9
         /// An operation of a `transfer` of `tag` is over.
         case operation = 2
         /// The driver has refused to lend the pages of the request in `tag`, or to take them back.

@@ -44,11 +44,11 @@ final class FakeUblk: DriverKernel {
     /// What comes of the next copies: so many bytes at most, 0 or a negative errno.
     var copyResults: [Int] = []
     /// The copies, as words: `pull 3 0+4096`.
-    private(set) var copies: [String] = []
+    var copies: [String] = []
     /// What happens in each of the next waits.
     var waits: [() -> Void] = []
 
-    private enum Slot {
+    enum Slot {
         case none
         case parked(UInt64)
         /// A write that the server has been told of, and whose data it is to ask for.
@@ -58,12 +58,14 @@ final class FakeUblk: DriverKernel {
         case server
         case gone
     }
-    private var slots: [UInt16: Slot] = [:]
-    private var isGoing = false
+    var slots: [UInt16: Slot] = [:]
+    private(set) var isGoing = false
+    /// How many tags have one command, where they have.
+    var batch = Batch()
     /// Addresses that came with the fetches, by tag.
-    private(set) var buffers: [UInt16: UInt64] = [:]
+    var buffers: [UInt16: UInt64] = [:]
     /// Results of commits, in order.
-    private(set) var commits: [Commit] = []
+    var commits: [Commit] = []
     struct Commit: Equatable {
         let tag: UInt16
         let result: Int32
@@ -128,7 +130,7 @@ final class FakeUblk: DriverKernel {
         if isUserCopy, data[tag] == nil {
             data[tag] = Array(repeating: 0, count: Int(sectors) * 512)
         }
-        complete(userData, 0)
+        mode.isBatched ? batch.tags.append(tag) : complete(userData, 0)
     }
 
     /// The data that the server has asked for is there; with ``givesDataLater`` the driver has waited for this.
@@ -157,8 +159,9 @@ final class FakeUblk: DriverKernel {
             default: continue
             }
             slots[tag] = .gone
-            complete(userData, -errno.rawValue)
+            if !mode.isBatched { complete(userData, -errno.rawValue) }
         }
+        if mode.isBatched { endFetch(-errno.rawValue) }
     }
 
     /// A parked command ends with something else.
@@ -222,57 +225,6 @@ final class FakeUblk: DriverKernel {
         if isGoing { complete(userData, -Errno.operationNotSupportedByDevice.rawValue) }
     }
 
-    // MARK: Copies of data
-
-    func read(
-        _ fd: Int32,
-        _ place: UnsafeMutableRawPointer,
-        count: Int,
-        at position: Int64
-    ) -> Int {
-        copy("pull", fd, count, position) { tag, bytes in
-            unsafe data[tag]?.withUnsafeBytes {
-                let part = unsafe UnsafeRawBufferPointer(rebasing: $0[bytes])
-                unsafe UnsafeMutableRawBufferPointer(start: place, count: bytes.count)
-                    .copyMemory(from: part)
-            }
-        }
-    }
-
-    func write(
-        _ fd: Int32,
-        _ place: UnsafeMutableRawPointer,
-        count: Int,
-        at position: Int64
-    ) -> Int {
-        copy("push", fd, count, position) { tag, bytes in
-            let new = unsafe UnsafeRawBufferPointer(start: place, count: bytes.count)
-            unsafe data[tag]?.replaceSubrange(bytes, with: new)
-        }
-    }
-
-    /// - Parameter move: is told which bytes of the tag's data.
-    private func copy(
-        _ word: String,
-        _ fd: Int32,
-        _ count: Int,
-        _ position: Int64,
-        _ move: (UInt16, Range<Int>) -> Void
-    ) -> Int {
-        let place = position - 0x8000_0000
-        let tag = UInt16(truncatingIfNeeded: place >> 25)
-        let offset = Int(place & 0x1ff_ffff)
-        guard fd == characterFD, place >= 0, place >> 41 == Int64(queue.rawValue),
-            case .server = slots[tag], let size = data[tag]?.count, offset <= size
-        else { return -Int(Errno.invalidArgument.rawValue) }
-        copies.append("\(word) \(tag) \(offset)+\(count)")
-        let most = copyResults.isEmpty ? count : copyResults.removeFirst()
-        guard most > 0 else { return most }
-        let bytes = offset..<min(offset + min(count, most), size)
-        move(tag, bytes)
-        return bytes.count
-    }
-
     // MARK: The ring
 
     func open(_ ring: UnsafeMutablePointer<io_uring>, entries: UInt32, flags: UInt32) -> Int32 {
@@ -324,13 +276,26 @@ final class FakeUblk: DriverKernel {
         return taken
     }
 
-    func submitAndWait(_ ring: UnsafeMutablePointer<io_uring>, nanoseconds: UInt64?) -> Int32 {
+    func register(
+        _ ring: UnsafeMutablePointer<io_uring>,
+        bufferRing: UnsafeMutableRawPointer,
+        entries: UInt32
+    ) -> Int32 {
+        unsafe batch.register(bufferRing, entries)
+    }
+
+    func submitAndWait(
+        _ ring: UnsafeMutablePointer<io_uring>,
+        completions wanted: UInt32,
+        nanoseconds: UInt64?
+    ) -> Int32 {
         let taken = unsafe submit(ring)
         guard taken >= 0 else { return taken }
         hearWakeup()
-        if completions == 0, !waits.isEmpty { waits.removeFirst()() }
+        if completions < wanted, !waits.isEmpty { waits.removeFirst()() }
+        bringTags()
         hearWakeup()
-        guard completions == 0 else { return taken }
+        guard completions < wanted else { return taken }
         guard let nanoseconds else { preconditionFailure("a wait for ever") }
         usleep(UInt32(min(nanoseconds / 1000 + 1, 1000)))
         return -62  // ETIME
@@ -346,6 +311,7 @@ final class FakeUblk: DriverKernel {
         case 46 where isFixed && fd == 0:  // IORING_OP_URING_CMD
             let number = unsafe sqe.load(fromByteOffset: 8, as: UInt32.self)
             let cmd = unsafe sqe.load(fromByteOffset: 48, as: ublk_io_cmd.self)
+            if mode.isBatched { return unsafe takeBatch(number, sqe, userData) }
             let registration = unsafe sqe.load(fromByteOffset: 16, as: UInt64.self)
             // The tag's own place in the table; what cannot be registered comes nevertheless.
             if number == UBLK_IO_REGISTER_IO_BUF || number == UBLK_IO_UNREGISTER_IO_BUF {
@@ -388,13 +354,13 @@ final class FakeUblk: DriverKernel {
         complete(wakeup.userData, Int32(count))
     }
 
-    private func complete(_ userData: UInt64, _ result: Int32) {
+    func complete(_ userData: UInt64, _ result: Int32, flags: UInt32 = 0) {
         guard let cqes = unsafe cqes else { preconditionFailure("a completion without a ring") }
         precondition(completions < 2 * entries, "completions overflow")
         let cqe = unsafe cqes + Int(counts[3] & (2 * entries - 1))
         unsafe cqe.pointee.user_data = userData
         unsafe cqe.pointee.res = result
-        unsafe cqe.pointee.flags = 0
+        unsafe cqe.pointee.flags = flags
         unsafe counts[3] &+= 1
     }
 }

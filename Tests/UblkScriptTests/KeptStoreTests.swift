@@ -109,6 +109,21 @@ import struct SystemPackage.Errno
         #expect(blocks(path) >= 2048)
     }
 
+    @Test func `what a locked store grew by is written, read and cleared with the rest`() throws {
+        let store = try store(isLocked: true)
+        let path = folder.file("0.memory")
+        try store.name(path)
+        try store.populate()
+        try store.grow(to: 2 << 20)
+        let border: UInt64 = 1 << 20
+        write(6, store, at: border - 4096, count: 8192)
+        #expect(read(store, at: border - 4096, count: 8192) == [UInt8](repeating: 6, count: 8192))
+        var none = [UInt8](repeating: 0, count: 8192)
+        #expect(perform(.discard, .kept(store.view), at: border - 4096, &none) == nil)
+        #expect(read(store, at: border - 4096, count: 8192) == [UInt8](repeating: 0, count: 8192))
+        #expect(blocks(path) == 2048, "only what it grew by is given back")
+    }
+
     @Test func `it has no name until it is given one, and the next server finds it by that`() throws
     {
         let path = folder.file("0.memory")

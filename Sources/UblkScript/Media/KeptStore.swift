@@ -9,15 +9,15 @@ import SystemPackage
 /// A new one has no name until ``name(_:)`` gives it one, as there is no device yet whose it could be; what ends before
 /// that leaves nothing. Queues read and write it by calls, not through a mapping. So a hole that is read stays one, and
 /// a filesystem without room is an errno; of a mapping the first would take memory, and the other end the process
-/// (SIGBUS). The calls wait for no disk. What may not be evicted (`lock_memory`) is allocated as a whole, and mapped
-/// only to be locked. Any thread.
+/// (SIGBUS). The calls wait for no disk. What may not be evicted (`lock_memory`) is allocated as a whole and never
+/// given back, so that is mapped. Any thread.
 @safe
 final class KeptStore: Sendable {
     /// Of the store among those of its device; 0: the device's own.
     let number: Int
     private let fd: Int32
     // Safety: `lockedBytes` addresses, mapped as long as this object lives, all of them within the file, which nobody
-    // makes shorter; they are allocated before the first queue has a view.
+    // makes shorter; they are allocated before the first queue has a view, and stay so.
     private nonisolated(unsafe) let mapping: UnsafeMutableRawPointer?
     private let lockedBytes: UInt64
     private let size: Atomic<UInt64>
@@ -194,7 +194,7 @@ final class KeptStore: Sendable {
     @safe
     struct View {
         fileprivate let fd: Int32
-        // Safety: the store's mapping; what is written there is within `lockedBytes`.
+        // Safety: the store's mapping; what is done there is within `lockedBytes`.
         fileprivate let mapping: UnsafeMutableRawPointer?
         fileprivate let lockedBytes: UInt64
         var sizeBytes: UInt64
@@ -208,6 +208,15 @@ final class KeptStore: Sendable {
             if transfer.op == .flush { return .done }
             guard transfer.op == .read || transfer.op == .write else { return clear(transfer) }
             let bytes = unsafe data.bytes + Int(transfer.at)
+            if let mapping = unsafe mapping, transfer.offset + transfer.length <= lockedBytes {
+                let (place, count) = unsafe (mapping + Int(transfer.offset), Int(transfer.length))
+                if transfer.op == .read {
+                    unsafe bytes.copyMemory(from: place, byteCount: count)
+                } else {
+                    unsafe place.copyMemory(from: bytes, byteCount: count)
+                }
+                return .done
+            }
             var done = 0
             while done < Int(transfer.length) {
                 let at = off_t(transfer.offset) + done
@@ -225,16 +234,19 @@ final class KeptStore: Sendable {
 
         /// Zeroes the bytes, and gives their memory back unless it is locked.
         private func clear(_ transfer: Transfer) -> StoreStep {
-            if let mapping = unsafe mapping, transfer.offset + transfer.length <= lockedBytes {
-                unsafe memset(mapping + Int(transfer.offset), 0, Int(transfer.length))
-                return .done
+            var offset = transfer.offset
+            let end = offset + transfer.length
+            if let mapping = unsafe mapping, offset < lockedBytes {
+                let count = min(end, lockedBytes) - offset
+                unsafe memset(mapping + Int(offset), 0, Int(count))
+                offset += count
             }
-            guard transfer.length > 0 else { return .done }
-            while true {
-                let result = sys_punch_hole(fd, transfer.offset, transfer.length)
-                if result == -EINTR { continue }
-                return result == 0 ? .done : failed(-result)
+            while offset < end {
+                let result = sys_punch_hole(fd, offset, end - offset)
+                if result == 0 { break }
+                guard result == -EINTR else { return failed(-result) }
             }
+            return .done
         }
 
         private func failed(_ errno: Int32) -> StoreStep {

@@ -65,6 +65,14 @@ t_batches_are_refused_where_the_driver_has_none() {
   no_leftovers
 }
 
+t_a_queue_of_one_tag_is_refused_in_batches() {
+  script disk <<<'device { size = "16M", file = "disk.img" }'
+  expect_status 1 ublk-script add disk.lua data=batch depth=1
+  expect_output 'depth' '2 or more beside data = "batch"'
+  [ ! -e disk.img ] || fail "a file was made"
+  no_leftovers
+}
+
 t_the_data_mode_of_a_running_device_cannot_be_changed() {
   script disk <<<'device { size = "16M" }'
   add_device disk data=user_copy
@@ -265,7 +273,7 @@ outcome_in() { # MODE
 t_faults_do_the_same_in_each_mode() {
   local mode part byte blanks
   script faulty <<'LUA'
-    device { size = "4M", file = "disk.img", depth = 1, partitions = false }
+    device { size = "4M", file = "disk.img", depth = 2, partitions = false }
     rule { name = "flip", op = "write", every = 5, verdict = corrupt("flip") }
     rule { name = "torn", op = "write", every = 7, verdict = store { keep = "random", unit = 512 } }
     rule { name = "lost", op = "write", every = 11, drop = true }

@@ -345,7 +345,7 @@ import Testing
             (["seed=7"], DataMode.copy), (["seed=7", "data=copy"], .copy),
             (["data=need_get_data"], .needGetData), (["data=user_copy"], .userCopy),
             (["data=zero_copy"], .zeroCopy), (["data=auto_buf"], .autoBuf),
-            (["data=shared_memory"], .sharedMemory), (["data=batch"], .batch),
+            (["data=shared_memory"], .sharedMemory), (["data=batch", "depth=2"], .batch),
         ] as [([String], DataMode)]
     )
     func `a server asks the driver for its mode, and the record and list tell of it`(

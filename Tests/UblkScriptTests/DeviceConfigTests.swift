@@ -141,6 +141,18 @@ import Testing
         for key in DeviceConfig.keys { #expect(text?.contains(key) == true) }
     }
 
+    @Test func `in batches a queue of one tag is refused, whichever was said last`() throws {
+        let size = Setting.test("size", 4096)
+        let (data, two) = (Setting.test("data", "batch"), Setting.test("depth", 2))
+        #expect(try DeviceConfig([size, data, two]).depth == 2)
+        let one = Setting.test("depth", 1, origin: "faulty.lua:1")
+        for settings in [[size, data, one], [size, one, data]] {
+            let refused = refusal { () throws(ConfigError) in _ = try DeviceConfig(settings) }
+            #expect(refused?.origin == "faulty.lua:1")
+            #expect(refused?.text == "depth = 1: 2 or more beside data = \"batch\" is expected")
+        }
+    }
+
     @Test func `later settings win, and the message names the place of the one that counts`() throws
     {
         let script = Setting.test("depth", 3, origin: "faulty.lua:1")

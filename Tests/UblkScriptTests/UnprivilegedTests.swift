@@ -169,7 +169,7 @@ import struct SystemPackage.Errno
     @Test(arguments: [DataMode.copy, .needGetData, .batch])
     func `those in which the driver copies are for all`(mode: DataMode) throws {
         let world = world()
-        let server = try world.server(settings: ["data=\(mode.rawValue)"])
+        let server = try world.server(settings: ["data=\(mode.rawValue)", "depth=2"])
         _ = try server.bringUp()
         #expect(server.data.mode == mode)
         try server.takeDown(deletes: true, patienceSeconds: 5)

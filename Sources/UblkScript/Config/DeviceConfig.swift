@@ -222,6 +222,10 @@ extension DeviceConfig {
         if let setting = settings["data"] {
             let word = try setting.choice(["auto"] + DataMode.allCases.map(\.rawValue))
             data = DataMode(rawValue: word)
+            // The driver answers ADD_DEV with EINVAL: its list of tags that wait has two places at least.
+            if data?.isBatched == true, depth < 2 {
+                throw (settings["depth"] ?? setting).refused("2 or more beside data = \"\(word)\"")
+            }
         }
         if let setting = settings["shared_memory"] { try readSharedMemory(setting) }
     }

@@ -52,3 +52,29 @@ extension LinuxKernel: DriverKernel {
         }
     }
 }
+
+extension DriverTransport where Kernel == LinuxKernel {
+    /// Makes a transport to the running kernel.
+    init(
+        queue: QueueID,
+        memory: TagBuffers,
+        mode: DataMode,
+        shared: SharedBuffer?,
+        descriptorBytes: Int,
+        characterFD: Int32,
+        wakeupFD: Int32,
+        backingFDs: [Int32]
+    ) throws(DeviceError) {
+        try self.init(
+            queue: queue,
+            memory: memory,
+            mode: mode,
+            shared: shared,
+            descriptorBytes: descriptorBytes,
+            characterFD: characterFD,
+            wakeupFD: wakeupFD,
+            backingFDs: backingFDs,
+            kernel: LinuxKernel()
+        )
+    }
+}

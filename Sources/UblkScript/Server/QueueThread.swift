@@ -68,8 +68,7 @@ enum QueueThread {
             descriptorBytes: context.descriptorBytes,
             characterFD: context.characterFD,
             wakeupFD: context.wakeupFD,
-            backingFDs: context.backings.files.map(\.fd),
-            kernel: LinuxKernel()
+            backingFDs: context.backings.files.map(\.fd)
         )
         transport.fetchAll()
         transport.sendFetches()

@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 180
+# any kernel: what a fault is to an application is compared, with the fault tools of the same kernel
 # The kernel's own fault tools and scripts that do the same: the application gets the same from both.
 #
 # A case makes a device of the tool (theirs) and one of ours with the same data, does the same IO on both, and

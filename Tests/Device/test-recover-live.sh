@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 240
+# any kernel: what goes on is in files of the server; the driver's part is in test-recover
 # What the next server of a device goes on with: what the rules have counted, which of them are switched off, the
 # device's clock, a pause, marks, counters and the state, sets of ranges. Beside the record, in N.live, N.cells and
 # N.ranges.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 240
+# any kernel: the bytes are in files of the server; the driver's part is in test-recover
 # Stores in memory outlive their server: beside the record, in N.memory. Killed under load, with all its processes, and
 # by an upgrade; what is given back, what is refused, and what a full /run does.
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,6 @@
 #!/bin/bash
 # time limit: 300
+# any kernel: the server changes its script, the driver hears nothing of it
 # Another script for a device that runs.
 . "$(dirname "$0")/lib.sh"
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# time limit: 300
+# time limit: 420
 # The data modes: how the data of an IO gets to the server and back. Whatever the mode, an application sees the same.
 # shellcheck disable=SC2154
 . "$(dirname "$0")/lib.sh"

@@ -1,4 +1,5 @@
 #!/bin/bash
+# time limit: 240
 # One file behind several devices: they have the same bytes, and a fault of one of them is a fault of one path.
 . "$(dirname "$0")/lib.sh"
 

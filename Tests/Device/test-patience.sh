@@ -172,7 +172,7 @@ nothing_is_there() { [ -z "$(leftovers)" ]; }
 # At any moment while the server comes up.
 kill_add() { # SIGNAL AFTER-SECONDS
   rm -f made.img made.json
-  ublk-script add slow.lua --file made.img --ledger made.json --quiet -n 3 >/dev/null 2>&1 &
+  ublk-script add slow.lua --file made.img --ledger made.json -n 3 >answer 2>/dev/null &
   local add=$! status=0
   sleep "$2"
   kill "-$1" $add 2>/dev/null || true
@@ -180,6 +180,10 @@ kill_add() { # SIGNAL AFTER-SECONDS
   if [ $status = 0 ]; then
     # it was done before
     ublk-script del 3
+  elif [ -s answer ]; then
+    # it had told of the device, so that may stay
+    ublk-script del 3 || true
+    wait_until 15 nothing_is_there
   else
     wait_until 15 nothing_is_there
     [ ! -e made.img ] || fail "after $2 s: the backing file that was made is still there"

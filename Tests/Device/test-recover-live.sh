@@ -5,6 +5,7 @@
 # device's clock, a pause, marks, counters and the state, sets of ranges. Beside the record, in N.live, N.cells and
 # N.ranges.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/next-server.sh"
 
 # Each rule has 4 KiB of its own.
 counting_script() {
@@ -25,24 +26,6 @@ add_counting() { # MODE [OPTION...]
   [ "$mode" != fail ] || driver_has USER_RECOVERY_FAIL_IO || skip "this kernel has no recovery=fail"
   counting_script
   add_device counting --file disk.img "recovery=$mode" "$@"
-}
-
-has_state() { # STATE
-  [ "$(state_of "$id")" = "$1" ]
-}
-
-waits_for_server() { has_state QUIESCED || has_state FAIL_IO; }
-
-kill_server() {
-  kill -KILL "$server"
-  wait_until 40 has_ended "$server"
-  wait_until 40 waits_for_server
-}
-
-recover() {
-  local record
-  record=$(ublk-script recover "$id" --json) || fail "recover failed"
-  server=$(json_value serverPID <<<"$record")
 }
 
 expect_read() { # OFFSET ERRNO...

@@ -4,6 +4,7 @@
 # Stores in memory outlive their server: beside the record, in N.memory. Killed under load, with all its processes, and
 # by an upgrade; what is given back, what is refused, and what a full /run does.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/next-server.sh"
 
 kills=${RECOVER_KILLS:-5}
 
@@ -20,24 +21,6 @@ add_memory() { # MODE [OPTION...]
   memory_script
   add_device memory "recovery=$mode" "$@"
   kept=$state_directory/$id.memory
-}
-
-has_state() { # STATE
-  [ "$(state_of "$id")" = "$1" ]
-}
-
-waits_for_server() { has_state QUIESCED || has_state FAIL_IO; }
-
-kill_server() {
-  kill -KILL "$server"
-  wait_until 40 has_ended "$server"
-  wait_until 40 waits_for_server
-}
-
-recover() {
-  local record
-  record=$(ublk-script recover "$id" --json) || fail "recover failed"
-  server=$(json_value serverPID <<<"$record")
 }
 
 # Of the store, KiB.
